@@ -1,0 +1,1 @@
+"""What to run: run params, sweeps, run specs, runs, run collections."""

@@ -1,0 +1,1 @@
+"""Spikes in: datasets, readers, binning, alignment, LFADS input files, synthetic sessions."""

@@ -1,0 +1,239 @@
+"""Every path of a run collection on disk, and nowhere else. Imports nothing of the package but errors."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lfadsrm_hpc.errors import UsageError
+
+_ATTEMPT = re.compile(r"\d{3,}")
+_INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
+
+
+def check_name(name: str, kind: str) -> str:
+    """Return `name` if it can be a file name on every system in use, else raise.
+
+    Spaces, quotes and non-ASCII letters are allowed; what would leave the folder, hide the file,
+    or break a line-based file is not.
+    """
+    if not name or name != name.strip() or name.startswith((".", "-")) or len(name.encode()) > 200:
+        raise UsageError(
+            f"{name!r} cannot be the name of a {kind}",
+            hint="use 1 to 200 bytes that begin with neither '.' nor '-' nor a blank",
+        )
+    bad = sorted({c for c in name if c == "/" or not c.isprintable()})
+    if bad:
+        raise UsageError(
+            f"the name of {kind} {name!r} contains {bad[0]!r}", hint="use printable characters without '/'"
+        )
+    return name
+
+
+def run_key(run_id: str) -> str:
+    """Return the 16 hexadecimal characters that stand for a run where its id cannot (file names, outbox)."""
+    return hashlib.sha256(run_id.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class AttemptLayout:
+    """One try at a run: `attempts/<nnn>/`."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
+
+    @property
+    def reserved(self) -> Path:
+        return self.path / "reserved.json"
+
+    @property
+    def closed(self) -> Path:
+        return self.path / "closed.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def claim(self, incarnation: int) -> Path:
+        return self.path / f"claim.r{incarnation}.json"
+
+    def heartbeat(self, incarnation: int) -> Path:
+        return self.path / f"heartbeat.r{incarnation}"
+
+    def exit(self, incarnation: int) -> Path:
+        return self.path / f"exit.r{incarnation}.json"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """One run: `param_<hash>/<run spec>/`."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """`param_<hash>/<run spec>`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def params_json(self) -> Path:
+        return self.path / "params.json"
+
+    @property
+    def script(self) -> Path:
+        return self.path / "run.sh"
+
+    @property
+    def model_params(self) -> Path:
+        return self.path / "model_params.h5"
+
+    @property
+    def posterior_dir(self) -> Path:
+        return self.path / "posterior_means"
+
+    def posterior_means(self, dataset: str) -> Path:
+        return self.posterior_dir / f"{dataset}.nc"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint_dir(self, attempt: int, incarnation: int) -> Path:
+        return self.checkpoints / f"{attempt:03d}.r{incarnation}"
+
+    def checkpoint_dirs(self) -> list[tuple[int, int, Path]]:
+        """Return (attempt, incarnation, folder), highest first."""
+        found = []
+        if self.checkpoints.is_dir():
+            for path in self.checkpoints.iterdir():
+                match = _INCARNATION.fullmatch(path.name)
+                if match:
+                    found.append((int(match[1]), int(match[2]), path))
+        return sorted(found, reverse=True)
+
+    @property
+    def attempts_dir(self) -> Path:
+        return self.path / "attempts"
+
+    def attempt(self, number: int) -> AttemptLayout:
+        return AttemptLayout(self.attempts_dir / f"{number:03d}")
+
+    def attempts(self) -> list[AttemptLayout]:
+        """Return the attempts that exist, first first."""
+        if not self.attempts_dir.is_dir():
+            return []
+        found = [AttemptLayout(p) for p in self.attempts_dir.iterdir() if _ATTEMPT.fullmatch(p.name)]
+        return sorted(found, key=lambda attempt: attempt.number)
+
+
+def fitlog(checkpoint_dir: Path) -> Path:
+    """Return the fit log that lies beside the checkpoints of one incarnation."""
+    return checkpoint_dir / "fitlog.csv"
+
+
+def tensorboard_events(checkpoint_dir: Path) -> Path:
+    """Return the folder of the TensorBoard events of one incarnation."""
+    return checkpoint_dir / "tensorboard"
+
+
+@dataclass(frozen=True)
+class SubmissionLayout:
+    """One act of handing runs to a scheduler: `.lfadsrm/submissions/<ulid>/`."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def tasks(self) -> Path:
+        return self.path / "tasks.tsv"
+
+    @property
+    def script(self) -> Path:
+        return self.path / "script.sh"
+
+    def receipt(self, chunk: int) -> Path:
+        return self.path / f"receipt-{chunk}.json"
+
+
+@dataclass(frozen=True)
+class CollectionLayout:
+    """One run collection: `<root>/<collection>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def collection_json(self) -> Path:
+        return self.path / "collection.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.txt"
+
+    @property
+    def tensorboard_script(self) -> Path:
+        return self.path / "launch_tensorboard.sh"
+
+    @property
+    def queue_script(self) -> Path:
+        return self.path / "run_queue.sh"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def input_dir(self, data_hash: str, spec: str) -> Path:
+        return self.path / f"data_{data_hash}" / spec
+
+    def input_file(self, data_hash: str, spec: str, dataset: str) -> Path:
+        return self.input_dir(data_hash, spec) / f"lfads_{dataset}.h5"
+
+    def run(self, param_hash: str, spec: str) -> RunLayout:
+        return RunLayout(self.path / f"param_{param_hash}" / spec)
+
+    def run_by_id(self, run_id: str) -> RunLayout:
+        """Return the run with the id `param_<hash>/<run spec>`."""
+        head, _, spec = run_id.partition("/")
+        if not head.startswith("param_") or not spec:
+            raise UsageError(f"{run_id!r} is not a run id", hint="a run id reads param_<hash>/<run spec>")
+        return RunLayout(self.path / head / check_name(spec, "run spec"))
+
+    def runs_on_disk(self) -> list[RunLayout]:
+        """Return the runs that have a `params.json`, sorted by id."""
+        return sorted(
+            (RunLayout(path.parent) for path in self.path.glob("param_*/*/params.json")),
+            key=lambda run: run.run_id,
+        )
+
+    @property
+    def state_dir(self) -> Path:
+        return self.path / ".lfadsrm"
+
+    @property
+    def outbox(self) -> Path:
+        return self.state_dir / "outbox"
+
+    @property
+    def submissions_dir(self) -> Path:
+        return self.state_dir / "submissions"
+
+    def submission(self, ulid: str) -> SubmissionLayout:
+        return SubmissionLayout(self.submissions_dir / ulid)
+
+    def cancellation(self, ulid: str) -> Path:
+        return self.state_dir / f"cancel-{ulid}.json"
+
+    def queue_state_dir(self, host: str) -> Path:
+        """Return the folder of the `<run key>.<state>` files of the local queues of one host."""
+        return self.state_dir / "local" / host

@@ -1,0 +1,1 @@
+"""What came out: posterior means, fit logs, metrics and plots."""

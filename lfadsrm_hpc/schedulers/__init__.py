@@ -1,0 +1,1 @@
+"""Where it runs: the local queue now, SLURM and PBS beside it."""

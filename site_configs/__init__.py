@@ -1,0 +1,1 @@
+"""Descriptions of clusters and machines, one TOML file a site."""
