@@ -13,7 +13,8 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
-    {"errors", "_version", "layout", "command"},
+    {"errors", "_version"},
+    {"layout", "command"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},
