@@ -1,0 +1,201 @@
+"""Wider bins, and which trials train and which validate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lfadsrm_hpc.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import xarray as xr
+
+SPLIT_KINDS = ("stratified", "random", "periodic")
+
+
+def rebin(ds: xr.Dataset, bin_ms: float, *, truncate: bool = False) -> xr.Dataset:
+    """Widen the time bins of a dataset.
+
+    Spikes are summed; every other numeric variable over time (truth in spikes/s, external inputs, ...) is
+    averaged; `time` and other coordinates along it keep the value of the first bin that goes into a new one.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        In the form of `lfadsrm_hpc.data.form`: `spikes (trial, time, neuron)` and the attribute `bin_ms`.
+    bin_ms : float
+        The new bin width in ms, a whole multiple of the present one.
+    truncate : bool
+        Drop the bins at the end that do not fill a new bin. Without it they are an error.
+
+    Returns
+    -------
+    xr.Dataset
+        With `bin_ms` as the new attribute; the given dataset is not changed.
+
+    Raises
+    ------
+    DataError
+        Where the new width is not a whole multiple of the old, or bins are left over. The message says which
+        widths fit.
+    """
+    import xarray as xr
+
+    name = str(ds.attrs.get("name", "dataset"))
+    factor = _rebin_factor(ds, name, bin_ms, truncate)
+    n_bins = ds.sizes["time"] // factor
+    cut = ds.isel(time=slice(0, n_bins * factor))
+    coords = {
+        str(key): coord.isel(time=slice(None, None, factor)) if "time" in coord.dims else coord
+        for key, coord in cut.coords.items()
+    }
+    data = {str(key): _pool(str(key), variable, factor) for key, variable in cut.data_vars.items()}
+    return xr.Dataset(data, coords=coords, attrs={**ds.attrs, "bin_ms": float(bin_ms)})
+
+
+def _pool(key: str, variable: xr.DataArray, factor: int) -> Any:
+    """Sum (spikes) or average (all else) groups of `factor` bins."""
+    if "time" not in variable.dims:
+        return variable
+    axis = variable.dims.index("time")
+    values = variable.to_numpy()
+    shape = values.shape
+    groups = values.reshape(*shape[:axis], shape[axis] // factor, factor, *shape[axis + 1 :])
+    if key == "spikes":
+        return variable.dims, groups.sum(axis=axis + 1), variable.attrs
+    if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+        return variable.dims, groups.take(0, axis=axis + 1), variable.attrs
+    return variable.dims, groups.mean(axis=axis + 1), variable.attrs
+
+
+def _rebin_factor(ds: xr.Dataset, name: str, bin_ms: float, truncate: bool) -> int:
+    """Return how many present bins make a new one, or say which widths fit."""
+    old = ds.attrs.get("bin_ms")
+    if old is None:
+        raise DataError(
+            f"dataset {name!r} does not say how wide its bins are", hint="set its attribute 'bin_ms'"
+        )
+    n_bins = ds.sizes["time"]
+    ratio = float(bin_ms) / float(old)
+    factor = round(ratio) if np.isfinite(ratio) else 0
+    if factor < 1 or abs(ratio - factor) > 1e-6 * factor:
+        raise DataError(
+            f"bins of {float(old):g} ms cannot be combined to bins of {bin_ms:g} ms",
+            where=f"dataset {name!r}",
+            hint=f"use one of {_fitting_widths(n_bins, float(old))}",
+        )
+    if factor > n_bins or (n_bins % factor and not truncate):
+        raise DataError(
+            f"{n_bins} bins of {float(old):g} ms are not a whole number of bins of {bin_ms:g} ms: "
+            f"{n_bins % factor} left over",
+            where=f"dataset {name!r}",
+            hint=f"use one of {_fitting_widths(n_bins, float(old))}, or cut the trials (truncate=True)",
+        )
+    return factor
+
+
+def _fitting_widths(n_bins: int, old: float, most: int = 12) -> str:
+    """Name the widths into which all bins go, narrowest first."""
+    widths = [f"{k * old:g}" for k in range(1, n_bins + 1) if n_bins % k == 0]
+    return ", ".join(widths[:most]) + (", ..." if len(widths) > most else "") + " ms"
+
+
+def split(
+    n_trials: int,
+    *,
+    train_to_test_ratio: int,
+    seed: int,
+    condition: Sequence[Any] | npt.NDArray[Any] | None = None,
+    kind: str = "stratified",
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Choose the trials that train and those that validate.
+
+    Parameters
+    ----------
+    n_trials : int
+        At least 2.
+    train_to_test_ratio : int
+        r, at least 1: about `n_trials / (r + 1)` trials validate, see `kind`.
+    seed : int
+        Not negative. The same seed gives the same split with every version of numpy (raw PCG64 numbers are
+        used). `"periodic"` does not use it.
+    condition : array of length n_trials, optional
+        Strings or numbers; NaN, None and "" make a group of their own. Only `"stratified"` uses it.
+    kind : {"stratified", "random", "periodic"}
+        `"stratified"` and `"random"`: `m = round(n_trials / (r + 1))` trials validate, at least 1 and at most
+        n_trials - 1, and each trial has the same chance m / n_trials to be one of them. With `"stratified"`,
+        of the n_c trials of a condition either the floor or the ceiling of `n_c m / n_trials` validate.
+        `"periodic"`: the trials 0, r + 1, 2 (r + 1), ... validate, as in the Matlab run manager. It aliases
+        with conditions that come in cycles.
+
+    Returns
+    -------
+    train_inds, valid_inds : int64 arrays
+        Sorted, 0-based, none empty.
+
+    Raises
+    ------
+    DataError
+        Fewer than two trials, or as many conditions as trials are not given.
+    UsageError
+        A ratio, seed or kind that has no meaning.
+
+    Notes
+    -----
+    Stratified: trials are laid in a row, condition after condition, conditions and trials within them in
+    random order; every (n/m)-th of the row is taken from a random start (systematic sampling, in whole
+    numbers, so that exactly m are taken).
+    """
+    _check_split(n_trials, train_to_test_ratio, seed, kind)
+    if kind == "periodic":
+        valid = np.arange(n_trials) % (train_to_test_ratio + 1) == 0
+    else:
+        codes = np.zeros(n_trials, dtype=np.int64)
+        if kind == "stratified" and condition is not None:
+            codes = _condition_codes(condition, n_trials)
+        n_valid = min(max(round(n_trials / (train_to_test_ratio + 1)), 1), n_trials - 1)
+        valid = _systematic_sample(codes, n_valid, seed)
+    return np.flatnonzero(~valid), np.flatnonzero(valid)
+
+
+def _check_split(n_trials: int, ratio: int, seed: int, kind: str) -> None:
+    if kind not in SPLIT_KINDS:
+        raise UsageError(f"{kind!r} is not a kind of split", hint=f"use one of {', '.join(SPLIT_KINDS)}")
+    if int(ratio) != ratio or ratio < 1:
+        raise UsageError(f"train_to_test_ratio is {ratio!r}", hint="use a whole number of 1 or more")
+    if seed < 0:
+        raise UsageError(f"the seed of the split is {seed!r}", hint="use a whole number of 0 or more")
+    if n_trials < 2:
+        raise DataError(
+            f"{n_trials} trial(s) cannot be split: one must train and one must validate",
+            hint="give at least 2 trials",
+        )
+
+
+def _condition_codes(condition: Sequence[Any] | npt.NDArray[Any], n_trials: int) -> npt.NDArray[np.int64]:
+    """Return a whole number for each trial, the same for trials of the same condition."""
+    values = np.asarray(condition)
+    if values.shape != (n_trials,):
+        raise DataError(
+            f"conditions have shape {values.shape}, but there are {n_trials} trials",
+            hint="give one condition a trial",
+        )
+    if values.dtype == object:
+        values = values.astype(str)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _systematic_sample(codes: npt.NDArray[np.int64], n_valid: int, seed: int) -> npt.NDArray[np.bool_]:
+    n_trials = codes.size
+    source = np.random.PCG64(seed)
+    trial_keys = source.random_raw(n_trials)
+    condition_keys = source.random_raw(int(codes.max()) + 1)
+    start = int(source.random_raw()) % n_trials
+    row = np.lexsort((trial_keys, condition_keys[codes]))
+    passed = (start + np.arange(n_trials + 1, dtype=np.int64) * n_valid) // n_trials
+    valid = np.zeros(n_trials, dtype=bool)
+    valid[row] = np.diff(passed) > 0
+    return valid
