@@ -1,4 +1,4 @@
-"""The one in-memory form of a dataset, made from arrays or spike times, and checked.
+"""The one in-memory form of a dataset, and its check.
 
 An `xr.Dataset` with the dimensions `trial`, `time`, `neuron` and, where there are external inputs, `input`:
 
@@ -18,8 +18,7 @@ text, `save_tags`, `comment`). Further variables are carried along untouched.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -31,138 +30,7 @@ from lfadsrm_hpc.errors import DataError
 Array = npt.NDArray[Any]
 SPIKE_DIMS = ("trial", "time", "neuron")
 INPUT_DIMS = ("trial", "time", "input")
-_NEURAL = {"spikes": SPIKE_DIMS, "truth": SPIKE_DIMS, "external_input": INPUT_DIMS}
-
-
-def from_arrays(
-    spikes: npt.ArrayLike | Sequence[npt.ArrayLike],
-    *,
-    bin_ms: float | None = None,
-    name: str = "data",
-    time: npt.ArrayLike | None = None,
-    condition: Sequence[Any] | Array | None = None,
-    truth: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
-    external_input: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
-    neuron_names: Sequence[str] | Array | None = None,
-    **attrs: Any,
-) -> xr.Dataset:
-    """Make a dataset from plain arrays.
-
-    Parameters
-    ----------
-    spikes : array (trial, time, neuron), or sequence of arrays (time, neuron), one a trial
-        Counts a bin. A dimension of size 1 that got lost is put back where the other arguments leave no doubt
-        about it.
-    bin_ms : float, optional
-        Width of a bin in ms. May be left out where `time` says it.
-    name : str
-        Name of the dataset, for messages and files.
-    time : array (time,), optional
-        Start of each bin in ms, evenly spaced; from 0 where it is left out.
-    condition : array (trial,), optional
-        Strings or whole numbers; None, NaN or "" for a trial without condition.
-    truth : as `spikes`, optional
-        True rates in spikes/s.
-    external_input : array (trial, time, input), optional
-    neuron_names : sequence of str, optional
-        "n000", "n001", ... where left out.
-    **attrs
-        Further attributes: subject, date, save_tags, comment, ...
-
-    Returns
-    -------
-    xr.Dataset
-        See the head of this module.
-
-    Raises
-    ------
-    DataError
-        Wrong shapes, trials of unequal length, NaN; the message names dataset, trial and neuron.
-    """
-    where = f"dataset {name!r}"
-    arrays = {"spikes": spikes, "truth": truth, "external_input": external_input}
-    stacked = {key: _stack(value, key, where) for key, value in arrays.items() if value is not None}
-    vectors = {
-        "time": (time, float),
-        "condition": (condition, None),
-        "neuron_name": (neuron_names, str),
-    }
-    coords = {key: np.atleast_1d(np.asarray(v, t)) for key, (v, t) in vectors.items() if v is not None}
-    sizes = _known_sizes(stacked, coords)
-    variables: dict[str, Any] = {}
-    for key in ("spikes", "truth", "external_input"):  # spikes first: they tell the sizes for the others
-        if key in stacked:
-            value = restore(stacked[key], _NEURAL[key], sizes, key, where)
-            sizes |= dict(zip(_NEURAL[key], value.shape, strict=True))
-            variables[key] = (_NEURAL[key], value)
-    owners = {"time": "time", "condition": "trial", "neuron_name": "neuron"}
-    ds = _assemble(variables, {k: (owners[k], v) for k, v in coords.items()}, where)
-    given = {} if bin_ms is None else {"bin_ms": bin_ms}
-    ds.attrs = {"name": name, **attrs, **given}
-    return check(ds)
-
-
-def from_spike_times(
-    spike_times: Sequence[Sequence[npt.ArrayLike]],
-    *,
-    start_ms: float,
-    stop_ms: float,
-    bin_ms: float,
-    name: str = "data",
-    **others: Any,
-) -> xr.Dataset:
-    """Count spikes in bins.
-
-    Parameters
-    ----------
-    spike_times : [trial][neuron] -> array of times in ms
-        In the trial's own time; a neuron without spikes has an empty array.
-    start_ms, stop_ms : float
-        The window that all trials share, `start_ms <= t < stop_ms`. Spikes outside it are left out.
-    bin_ms : float
-        Goes into the window a whole number of times.
-    **others
-        As for `from_arrays`: condition, truth, external_input, neuron_names, and attributes.
-
-    Returns
-    -------
-    xr.Dataset
-
-    Raises
-    ------
-    DataError
-        A window that is not a whole number of bins, trials with unequal numbers of neurons, times that are
-        not finite.
-    """
-    where = f"dataset {name!r}"
-    ratio = (stop_ms - start_ms) / bin_ms if bin_ms > 0 else float("nan")
-    n_bins = round(ratio) if np.isfinite(ratio) else 0
-    if n_bins < 1 or abs(ratio - n_bins) > 1e-6 * n_bins:
-        raise DataError(
-            f"the window from {start_ms:g} to {stop_ms:g} ms is not a whole number of bins of {bin_ms:g} ms",
-            where=where,
-        )
-    if not len(spike_times):
-        raise DataError("there are no trials", where=where)
-    n_neurons = len(spike_times[0])
-    counts = np.zeros((len(spike_times), n_bins, n_neurons), dtype=np.int64)
-    for trial, neurons in enumerate(spike_times):
-        if len(neurons) != n_neurons:
-            raise DataError(
-                f"trial {trial} has {len(neurons)} neurons, trial 0 has {n_neurons}",
-                where=where,
-                hint="give an empty array for a neuron without spikes",
-            )
-        for neuron, times in enumerate(neurons):
-            t = np.asarray(times, dtype=float).ravel()
-            if not np.isfinite(t).all():
-                raise DataError(f"trial {trial}, neuron {neuron}: a spike time is not finite", where=where)
-            t = t[(t >= start_ms) & (t < stop_ms)]
-            # 0.3 / 0.1 is a little less than 3: a spike on an edge belongs to the bin that starts there
-            index = np.minimum(np.floor((t - start_ms) / bin_ms + 1e-9).astype(np.int64), n_bins - 1)
-            counts[trial, :, neuron] = np.bincount(index, minlength=n_bins)
-    time = start_ms + bin_ms * np.arange(n_bins)
-    return from_arrays(counts, bin_ms=bin_ms, name=name, **{"time": time, **others})
+DIMS = {"spikes": SPIKE_DIMS, "truth": SPIKE_DIMS, "external_input": INPUT_DIMS}
 
 
 def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
@@ -192,7 +60,7 @@ def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
             hint=f"there is: {', '.join(map(str, ds.variables))}",
         )
     out: xr.Dataset = ds.assign(
-        {key: _in_order(ds[key], dims, where) for key, dims in _NEURAL.items() if key in ds.data_vars}
+        {key: _in_order(ds[key], dims, where) for key, dims in DIMS.items() if key in ds.data_vars}
     )
     empty = [dim for dim in SPIKE_DIMS if out.sizes[dim] == 0]
     if empty:
@@ -214,88 +82,12 @@ def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
     for key in ("truth", "external_input"):
         if key in out.data_vars:
             units = {"units": "spikes/s"} if key == "truth" else dict(out[key].attrs)
-            variables[key] = (_NEURAL[key], _numbers(out[key], key, where).astype(np.float64), units)
+            variables[key] = (DIMS[key], _numbers(out[key], key, where).astype(np.float64), units)
     out = out.assign(variables)
     out.attrs = {**ds.attrs, "name": title, "bin_ms": bin_ms}
+    if hasattr(out.attrs.get("date"), "isoformat"):
+        out.attrs["date"] = out.attrs["date"].isoformat()
     return out
-
-
-def restore(values: Array, dims: Sequence[str], sizes: Mapping[str, int], key: str, where: str) -> Array:
-    """Put back dimensions of size 1 that an array has lost.
-
-    Matlab drops them at the end of every array, `squeeze` anywhere. Which ones are gone must follow from
-    `sizes`, the sizes known from elsewhere.
-
-    Raises
-    ------
-    DataError
-        No way, or more than one, to fit the array to the sizes.
-    """
-    if values.ndim == len(dims):
-        return values
-    shapes = set()
-    for kept in combinations(range(len(dims)), values.ndim) if values.ndim else ():
-        shape = dict.fromkeys(dims, 1) | {dims[k]: n for k, n in zip(kept, values.shape, strict=True)}
-        if all(sizes.get(dim, n) == n for dim, n in shape.items()):
-            shapes.add(tuple(shape.values()))
-    if len(shapes) == 1:
-        return values.reshape(shapes.pop())
-    trouble = "could be more than one of" if shapes else "does not fit"
-    known = ", ".join(f"{n} {dim}" for dim, n in sizes.items() if dim in dims)
-    raise DataError(
-        f"{key} has shape {values.shape}, which {trouble} ({', '.join(dims)})"
-        + (f" with {known}" if known else ""),
-        where=where,
-        hint=f"give {key} all {len(dims)} dimensions, also those of size 1",
-    )
-
-
-def _stack(values: Any, key: str, where: str) -> Array:
-    """Make one array of trials; say which trial differs in length."""
-    if isinstance(values, np.ndarray) and values.dtype.kind != "O":
-        return values
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        return np.asarray(values)
-    trials = [np.asarray(trial) for trial in values]
-    for index, trial in enumerate(trials):
-        if trial.shape != trials[0].shape:
-            raise DataError(
-                f"trials have unequal lengths: {key} of trial {index} has shape {trial.shape}, "
-                f"of trial 0 {trials[0].shape}",
-                where=where,
-                hint="cut all trials to the same window (time, neuron)",
-            )
-    return np.stack(trials) if trials else np.empty((0, 0, 0))
-
-
-def _known_sizes(arrays: Mapping[str, Array], coords: Mapping[str, Array]) -> dict[str, int]:
-    """Collect the sizes that complete arrays and vectors tell; spikes have the last word."""
-    sizes: dict[str, int] = {}
-    for key, dim in (("condition", "trial"), ("time", "time"), ("neuron_name", "neuron")):
-        if key in coords:
-            sizes[dim] = coords[key].size
-    for key in ("external_input", "truth", "spikes"):
-        if key in arrays and arrays[key].ndim == len(_NEURAL[key]):
-            sizes |= dict(zip(_NEURAL[key], arrays[key].shape, strict=True))
-    return sizes
-
-
-def _assemble(variables: Mapping[str, Any], coords: Mapping[str, Any], where: str) -> xr.Dataset:
-    """Put the parts together; a size that differs from that of the spikes is an error that names both."""
-    ds = xr.Dataset({"spikes": variables["spikes"]})
-    for key, (dims, values) in {**variables, **coords}.items():
-        dims = (dims,) if isinstance(dims, str) else dims
-        want = {dim: ds.sizes[dim] for dim in dims if dim in ds.sizes}
-        have = dict(zip(dims, np.shape(values), strict=True)) if np.ndim(values) == len(dims) else {}
-        wrong = [dim for dim in want if have.get(dim) != want[dim]]
-        if wrong:
-            raise DataError(
-                f"{key} has shape {np.shape(values)}, but spikes have "
-                + ", ".join(f"{want[dim]} {'bins' if dim == 'time' else dim + 's'}" for dim in wrong),
-                where=where,
-                hint=f"{key} goes by ({', '.join(dims)})",
-            )
-    return xr.Dataset(dict(variables), coords=dict(coords))
 
 
 def _in_order(variable: xr.DataArray, dims: tuple[str, ...], where: str) -> xr.DataArray:
@@ -368,7 +160,7 @@ def _condition(variable: xr.DataArray, where: str) -> Array:
                 hint="use whole numbers or names",
             )
         return values if np.isnan(values).any() else values.astype(np.int64)
-    return values.astype(str) if values.dtype.kind == "U" else values.astype(np.int64)
+    return values.astype(np.int64 if values.dtype.kind in "biu" else str)
 
 
 def _plain(values: Array) -> Array:

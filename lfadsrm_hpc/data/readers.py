@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lfadsrm_hpc.data.form import from_arrays, from_spike_times
+from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 
 __all__ = ["from_arrays", "from_spike_times"]
