@@ -94,6 +94,10 @@ class ClaimLostError(ManifestError):
     exit_code = 64
 
 
+class RunCancelledError(ClaimLostError):
+    """Somebody cancelled this run; it is not taken unless it is asked for again (exit code 64 in a job)."""
+
+
 class CommandError(LfadsrmError):
     """A program could not be started, ran out of time, or ended with an error.
 

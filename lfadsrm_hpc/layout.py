@@ -11,6 +11,9 @@ from lfadsrm_hpc.errors import UsageError
 
 _ATTEMPT = re.compile(r"\d{3,}")
 _INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
+_ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
+_OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
+_CANCELLATION = re.compile(r"cancel-([0-9A-Z]{26})\.json")
 
 
 def check_name(name: str, kind: str) -> str:
@@ -68,6 +71,16 @@ class AttemptLayout:
     def exit(self, incarnation: int) -> Path:
         return self.path / f"exit.r{incarnation}.json"
 
+    def incarnations(self) -> dict[str, list[int]]:
+        """List the folder once: the incarnations that have a claim, a heartbeat and an exit record, sorted."""
+        found: dict[str, list[int]] = {"claim": [], "heartbeat": [], "exit": []}
+        if self.path.is_dir():
+            for path in self.path.iterdir():
+                match = _ATTEMPT_FILE.fullmatch(path.name)
+                if match:
+                    found[match[1]].append(int(match[2]))
+        return {kind: sorted(numbers) for kind, numbers in found.items()}
+
 
 @dataclass(frozen=True)
 class RunLayout:
@@ -79,6 +92,10 @@ class RunLayout:
     def run_id(self) -> str:
         """`param_<hash>/<run spec>`."""
         return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def collection(self) -> CollectionLayout:
+        return CollectionLayout(self.path.parent.parent)
 
     @property
     def params_json(self) -> Path:
@@ -164,6 +181,34 @@ class SubmissionLayout:
 
 
 @dataclass(frozen=True)
+class OutboxName:
+    """What the name of an empty file in the outbox says.
+
+    Attributes
+    ----------
+    key : str
+        `run_key` of the run.
+    state : str
+        The word of a `RunState`.
+    """
+
+    key: str
+    attempt: int
+    incarnation: int
+    state: str
+    code: int
+
+    def __str__(self) -> str:
+        return f"{self.key}.{self.attempt:03d}.r{self.incarnation}.{self.state}.{self.code}"
+
+    @classmethod
+    def parse(cls, name: str) -> OutboxName | None:
+        """Read a file name; None if it is not one of ours."""
+        match = _OUTBOX.fullmatch(name)
+        return cls(match[1], int(match[2]), int(match[3]), match[4], int(match[5])) if match else None
+
+
+@dataclass(frozen=True)
 class CollectionLayout:
     """One run collection: `<root>/<collection>/`."""
 
@@ -224,6 +269,16 @@ class CollectionLayout:
     def outbox(self) -> Path:
         return self.state_dir / "outbox"
 
+    def outbox_file(self, name: OutboxName) -> Path:
+        return self.outbox / str(name)
+
+    def outbox_names(self) -> list[OutboxName]:
+        """List the outbox once."""
+        if not self.outbox.is_dir():
+            return []
+        names = (OutboxName.parse(path.name) for path in self.outbox.iterdir())
+        return [name for name in names if name is not None]
+
     @property
     def submissions_dir(self) -> Path:
         return self.state_dir / "submissions"
@@ -233,6 +288,12 @@ class CollectionLayout:
 
     def cancellation(self, ulid: str) -> Path:
         return self.state_dir / f"cancel-{ulid}.json"
+
+    def cancellations(self) -> list[Path]:
+        """Return the cancellations on record, oldest first."""
+        if not self.state_dir.is_dir():
+            return []
+        return sorted(path for path in self.state_dir.iterdir() if _CANCELLATION.fullmatch(path.name))
 
     def queue_state_dir(self, host: str) -> Path:
         """Return the folder of the `<run key>.<state>` files of the local queues of one host."""

@@ -1,0 +1,89 @@
+"""The states of a run, which of them are final, which are failures, and what may follow what."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class RunState(str, Enum):
+    """What a run is at. The value is the word that users, JSON and outbox names see."""
+
+    PREPARED = "PREPARED"
+    SUBMITTED = "SUBMITTED"
+    PENDING = "PENDING"
+    HELD = "HELD"
+    RUNNING = "RUNNING"
+    REQUEUED = "REQUEUED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+    UNCERTAIN = "UNCERTAIN"
+    UNKNOWN = "UNKNOWN"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_failure(self) -> bool:
+        """The newest attempt ended, or was given up, without completing the run."""
+        return self in FAILURES
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing works on the run any more; it moves again only if somebody starts another attempt."""
+        return self is RunState.COMPLETED or self in FAILURES
+
+    @property
+    def is_live(self) -> bool:
+        """Somebody has the run, or is about to: it must be neither started again nor deleted."""
+        return self in LIVE
+
+    def may_become(self, later: RunState) -> bool:
+        """Return whether a later look at the same run, whose files nobody deleted, may show `later`."""
+        return later is self or later in _FOLLOWERS[self]
+
+
+FAILURES = frozenset(
+    {
+        RunState.FAILED,
+        RunState.TIMEOUT,
+        RunState.OUT_OF_MEMORY,
+        RunState.NODE_FAIL,
+        RunState.PREEMPTED,
+        RunState.CANCELLED,
+        RunState.LOST,
+    }
+)
+
+LIVE = frozenset(
+    {
+        RunState.SUBMITTED,
+        RunState.PENDING,
+        RunState.HELD,
+        RunState.RUNNING,
+        RunState.REQUEUED,
+        RunState.UNCERTAIN,
+    }
+)
+
+_ALL = frozenset(RunState)
+
+# Two looks may be days apart, so a state may be followed by all that can come after it, not by the next
+# step only. A completed run stays completed; a run that was once handed over is never merely prepared again,
+# unless its attempt was given up before anybody claimed it.
+_FOLLOWERS: dict[RunState, frozenset[RunState]] = {
+    **{state: _ALL - {RunState.PREPARED} for state in RunState},
+    RunState.COMPLETED: frozenset(),
+    RunState.PREPARED: _ALL,
+    RunState.SUBMITTED: _ALL,
+    RunState.PENDING: _ALL,
+    RunState.HELD: _ALL,
+    RunState.CANCELLED: _ALL,  # asked for again, but killed before anything was claimed
+    RunState.UNCERTAIN: _ALL,
+    RunState.UNKNOWN: _ALL,
+}
