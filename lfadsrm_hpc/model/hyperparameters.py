@@ -11,7 +11,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from lfadsrm_hpc.errors import ParamsError
-from lfadsrm_hpc.model.fields import CheckedNames, coerce, param, specs
+from lfadsrm_hpc.model.fields import (
+    CheckedNames,
+    FieldSpec,
+    coerce,
+    defaults,
+    param,
+    plain_name,
+    plain_names,
+    specs,
+)
+
+__all__ = [  # noqa: RUF022
+    "Hyperparameters",
+    "FieldSpec",
+    "coerce",
+    "defaults",
+    "param",
+    "plain_name",
+    "plain_names",
+    "specs",
+]
 
 LOGISTICS = "TensorFlow logistics"
 OPTIMIZATION = "Optimization"

@@ -1,0 +1,426 @@
+"""Run params: the model's hyperparameters and the manager's own, their hashes and their display."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lfadsrm_hpc.collection import sweep
+from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
+from lfadsrm_hpc.errors import ConfigError, ParamsError
+from lfadsrm_hpc.model.hyperparameters import (
+    FieldSpec,
+    Hyperparameters,
+    coerce,
+    defaults,
+    param,
+    plain_name,
+    plain_names,
+    specs,
+)
+
+__all__ = ["ExtraField", "RunParams", "param"]
+
+P = TypeVar("P", bound="RunParams")
+
+PREPROCESSING = "Run manager logistics and data preprocessing"
+STITCHING = "Stitching multi-session models"
+UNDERFITTING = "Underfitting"
+POSTERIOR = "Posterior sampling"
+RESOURCES = "Resources"
+USERS = "Added by the user"
+
+# the order in which groups are shown, as in the Matlab run manager
+GROUPS = (
+    PREPROCESSING,
+    "TensorFlow logistics",
+    "Optimization",
+    "Overfitting",
+    UNDERFITTING,
+    "External inputs",
+    "Controller and inferred inputs",
+    "Encoder and initial conditions for generator",
+    "Generator network, factors, rates",
+    STITCHING,
+    "Retraining",
+    POSTERIOR,
+    RESOURCES,
+    USERS,
+)
+
+
+@dataclass(frozen=True)
+class ExtraField:
+    """A field of a user's subclass whose class was not at hand when the params were read from disk.
+
+    Attributes
+    ----------
+    name : str
+    value, default : object
+        As stored; `default` is that of the class when the params were stored.
+    affects : {"model", "data", "nothing"}
+        See `FieldSpec`.
+    """
+
+    name: str
+    value: Any
+    default: Any
+    affects: str = "model"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RunParams(Hyperparameters):
+    """All settings of a run: what data goes in, what model is trained, how its posterior is sampled.
+
+    Immutable; `replace` gives a changed copy. `describe()` lists every name with its meaning and range.
+    `c_<name>`, as the Matlab run manager writes what it passes on to LFADS, is accepted for `<name>`.
+
+    Users may subclass and add fields, with `param` for a checked and described one::
+
+        @dataclass(frozen=True, kw_only=True)
+        class MyParams(RunParams):
+            area: str = param("M1", "Brain area.", kind="str", affects="data")
+
+    An added field enters the hash when it differs from its class's default, so a default, once used, should
+    not change; `affects="data"` makes it part of the data hash too, `affects="nothing"` of none.
+
+    Raises
+    ------
+    ParamsError
+        An unknown name (the nearest right one is suggested), a wrong type, a value out of range, or values
+        that contradict each other.
+
+    Examples
+    --------
+    >>> par = RunParams(c_gen_dim=64, learning_rate_stop=1e-3)
+    >>> par.diff_text()
+    'learning_rate_stop=0.001 gen_dim=64'
+    >>> [p.factors_dim for p in par.generate_sweep("factors_dim", [2, 4])]
+    [2, 4]
+    """
+
+    name: str = param("", "A name, for people only.", kind="str", group=PREPROCESSING, affects="nothing")
+    spike_bin_ms: float = param(
+        2.0,
+        "Width of the bins that the model sees; a multiple of the dataset's own bin.",
+        kind="float",
+        group=PREPROCESSING,
+        unit="ms",
+        low=0,
+        low_open=True,
+        affects="data",
+    )
+    train_to_test_ratio: int = param(
+        4, "Training trials to one validation trial.", kind="int", group=PREPROCESSING, low=1, affects="data"
+    )
+    split: str = param(
+        "stratified",
+        "How validation trials are chosen: by condition, at random, or every (ratio + 1)-th.",
+        kind="str",
+        group=PREPROCESSING,
+        choices=("stratified", "random", "periodic"),
+        affects="data",
+    )
+    split_seed: int = param(
+        0, "Seed of that choice.", kind="int", group=PREPROCESSING, low=0, high=2**63 - 1, affects="data"
+    )
+
+    scale_increase_steps_with_datasets: bool = param(
+        True,
+        "Multiply kl_ and l2_increase_steps by the number of datasets.",
+        kind="bool",
+        group=UNDERFITTING,
+    )
+    scale_start_step_with_datasets: bool = param(
+        True, "Multiply kl_ and l2_start_step by the number of datasets.", kind="bool", group=UNDERFITTING
+    )
+
+    use_alignment_matrix: bool = param(
+        True,
+        "Start read-in and read-out of stitched runs at alignment matrices.",
+        kind="bool",
+        group=STITCHING,
+    )
+    use_single_dataset_alignment_matrix: bool = param(
+        False, "Use a read-in and an alignment matrix also with one dataset.", kind="bool", group=STITCHING
+    )
+    alignment_method: str = param(
+        "least_squares",
+        "How global components are regressed on each dataset.",
+        kind="str",
+        group=STITCHING,
+        choices=("least_squares", "ridge"),
+    )
+
+    posterior_mean_kind: str = param(
+        "posterior_sample_and_average",
+        "Average samples of the posterior, or push its means through.",
+        kind="str",
+        group=POSTERIOR,
+        choices=("posterior_sample_and_average", "posterior_push_mean"),
+        affects="nothing",
+    )
+    num_samples_posterior: int = param(
+        512, "Samples a trial.", kind="int", group=POSTERIOR, low=1, unit="samples", affects="nothing"
+    )
+    gpu_memory_mb: int = param(
+        2000,
+        "GPU memory that the queue reserves for a run.",
+        kind="int",
+        group=RESOURCES,
+        low=1,
+        unit="MB",
+        affects="nothing",
+    )
+
+    # filled by from_json alone
+    extra: tuple[ExtraField, ...] = dataclasses.field(default=(), init=False, repr=False)
+
+    # ---------------------------------------------------------------- values
+
+    def values(self) -> dict[str, Any]:
+        """Return every field and its value, those of an absent subclass included."""
+        known = {name: getattr(self, name) for name in specs(type(self))}
+        return known | {field.name: field.value for field in self.extra}
+
+    def replace(self: P, **changes: Any) -> P:
+        """Return a copy with some values changed.
+
+        Raises
+        ------
+        ParamsError
+        """
+        mine = specs(type(self))
+        extras = {field.name: field for field in self.extra}
+        changes = plain_names(changes, [*mine, *extras])
+        values: dict[str, Any] = {name: getattr(self, name) for name in mine}
+        new = type(self)(**values | {name: value for name, value in changes.items() if name in mine})
+        kept = tuple(dataclasses.replace(e, value=changes.get(e.name, e.value)) for e in self.extra)
+        object.__setattr__(new, "extra", kept)
+        return new
+
+    def effective(self: P, n_datasets: int) -> P:
+        """Return the params that a run of `n_datasets` trains with: its ramps scaled by their number."""
+        changes: dict[str, Any] = {}
+        if self.scale_increase_steps_with_datasets:
+            changes |= {
+                f"{r}_increase_steps": getattr(self, f"{r}_increase_steps") * n_datasets for r in ("kl", "l2")
+            }
+        if self.scale_start_step_with_datasets:
+            changes |= {
+                f"{r}_start_step": getattr(self, f"{r}_start_step") * n_datasets for r in ("kl", "l2")
+            }
+        return self.replace(**changes) if n_datasets != 1 else self
+
+    def aligned(self, n_datasets: int) -> bool:
+        """Return whether the inputs of a run of `n_datasets` hold alignment matrices."""
+        return self.use_alignment_matrix if n_datasets > 1 else self.use_single_dataset_alignment_matrix
+
+    def generate_sweep(self: P, *pairs: Any, mode: str = "grid", **values: Any) -> list[P]:
+        """Return copies with the values of a sweep.
+
+        Parameters
+        ----------
+        *pairs
+            Names and lists of values in turn: `"gen_dim", [32, 64], "co_dim", [0, 2]`.
+        mode : {"grid", "zip"}
+            All combinations (the first name varies slowest), or the lists side by side.
+        **values
+            The same by keyword: `gen_dim=[32, 64]`.
+
+        Raises
+        ------
+        ParamsError
+        """
+        return sweep.from_arguments(self, pairs, values, mode)
+
+    # ---------------------------------------------------------------- differences and hashes
+
+    def differences(self) -> dict[str, Any]:
+        """Return the values that differ from their defaults, without `name`."""
+        base = defaults(type(self)) | {field.name: field.default for field in self.extra}
+        return {
+            name: value
+            for name, value in self.values().items()
+            if name != "name" and (name not in base or canonical(value) != canonical(base[name]))
+        }
+
+    def diff(self, other: RunParams) -> dict[str, tuple[Any, Any]]:
+        """Return what differs between these params and others: name -> (here, there)."""
+        mine, theirs = self.values(), other.values()
+        return {
+            name: (mine.get(name), theirs.get(name))
+            for name in mine | theirs
+            if name != "name" and canonical(mine.get(name)) != canonical(theirs.get(name))
+        }
+
+    def diff_text(self, other: RunParams | None = None) -> str:
+        """Return the differences from the defaults, or from other params, as one line."""
+        if other is None:
+            return " ".join(f"{name}={text_of(value)}" for name, value in self.differences().items())
+        return " ".join(
+            f"{name}={text_of(a)} (not {text_of(b)})" for name, (a, b) in self.diff(other).items()
+        )
+
+    def hashed_values(self) -> dict[str, Any]:
+        """Return what the param hash covers: values that matter and differ from the frozen defaults."""
+        return self._off_default(lambda affects: affects != "nothing")
+
+    @property
+    def param_hash(self) -> str:
+        """12 characters for all values that change the trained model."""
+        return short_hash(canonical_json({"schema": SCHEMA, "values": self.hashed_values()}))
+
+    def hashed_data_values(self, n_datasets: int) -> dict[str, Any]:
+        """Return what the data hash covers: values that change the input files of a run of `n_datasets`."""
+        found = self._off_default(lambda affects: affects == "data")
+        if self.aligned(n_datasets):
+            # the matrices are neurons x factors, so only here do the factors change the files
+            found["alignment"] = [self.alignment_method, self.factors_dim]
+        return found
+
+    def data_hash(self, n_datasets: int) -> str:
+        """Return 12 characters for all values that change the input files of a run of `n_datasets`."""
+        return short_hash(canonical_json({"schema": SCHEMA, "data": self.hashed_data_values(n_datasets)}))
+
+    def _off_default(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
+        base = defaults(type(self)) | dict(FROZEN_DEFAULTS[SCHEMA])
+        found = {}
+        for name, spec in specs(type(self)).items():
+            value = canonical(getattr(self, name), name=name)
+            if wanted(spec.affects) and (name not in base or value != canonical(base[name])):
+                found[name] = value
+        for field in self.extra:
+            if wanted(field.affects) and canonical(field.value) != canonical(field.default):
+                found[field.name] = canonical(field.value)
+        return found
+
+    # ---------------------------------------------------------------- JSON
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all values as JSON, with what is needed to hash them again without a user's subclass."""
+        own = specs(RunParams)
+        base = defaults(type(self))
+        extra = {
+            name: {"value": getattr(self, name), "default": base.get(name), "affects": spec.affects}
+            for name, spec in specs(type(self)).items()
+            if name not in own
+        }
+        extra |= {e.name: {"value": e.value, "default": e.default, "affects": e.affects} for e in self.extra}
+        cls = type(self)
+        document = {
+            "schema": SCHEMA,
+            "class": f"{cls.__module__}.{cls.__qualname__}",
+            "values": {name: getattr(self, name) for name in own},
+            "extra": extra,
+        }
+        return {key: canonical(value, name=key) for key, value in document.items()}
+
+    @classmethod
+    def from_json(cls: type[P], document: Mapping[str, Any]) -> P:
+        """Return the params of a stored document.
+
+        Fields of a subclass other than this class are kept: they show, hash and are stored again.
+
+        Raises
+        ------
+        ParamsError
+            It names a hyperparameter that does not exist, or holds a wrong value.
+        ConfigError
+            It is no such document, or of a hash schema that this version does not know.
+        """
+        if not isinstance(document.get("values"), Mapping):
+            raise ConfigError("the document holds no run params", hint="expected the key 'values'")
+        if document.get("schema") not in FROZEN_DEFAULTS:
+            raise ConfigError(
+                f"run params of hash schema {document.get('schema')!r} are unknown to this version",
+                hint=f"known: {sorted(FROZEN_DEFAULTS)}; update lfadsrm_hpc",
+            )
+        values = dict(document["values"])
+        unknown = []
+        for name, entry in document.get("extra", {}).items():
+            if name in specs(cls):
+                values[name] = entry["value"]
+            else:
+                unknown.append(
+                    ExtraField(name, _frozen(entry["value"]), _frozen(entry["default"]), entry["affects"])
+                )
+        params = cls(**values)
+        object.__setattr__(params, "extra", tuple(unknown))
+        return params
+
+    # ---------------------------------------------------------------- display
+
+    def __repr__(self) -> str:
+        shown = ({"name": self.name} if self.name else {}) | self.differences()
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def title(self) -> str:
+        """Return the class, both hashes (of one dataset and of several), the name and the differences."""
+        name = f' "{self.name}"' if self.name else ""
+        return f"{type(self).__name__} param_{self.param_hash}{name} {self.diff_text()}".rstrip()
+
+    def describe(self, *, docs: bool = False) -> str:
+        """Return all values, grouped; values that differ from their defaults are marked with a star.
+
+        Parameters
+        ----------
+        docs : bool
+            Add the meaning, unit and range of each.
+        """
+        described = specs(type(self))
+        described |= {e.name: FieldSpec("other", "", USERS) for e in self.extra}
+        values, changed = self.values(), self.differences()
+        lines = [self.title()]
+        groups = [*GROUPS, *sorted({spec.group for spec in described.values()} - set(GROUPS))]
+        width = max(len(name) for name in described)
+        for group in groups:
+            members = [name for name, spec in described.items() if spec.group == group]
+            lines += ["", f"   {group}"] if members else []
+            for name in members:
+                mark = "*" if name in changed else " "
+                line = f"  {mark} {name:>{width}}: {text_of(values[name])}"
+                lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def text_of(value: Any) -> str:
+    """Return a value as short text: 2 rather than 2.0, 1e-05 rather than 0.00001.
+
+    Examples
+    --------
+    >>> [text_of(v) for v in (2.0, 1e-7, True, "poisson", None, (1, 3))]
+    ['2', '1e-07', 'True', 'poisson', 'None', '[1,3]']
+    """
+    value = canonical(value)
+    if isinstance(value, (list, dict)):
+        return canonical_json(value)
+    return str(value) if value != "" else "''"
+
+
+def check_name_of(name: str) -> str:
+    """Return the field that `name` stands for; ParamsError with the nearest right one otherwise."""
+    return plain_name(name, specs(RunParams))
+
+
+def coerced(params: RunParams, name: str, value: Any) -> Any:
+    """Return `value` as the type that the field `name` of `params` has; unchanged where it has none."""
+    spec = specs(type(params)).get(name)
+    try:
+        return coerce(name, value, spec) if spec is not None else value
+    except ParamsError:
+        return value
+
+
+def _doc_text(spec: FieldSpec) -> str:
+    notes = "; ".join(part for part in (spec.unit, spec.range_text()) if part)
+    return f"{spec.doc} [{notes}]" if notes else spec.doc
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
