@@ -1,0 +1,538 @@
+"""LFADS inputs: one session, binned and split into training and validation trials; checked, written, read.
+
+The file has the keys of the original LFADS and of the Matlab run manager, and some of our own:
+
+======================================= ========================================= =====================
+key                                     shape, type                               meaning
+======================================= ========================================= =====================
+train_data, valid_data                  (trials, time, neurons) int64 or float64  counts a bin, or values
+train_truth, valid_truth                (trials, time, neurons) float             optional: spikes/s
+train_ext_input, valid_ext_input        (trials, time, inputs) float64            optional
+train_inds, valid_inds                  (trials,) float64, from 1                 trials of the dataset
+conversion_factor                       (1,) float64                              truth x this = counts a bin
+alignment_matrix_cxf, alignment_bias_c  (neurons, factors), (neurons,) float64    optional: read-in
+time_ms, neuron_names                   (time,) float64, (neurons,) text          ours
+train_condition, valid_condition        (trials,) text or numbers                 ours, optional
+======================================= ========================================= =====================
+
+`train_inds` and `valid_inds` have the attribute `index_base` = 1; in memory they count from 0.
+Attributes of the file: `format`, `dataset`, `bin_ms`, `fingerprint` of the data it was made from, and
+`attributes` (JSON).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data.coincidence import coincident_pairs
+from lfadsrm_hpc.errors import DataError, NotFoundError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = npt.NDArray[Any]
+
+FORMAT = "lfadsrm-inputs-1"
+_SPLITS = ("train", "valid")
+_CARRIED = ("subject", "date", "save_tags", "comment")
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True)
+class SessionInputs:
+    """What LFADS gets of one dataset.
+
+    E training and V validation trials, T bins, D neurons, I external inputs, F factors.
+
+    Attributes
+    ----------
+    dataset : str
+    train_data, valid_data : (E, T, D) and (V, T, D)
+        Counts a bin; for Gaussian outputs any values.
+    train_inds, valid_inds : (E,) and (V,) int
+        Which trials of the dataset these are, from 0.
+    time_ms : (T,) float
+        Start of each bin.
+    bin_ms : float
+    neuron_names : (D,) str
+    train_truth, valid_truth : as the data, or None
+        True rates, spikes/s.
+    train_ext_input, valid_ext_input : (E, T, I) and (V, T, I), or None
+    train_condition, valid_condition : (E,) and (V,), or None
+    alignment_matrix_cxf : (D, F) or None
+    alignment_bias_c : (D,) or None
+        Counts a bin.
+    fingerprint : str
+        Of the dataset's contents.
+    attributes : dict
+        Plain values: subject, date, and how the split was made.
+    """
+
+    dataset: str
+    train_data: Array
+    valid_data: Array
+    train_inds: Array
+    valid_inds: Array
+    time_ms: Array
+    bin_ms: float
+    neuron_names: Array
+    train_truth: Array | None = None
+    valid_truth: Array | None = None
+    train_ext_input: Array | None = None
+    valid_ext_input: Array | None = None
+    train_condition: Array | None = None
+    valid_condition: Array | None = None
+    alignment_matrix_cxf: Array | None = None
+    alignment_bias_c: Array | None = None
+    fingerprint: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def make_inputs(
+    ds: xr.Dataset,
+    *,
+    name: str,
+    bin_ms: float,
+    train_to_test_ratio: int,
+    split: str,
+    seed: int,
+    fingerprint: str = "",
+) -> SessionInputs:
+    """Rebin a dataset and split its trials.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        In-memory form of a dataset.
+    name : str
+    bin_ms : float
+        The dataset's own bins must go into it.
+    train_to_test_ratio : int
+        Training trials for each validation trial.
+    split : {"stratified", "random", "periodic"}
+    seed : int
+    fingerprint : str
+        Of the dataset's contents; kept.
+
+    Raises
+    ------
+    DataError
+        The bins do not fit, or there are fewer than two trials.
+    """
+    n_trials = ds.sizes["trial"]
+    if n_trials < 2:
+        raise DataError(
+            f"{n_trials} trial(s): none is left for validation",
+            where=f"dataset {name!r}",
+            hint="a dataset needs at least 2 trials; leave this one out",
+        )
+    binned = binning.rebin(ds.assign_attrs(name=name), bin_ms)
+    condition = ds["condition"].to_numpy() if "condition" in ds.variables else None
+    chosen = binning.split(
+        n_trials, train_to_test_ratio=train_to_test_ratio, seed=seed, condition=condition, kind=split
+    )
+    inds = dict(zip(_SPLITS, chosen, strict=True))
+    parts: dict[str, Any] = {}
+    for key, variable in {"data": "spikes", "truth": "truth", "ext_input": "external_input"}.items():
+        if variable in binned.variables:
+            values = binned[variable].to_numpy()
+            parts |= {f"{part}_{key}": values[inds[part]] for part in _SPLITS}
+    if condition is not None:
+        parts |= {f"{part}_condition": condition[inds[part]] for part in _SPLITS}
+    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs}
+    attributes |= {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
+    return SessionInputs(
+        dataset=name,
+        train_inds=inds["train"],
+        valid_inds=inds["valid"],
+        time_ms=binned["time"].to_numpy().astype(np.float64),
+        bin_ms=float(bin_ms),
+        neuron_names=_neuron_names(ds),
+        fingerprint=fingerprint,
+        attributes=attributes,
+        **parts,
+    )
+
+
+def _neuron_names(ds: xr.Dataset) -> Array:
+    if "neuron_name" in ds.variables:
+        return ds["neuron_name"].to_numpy().astype(str)
+    return np.array([f"n{i:03d}" for i in range(ds.sizes["neuron"])])
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+# ---------------------------------------------------------------------------------------- checking
+
+
+def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_input_dim: int) -> list[str]:
+    """Check what would break or mislead a fit.
+
+    Parameters
+    ----------
+    inputs : SessionInputs
+    output_dist : {"poisson", "gaussian"}
+    batch_size : int
+    ext_input_dim : int
+        Width of the external inputs that the model expects; 0 for none.
+
+    Returns
+    -------
+    list of str
+        Warnings: silent neurons, fewer training trials than a batch, neurons whose spikes coincide.
+
+    Raises
+    ------
+    DataError
+        No training or validation trial, arrays that do not fit each other, values that are not finite,
+        negative or fractional counts (`poisson`), external inputs of another width, an alignment that is not
+        finite. The message names the dataset and, where it applies, the trial (its position in the dataset,
+        from 0), the neuron and the bin.
+    """
+    _check_shapes(inputs)
+    _check_ext_input_width(inputs, ext_input_dim)
+    for key, part, values in _trial_arrays(inputs):
+        _check_finite(inputs, key, part, values)
+        if key == "data" and output_dist == "poisson":
+            _check_counts(inputs, part, values)
+    _check_alignment(inputs)
+    warnings = _silent_warnings(inputs)
+    if len(inputs.train_data) < batch_size:
+        warnings.append(
+            f"dataset {inputs.dataset!r}: {len(inputs.train_data)} training trials are fewer than a batch of "
+            f"{batch_size}; batches are filled up with repeats"
+        )
+    if output_dist == "poisson":
+        warnings += _coincidence_warnings(inputs)
+    return warnings
+
+
+def _trial_arrays(inputs: SessionInputs) -> Iterator[tuple[str, str, Array]]:
+    for key in ("data", "truth", "ext_input"):
+        for part in _SPLITS:
+            values = getattr(inputs, f"{part}_{key}")
+            if values is not None:
+                yield key, part, values
+
+
+def _check_shapes(inputs: SessionInputs) -> None:
+    where = f"dataset {inputs.dataset!r}"
+    if np.ndim(inputs.train_data) != 3 or np.ndim(inputs.valid_data) != 3:
+        raise DataError("the data are not (trials, time, neurons)", where=where)
+    n_time, n_neurons = len(inputs.time_ms), len(inputs.neuron_names)
+    for part, what in (("train", "training"), ("valid", "validation")):
+        if not len(getattr(inputs, f"{part}_data")):
+            raise DataError(
+                f"there is no {what} trial", where=where, hint="add trials, or lower train_to_test_ratio"
+            )
+    if n_time == 0 or n_neurons == 0:
+        raise DataError(f"{n_time} bins and {n_neurons} neurons leave nothing to fit", where=where)
+    for key in ("truth", "ext_input", "condition"):
+        if (getattr(inputs, f"train_{key}") is None) != (getattr(inputs, f"valid_{key}") is None):
+            raise DataError(f"{key} is there for one of training and validation only", where=where)
+    for part in _SPLITS:
+        n_trials = len(getattr(inputs, f"{part}_data"))
+        for key in ("inds", "condition"):
+            values = getattr(inputs, f"{part}_{key}")
+            if values is not None and np.shape(values) != (n_trials,):
+                raise DataError(
+                    f"{part}_{key} has shape {np.shape(values)} for {n_trials} trials", where=where
+                )
+    for key, part, values in _trial_arrays(inputs):
+        n_trials = len(getattr(inputs, f"{part}_data"))
+        expected = (n_trials, n_time) if key == "ext_input" else (n_trials, n_time, n_neurons)
+        if np.ndim(values) != 3 or np.shape(values)[: len(expected)] != expected:
+            raise DataError(
+                f"{part}_{key} has shape {np.shape(values)}; {n_trials} trials, {n_time} bins and "
+                f"{n_neurons} neurons are expected",
+                where=where,
+                hint="all trials of a dataset, for training and validation, must be equally long",
+            )
+    both = np.intersect1d(inputs.train_inds, inputs.valid_inds)
+    if both.size:
+        raise DataError(f"trial {both[0]} is in both training and validation", where=where)
+
+
+def _check_ext_input_width(inputs: SessionInputs, expected: int) -> None:
+    for part in _SPLITS:
+        values = getattr(inputs, f"{part}_ext_input")
+        width = 0 if values is None else values.shape[2]
+        if width != expected:
+            raise DataError(
+                f"the external input of the {part} trials has {width} channels, ext_input_dim is {expected}",
+                where=f"dataset {inputs.dataset!r}",
+                hint=f"set ext_input_dim to {width}, or give the dataset such inputs (none for 0)",
+            )
+
+
+def _check_finite(inputs: SessionInputs, key: str, part: str, values: Array) -> None:
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{part}_{key} has type {values.dtype}", where=f"dataset {inputs.dataset!r}")
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    bad = ~np.isfinite(values)
+    trial, time, channel = (int(i) for i in np.argwhere(bad)[0])
+    what = f"{values[trial, time, channel]} in {_NAMES[key]}"
+    hint = "leave the trial out, or replace the value"
+    if bad[trial, time:].all():
+        what += f", from bin {time} to the end of the trial"
+        hint = "if trials are of unequal length, cut them to the same length first"
+    raise DataError(what, where=_place(inputs, key, part, trial, time, channel), hint=hint)
+
+
+_NAMES = {"data": "the data", "truth": "the true rates", "ext_input": "the external input"}
+
+
+def _check_counts(inputs: SessionInputs, part: str, values: Array) -> None:
+    for fault, bad in (
+        ("negative", values < 0 if values.dtype.kind in "if" else None),
+        ("fractional", values != np.floor(values) if values.dtype.kind == "f" else None),
+    ):
+        if bad is not None and bad.any():
+            trial, time, neuron = (int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"a {fault} spike count, {values[trial, time, neuron]:g}",
+                where=_place(inputs, "data", part, trial, time, neuron),
+                hint="Poisson outputs need counts; for other signals set output_dist to 'gaussian'",
+            )
+
+
+def _place(inputs: SessionInputs, key: str, part: str, trial: int, time: int, channel: int) -> str:
+    original = int(getattr(inputs, f"{part}_inds")[trial])
+    column = f"input {channel}" if key == "ext_input" else f"neuron {str(inputs.neuron_names[channel])!r}"
+    return (
+        f"dataset {inputs.dataset!r}, trial {original} (from 0), {column}, "
+        f"bin {time} ({inputs.time_ms[time]:g} ms)"
+    )
+
+
+def _check_alignment(inputs: SessionInputs) -> None:
+    matrix, bias = inputs.alignment_matrix_cxf, inputs.alignment_bias_c
+    where = f"alignment of dataset {inputs.dataset!r}"
+    if (matrix is None) != (bias is None):
+        raise DataError("of alignment matrix and bias, one is missing", where=where)
+    if matrix is None or bias is None:
+        return
+    n_neurons = len(inputs.neuron_names)
+    if matrix.ndim != 2 or len(matrix) != n_neurons or bias.shape != (n_neurons,):
+        raise DataError(
+            f"matrix {matrix.shape} and bias {bias.shape} do not fit {n_neurons} neurons", where=where
+        )
+    finite = np.isfinite(matrix).all(axis=1) & np.isfinite(bias)
+    if not finite.all():
+        names = inputs.neuron_names[~finite]
+        raise DataError(f"not finite for neurons {_join(names)}", where=where)
+
+
+def _silent_warnings(inputs: SessionInputs) -> list[str]:
+    silent = inputs.neuron_names[~np.any(inputs.train_data, axis=(0, 1))]
+    if not len(silent):
+        return []
+    return [
+        f"dataset {inputs.dataset!r}: {len(silent)} of {len(inputs.neuron_names)} neurons are silent in the "
+        f"training trials: {_join(silent)}"
+    ]
+
+
+def _coincidence_warnings(inputs: SessionInputs) -> list[str]:
+    pairs = coincident_pairs(inputs.train_data)
+    if not pairs:
+        return []
+    names = inputs.neuron_names
+    texts = [
+        f"{names[p.first]} and {names[p.second]} ({p.fraction:.0%} of the rarer one's spikes, "
+        f"beyond the {p.expected_fraction:.0%} expected)"
+        for p in pairs
+    ]
+    return [
+        f"dataset {inputs.dataset!r}: spikes of these neurons fall into the same bins suspiciously often; "
+        f"they may be duplicates, split units or cross-talk: {_join(texts, '; ')}"
+    ]
+
+
+def _join(names: Any, separator: str = ", ") -> str:
+    rest = len(names) - _MOST_NAMES
+    text = separator.join(str(name) for name in names[:_MOST_NAMES])
+    return f"{text} and {rest} more" if rest > 0 else text
+
+
+# --------------------------------------------------------------------------------- writing and reading
+
+
+def write_inputs(path: str | os.PathLike[str], inputs: SessionInputs) -> None:
+    """Write an input file; it appears under its name complete, or not at all.
+
+    Data that are whole numbers are stored as int64, else as float64.
+
+    Raises
+    ------
+    OSError
+        The disk is full, the folder cannot be written. Nothing is left behind.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with h5py.File(beside, "x", locking=False) as file:
+            _fill(file, inputs)
+        _flush_to_disk(beside)
+        beside.replace(target)
+        _flush_to_disk(target.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(file: h5py.File, inputs: SessionInputs) -> None:
+    for key, part, values in _trial_arrays(inputs):
+        _store(file, f"{part}_{key}", _storable(key, values))
+    for part in _SPLITS:
+        stored = file.create_dataset(
+            f"{part}_inds", data=np.asarray(getattr(inputs, f"{part}_inds"), dtype=np.float64) + 1.0
+        )
+        stored.attrs["index_base"] = 1
+        condition = getattr(inputs, f"{part}_condition")
+        if condition is not None:
+            _store_vector(file, f"{part}_condition", np.asarray(condition))
+    file.create_dataset("conversion_factor", data=np.array([inputs.bin_ms / 1000.0]))
+    file.create_dataset("time_ms", data=np.asarray(inputs.time_ms, dtype=np.float64))
+    _store_vector(file, "neuron_names", np.asarray(inputs.neuron_names))
+    for key in ("alignment_matrix_cxf", "alignment_bias_c"):
+        if getattr(inputs, key) is not None:
+            file.create_dataset(key, data=np.asarray(getattr(inputs, key), dtype=np.float64))
+    file.attrs["format"] = FORMAT
+    file.attrs["dataset"] = inputs.dataset
+    file.attrs["bin_ms"] = float(inputs.bin_ms)
+    file.attrs["fingerprint"] = inputs.fingerprint
+    file.attrs["attributes"] = json.dumps(inputs.attributes, sort_keys=True)
+
+
+def _storable(key: str, values: Array) -> Array:
+    if key == "data" and (values.dtype.kind in "biu" or np.array_equal(values, np.floor(values))):
+        return values.astype(np.int64, copy=False)
+    if key == "truth" and values.dtype == np.float32:
+        return values  # half the file; only figures and scores read it
+    return values.astype(np.float64, copy=False)
+
+
+def _store(file: h5py.File, name: str, values: Array) -> None:
+    trials = max(1, min(len(values), 2**18 // max(1, values[0].size)))
+    file.create_dataset(
+        name,
+        data=values,
+        chunks=(trials, *values.shape[1:]) if values.size else None,
+        compression="gzip" if values.size else None,
+        compression_opts=1 if values.size else None,
+        shuffle=bool(values.size),
+    )
+
+
+def _store_vector(file: h5py.File, name: str, values: Array) -> None:
+    if values.dtype.kind in "biuf":
+        file.create_dataset(name, data=values)
+    else:
+        file.create_dataset(name, data=values.astype(str).astype(object), dtype=h5py.string_dtype())
+
+
+def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
+    """Read an input file that `write_inputs` wrote.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    DataError
+        It is not such a file, or damaged.
+    """
+    with _open(path) as file:
+        try:
+            return _session(file)
+        except (KeyError, OSError, ValueError) as error:
+            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
+
+
+def _session(file: h5py.File) -> SessionInputs:
+    parts: dict[str, Any] = {}
+    for part in _SPLITS:
+        parts[f"{part}_data"] = file[f"{part}_data"][...]
+        inds = file[f"{part}_inds"]
+        parts[f"{part}_inds"] = np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"])
+        for key in ("truth", "ext_input", "condition"):
+            parts[f"{part}_{key}"] = _optional(file, f"{part}_{key}")
+    return SessionInputs(
+        dataset=str(file.attrs["dataset"]),
+        time_ms=file["time_ms"][...],
+        bin_ms=float(file.attrs["bin_ms"]),
+        neuron_names=_text(file["neuron_names"]),
+        alignment_matrix_cxf=_optional(file, "alignment_matrix_cxf"),
+        alignment_bias_c=_optional(file, "alignment_bias_c"),
+        fingerprint=str(file.attrs["fingerprint"]),
+        attributes=json.loads(file.attrs["attributes"]),
+        **parts,
+    )
+
+
+def read_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the fingerprint of the data that an input file was made from, without reading the data.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return str(file.attrs["fingerprint"])
+
+
+def _open(path: str | os.PathLike[str]) -> h5py.File:
+    if not Path(path).is_file():
+        raise NotFoundError(
+            "there is no such input file", where=path, hint="prepare the collection: lfadsrm prepare"
+        )
+    try:
+        # no lock: the file never changes, and locks fail on many cluster file systems
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise DataError(f"the input file cannot be read: {error}", where=path) from error
+    if file.attrs.get("format") != FORMAT:
+        file.close()
+        raise DataError(
+            f"not an input file of this version (format {FORMAT})",
+            where=path,
+            hint="read files of other programs with lfadsrm_hpc.data.readers",
+        )
+    return file
+
+
+def _optional(file: h5py.File, name: str) -> Array | None:
+    if name not in file:
+        return None
+    stored = file[name]
+    return _text(stored) if h5py.check_string_dtype(stored.dtype) else stored[...]
+
+
+def _text(stored: h5py.Dataset) -> Array:
+    return np.asarray(stored.asstr()[...], dtype=str)
