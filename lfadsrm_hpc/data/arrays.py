@@ -191,7 +191,9 @@ def _stack(values: Any, order: tuple[str, ...], key: str, where: str) -> tuple[t
     if isinstance(values, np.ndarray) and values.dtype.kind == "O":
         values = list(values.ravel())
     if not isinstance(values, (list, tuple)):
-        return order, np.asarray(values)
+        return order, np.array(
+            values
+        )  # a copy: what the user does to the array later must not reach the dataset
     trials = [np.asarray(trial) for trial in values]
     inner = tuple(dim for dim in order if dim != "trial")
     for index, trial in enumerate(trials):

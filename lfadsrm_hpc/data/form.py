@@ -1,4 +1,4 @@
-"""The one in-memory form of a dataset, and its check.
+"""The one in-memory form of a dataset, its check and its fingerprint.
 
 An `xr.Dataset` with the dimensions `trial`, `time`, `neuron` and, where there are external inputs, `input`:
 
@@ -18,6 +18,8 @@ text, `save_tags`, `comment`). Further variables are carried along untouched.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Hashable
 from typing import Any
 
@@ -82,12 +84,39 @@ def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
     for key in ("truth", "external_input"):
         if key in out.data_vars:
             units = {"units": "spikes/s"} if key == "truth" else dict(out[key].attrs)
-            variables[key] = (DIMS[key], _numbers(out[key], key, where).astype(np.float64), units)
+            variables[key] = (DIMS[key], _numbers(out[key], key, where).astype(np.float64, copy=False), units)
     out = out.assign(variables)
     out.attrs = {**ds.attrs, "name": title, "bin_ms": bin_ms}
     if hasattr(out.attrs.get("date"), "isoformat"):
         out.attrs["date"] = out.attrs["date"].isoformat()
     return out
+
+
+def fingerprint(*parts: xr.Dataset) -> str:
+    """Return the SHA-256 of what LFADS gets to see of datasets, 64 hexadecimal characters.
+
+    Over the bin width, spikes, time, condition, truth and external input, with an order, types and a byte order
+    of its own; not over names and other attributes.
+    """
+    digest = hashlib.sha256(b"lfadsrm_hpc dataset 1")
+    for ds in parts:
+        digest.update(json.dumps({"bin_ms": float(ds.attrs["bin_ms"])}).encode())
+        for key in ("spikes", "time", "condition", "truth", "external_input"):
+            if key in ds.variables:
+                _hash_array(digest, key, ds[key].to_numpy())
+    return digest.hexdigest()
+
+
+def _hash_array(digest: Any, key: str, values: Array) -> None:
+    """Feed an array into a digest, trial by trial: a copy of it all would double the memory."""
+    digest.update(json.dumps([key, list(values.shape), values.dtype.kind]).encode())
+    if values.dtype.kind not in "iuf":
+        digest.update(json.dumps(values.tolist()).encode())
+        return
+    for part in values:
+        digest.update(
+            np.ascontiguousarray(part, dtype="<f8" if values.dtype.kind == "f" else "<i8").tobytes()
+        )
 
 
 def _in_order(variable: xr.DataArray, dims: tuple[str, ...], where: str) -> xr.DataArray:
@@ -194,6 +223,5 @@ def _numbers(variable: xr.DataArray, key: Hashable, where: str) -> Array:
 
 def _whole(values: Array) -> Array:
     """Return int64 where all values are whole numbers, else float64."""
-    if values.dtype.kind in "biu":
-        return values.astype(np.int64)
-    return values.astype(np.int64 if (values == np.round(values)).all() else np.float64)
+    whole = values.dtype.kind in "biu" or bool((values == np.round(values)).all())
+    return values.astype(np.int64 if whole else np.float64, copy=False)

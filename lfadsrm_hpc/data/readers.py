@@ -277,7 +277,8 @@ def _smallest(values: Any) -> np.dtype[Any]:
     """Return the smallest integer type that holds all values."""
     if values.dtype.kind == "f":
         return np.dtype(values.dtype)
-    return np.dtype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+    smallest: np.dtype[Any] = np.result_type(*(np.min_scalar_type(v) for v in (values.min(), values.max())))
+    return smallest
 
 
 def _to_attribute(key: str, value: Any, name: str) -> Any:

@@ -1,0 +1,481 @@
+"""A recording session, and the sessions of an experiment. Light to import; data are loaded when asked for."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
+from lfadsrm_hpc.layout import check_name
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+    import xarray as xr
+
+
+class Dataset:
+    """One recording session.
+
+    Made from a file in the folder of its collection, or by `from_arrays`, `from_spike_times`, `from_file`;
+    or derive a class and override `read` (and `alignment_data`).
+
+    Parameters
+    ----------
+    collection : DatasetCollection
+        The dataset adds itself to it.
+    path_relative : str or path
+        The file, relative to the folder of the collection.
+    name : str, optional
+        The name of the file without its suffix, where left out.
+
+    Raises
+    ------
+    UsageError
+        The name cannot be a file name, or another dataset of the collection has it. A dataset made again
+        from the same file takes the place of the earlier one.
+
+    Examples
+    --------
+    >>> dc = DatasetCollection("recordings")  # doctest: +SKIP
+    >>> ds = Dataset(dc, "dataset001.h5")  # doctest: +SKIP
+    >>> ds.load().spikes.sum("time")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, collection: DatasetCollection, path_relative: str | os.PathLike[str], *, name: str | None = None
+    ) -> None:
+        self._init(collection, Path(path_relative), Path(path_relative).stem if name is None else name)
+
+    def _init(self, collection: DatasetCollection, path_relative: Path | None, name: str) -> None:
+        self.name = check_name(name, "dataset")
+        self.path_relative = path_relative
+        self.collection = collection
+        self._reader: Callable[[Path], xr.Dataset] | None = None
+        self._held: xr.Dataset | None = None
+        self._loaded: tuple[Any, weakref.ref[xr.Dataset]] | None = None
+        self._info: tuple[Any, dict[str, Any]] | None = None
+        self._fingerprint: tuple[Any, str] | None = None
+        collection.add(self)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        collection: DatasetCollection,
+        name: str,
+        spikes: npt.ArrayLike | Sequence[npt.ArrayLike],
+        *,
+        bin_ms: float,
+        **others: Any,
+    ) -> Dataset:
+        """Make a dataset from arrays in memory.
+
+        Parameters
+        ----------
+        collection : DatasetCollection
+        name : str
+        spikes : array (trial, time, neuron), or sequence of arrays (time, neuron)
+            Counts a bin.
+        bin_ms : float
+            Width of a bin in ms.
+        **others
+            time, condition, truth, external_input, neuron_names, dims, and attributes: see
+            `lfadsrm_hpc.data.readers.from_arrays`.
+
+        Raises
+        ------
+        DataError
+            Wrong shapes, trials of unequal length, NaN.
+        """
+        from lfadsrm_hpc.data.readers import from_arrays
+
+        return cls._from_memory(collection, name, from_arrays(spikes, bin_ms=bin_ms, name=name, **others))
+
+    @classmethod
+    def from_spike_times(
+        cls,
+        collection: DatasetCollection,
+        name: str,
+        spike_times: Sequence[Sequence[npt.ArrayLike]],
+        *,
+        start_ms: float,
+        stop_ms: float,
+        bin_ms: float,
+        **others: Any,
+    ) -> Dataset:
+        """Make a dataset from spike times, [trial][neuron] -> times in ms.
+
+        Spikes outside the window are left out. `others` are as in `from_arrays`; see `lfadsrm_hpc.data.readers.from_spike_times`.
+        """
+        from lfadsrm_hpc.data.readers import from_spike_times
+
+        window = {"start_ms": start_ms, "stop_ms": stop_ms, "bin_ms": bin_ms}
+        return cls._from_memory(
+            collection, name, from_spike_times(spike_times, **window, name=name, **others)
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        collection: DatasetCollection,
+        path: str | os.PathLike[str],
+        reader: Callable[[Path], xr.Dataset] | None = None,
+        *,
+        name: str | None = None,
+    ) -> Dataset:
+        """Make a dataset from a file, with a reader of one's own.
+
+        Parameters
+        ----------
+        path : path
+            Absolute, or relative to the folder of the collection.
+        reader : callable (path) -> xr.Dataset, optional
+            Such as `lambda path: readers.read(path, bin_ms=5)`. By suffix where left out.
+        name : str, optional
+        """
+        dataset = cls.__new__(cls)
+        dataset._init(collection, Path(path), Path(path).stem if name is None else name)
+        dataset._reader = reader
+        return dataset
+
+    @classmethod
+    def _from_memory(cls, collection: DatasetCollection, name: str, content: xr.Dataset) -> Dataset:
+        dataset = cls.__new__(cls)
+        dataset._init(collection, None, name)
+        dataset._held = content
+        return dataset
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} from {self.path or 'memory'}>"
+
+    @property
+    def single_run_name(self) -> str:
+        """The name of the run spec that fits this dataset alone: `single_<name>`."""
+        return f"single_{self.name}"
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None for data in memory."""
+        return None if self.path_relative is None else self.collection.path / self.path_relative
+
+    def read(self) -> xr.Dataset:
+        """Read the session; override this to read files of your own kind (`self.path` says which).
+
+        Returns
+        -------
+        xr.Dataset
+            With `spikes (trial, time, neuron)` and what else `lfadsrm_hpc.data.form` lists;
+            `lfadsrm_hpc.data.readers.from_arrays` makes one. It is checked by `load`.
+        """
+        if self._held is not None:
+            return self._held.copy()
+        path = self._path()
+        if self._reader is not None:
+            if not path.is_file():
+                raise NotFoundError(f"the file of dataset {self.name!r} is not there", where=path)
+            return self._reader(path)
+        from lfadsrm_hpc.data import readers
+
+        return readers.read(path)
+
+    def alignment_data(self) -> xr.Dataset | None:
+        """Return other data of the same neurons to compute alignment matrices from; None: the dataset itself.
+
+        Override this to use, say, another window of time. Conditions must be shared with other datasets.
+        """
+        return None
+
+    def load(self) -> xr.Dataset:
+        """Return the data in memory, read and checked.
+
+        What was read is kept as long as somebody holds it, and read again when the file has changed.
+
+        Raises
+        ------
+        NotFoundError
+            The file is not there.
+        DataError
+            The data cannot be used.
+        """
+        stamp = self._stamp()
+        if self._loaded is not None and self._loaded[0] == stamp:
+            content = self._loaded[1]()
+            if content is not None:
+                return content
+        from lfadsrm_hpc.data.form import check
+
+        content = check(self.read(), name=self.name)
+        self._loaded = (stamp, weakref.ref(content))
+        return content
+
+    def load_info(self) -> dict[str, Any]:
+        """Return what describes the session, from the head of the file where that is enough.
+
+        Returns
+        -------
+        dict
+            subject, date, save_tags, n_trials, n_neurons, n_bins, bin_ms, n_conditions, comment.
+        """
+        stamp = self._stamp()
+        if self._info is None or self._info[0] != stamp:
+            from lfadsrm_hpc.data import readers
+
+            by_suffix = type(self).read is Dataset.read and self._reader is None and self._held is None
+            info = readers.read_info(self._path()) if by_suffix else readers.info_of(self.load())
+            self._info = (stamp, info)
+        return dict(self._info[1])
+
+    def fingerprint(self) -> str:
+        """Return 64 hexadecimal characters that change when the content changes.
+
+        SHA-256 over the bin width, spikes, time, condition, truth and external input, and the same of
+        `alignment_data`; not over names, attributes or the format of the file.
+        """
+        stamp = self._stamp()
+        if self._fingerprint is None or self._fingerprint[0] != stamp:
+            from lfadsrm_hpc.data.form import check, fingerprint
+
+            parts, other = [self.load()], self.alignment_data()
+            if other is not None:
+                parts.append(check(other, name=f"{self.name} (alignment data)"))
+            self._fingerprint = (stamp, fingerprint(*parts))
+        return self._fingerprint[1]
+
+    def source(self) -> dict[str, Any]:
+        """Return where the data come from: kind, class, path (relative to the collection), size, mtime_ns."""
+        own = {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
+        if self.path_relative is None:
+            return {"kind": "arrays", **own, "path": None, "size": None, "mtime_ns": None}
+        size, mtime_ns = self._stamp() or (None, None)
+        path = self.path_relative.as_posix()
+        return {"kind": "file", **own, "path": path, "size": size, "mtime_ns": mtime_ns}
+
+    def _path(self) -> Path:
+        path = self.path
+        if path is None:
+            raise DataError(
+                f"dataset {self.name!r} has neither data nor a file",
+                hint="override read() in its class, or make it from a file or arrays",
+            )
+        return path
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Return size and time of the file; None without file."""
+        try:
+            stat = self.path.stat() if self.path is not None else None
+        except OSError:
+            return None
+        return None if stat is None else (stat.st_size, stat.st_mtime_ns)
+
+
+class DatasetCollection(Sequence[Dataset]):
+    """The datasets of an experiment, in order.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder that file names are relative to. It need not exist for data in memory.
+    name : str, optional
+        The name of the folder, where left out.
+
+    Examples
+    --------
+    >>> dc = DatasetCollection("recordings")
+    >>> ds = Dataset.from_arrays(dc, "day1", [[[0, 1], [1, 0]]] * 3, bin_ms=5)
+    >>> dc["day1"].single_run_name, len(dc), dc.largest_batch_size(2)
+    ('single_day1', 1, 1)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        self.path = Path(path)
+        self.name = (self.path.name or self.path.resolve().name) if name is None else name
+        self._datasets: list[Dataset] = []
+
+    def __len__(self) -> int:
+        return len(self._datasets)
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter(self._datasets)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Dataset: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Dataset]: ...
+    def __getitem__(self, key: int | str | slice) -> Dataset | list[Dataset]:
+        return self.find(key) if isinstance(key, str) else self._datasets[key]
+
+    def __contains__(self, key: object) -> bool:
+        return any(key is dataset or key == dataset.name for dataset in self)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} {self.name!r}: {len(self)} datasets in {self.path}"]
+        lines += [f"  [{index:2d}] {dataset.name}" for index, dataset in enumerate(self)]
+        return "\n".join(lines)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the datasets, in order."""
+        return [dataset.name for dataset in self]
+
+    def add(self, dataset: Dataset) -> None:
+        """Add a dataset; `Dataset` does so itself when it is made.
+
+        Raises
+        ------
+        UsageError
+            Another one has its name. One from the same file is replaced.
+        """
+        for index, other in enumerate(self._datasets):
+            if other.name != dataset.name:
+                continue
+            if other is not dataset and (other.path is None or other.path != dataset.path):
+                raise UsageError(
+                    f"there is a dataset {dataset.name!r} already, {other!r}",
+                    where=f"dataset collection {self.name!r}",
+                    hint="give one of them another name (name=...)",
+                )
+            self._datasets[index] = dataset
+            return
+        self._datasets.append(dataset)
+
+    def add_all(self, pattern: str = "*") -> list[Dataset]:
+        """Add every file of the folder that can be read and is not there yet, in the order of their names.
+
+        Parameters
+        ----------
+        pattern : str
+            Such as "session*.mat" or "*/day*.nc".
+
+        Raises
+        ------
+        NotFoundError
+            The folder is not there, or holds no such file.
+        """
+        from lfadsrm_hpc.data.readers import readable_suffixes
+
+        suffixes = readable_suffixes()
+        files = sorted(p for p in self.path.glob(pattern) if p.suffix.lower() in suffixes and p.is_file())
+        files = [file for file in files if not file.name.startswith(".")]
+        if not files:
+            raise NotFoundError(
+                f"no file {pattern!r} can be read here",
+                where=self.path.absolute(),
+                hint=f"files that can be read end in {', '.join(suffixes)}",
+            )
+        there = {dataset.path for dataset in self}
+        return [Dataset(self, file.relative_to(self.path)) for file in files if file not in there]
+
+    def find(self, name: str) -> Dataset:
+        """Return the dataset of this name.
+
+        Raises
+        ------
+        NotFoundError
+            There is none; the message lists those that are.
+        """
+        for dataset in self:
+            if dataset.name == name:
+                return dataset
+        hints = [suggest(name, self.names), f"there are: {', '.join(self.names) or 'none'}"]
+        raise NotFoundError(
+            f"there is no dataset {name!r}",
+            where=f"dataset collection {self.name!r}",
+            hint="; ".join(hint for hint in hints if hint),
+        )
+
+    def find_all(self, pattern: str) -> list[Dataset]:
+        """Return the datasets whose names match a pattern with * and ?, in order."""
+        return [dataset for dataset in self if fnmatch.fnmatchcase(dataset.name, pattern)]
+
+    def filter(self, mask: Sequence[bool] | npt.ArrayLike | Callable[[Dataset], bool]) -> DatasetCollection:
+        """Return a collection of some of the datasets; this one stays as it is.
+
+        Parameters
+        ----------
+        mask : sequence of bool, one a dataset, or callable (dataset) -> bool
+
+        Raises
+        ------
+        UsageError
+            The mask has another length or other values than True and False.
+        """
+        keep = [mask(ds) for ds in self] if callable(mask) else list(mask)  # type: ignore[arg-type]
+        if len(keep) != len(self) or any(value not in (True, False) for value in keep):
+            raise UsageError(
+                f"a mask of {len(keep)} values for {len(self)} datasets",
+                hint="give True or False for each dataset",
+            )
+        chosen = type(self)(self.path, self.name)
+        chosen._datasets = [dataset for dataset, kept in zip(self, keep, strict=True) if kept]
+        return chosen
+
+    def filter_min_trials(self, n_trials: int) -> DatasetCollection:
+        """Return a collection of the datasets with at least so many trials."""
+        return self.filter(lambda dataset: bool(dataset.load_info()["n_trials"] >= n_trials))
+
+    def filter_min_trials_for_batch_size(
+        self, batch_size: int, train_to_test_ratio: int = 4
+    ) -> DatasetCollection:
+        """Return a collection of the datasets whose validation trials alone fill a batch.
+
+        That takes `batch_size * (train_to_test_ratio + 1)` trials, the rule of the Matlab run manager.
+        """
+        return self.filter_min_trials(math.ceil(batch_size * (train_to_test_ratio + 1)))
+
+    def largest_batch_size(self, train_to_test_ratio: int = 4) -> int:
+        """Return the largest batch that the validation trials of every dataset fill.
+
+        Raises
+        ------
+        UsageError
+            The collection is empty.
+        """
+        if not len(self):
+            raise UsageError("there are no datasets", where=f"dataset collection {self.name!r}")
+        return int(min(ds.load_info()["n_trials"] // (train_to_test_ratio + 1) for ds in self))
+
+    def load_info(self) -> None:
+        """Load what describes each dataset.
+
+        Raises
+        ------
+        DataError, NotFoundError
+            Of the first dataset that cannot be read; the message names it.
+        """
+        for dataset in self:
+            try:
+                dataset.load_info()
+            except LfadsrmError as error:
+                if dataset.name not in str(error):
+                    error.where = f"dataset {dataset.name!r}, {error.where}"
+                raise
+
+    def info_table(self) -> pd.DataFrame:
+        """Return a table of the datasets.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a dataset, numbered as in `dc[i]`: name, subject, date, save_tags (text), trials, neurons,
+            bins, bin_ms, conditions, comment.
+        """
+        import pandas as pd
+
+        self.load_info()
+        counts = {"trials": "n_trials", "neurons": "n_neurons", "bins": "n_bins", "bin_ms": "bin_ms"}
+        counts["conditions"] = "n_conditions"
+        columns = ["name", "subject", "date", "save_tags", *counts, "comment"]
+        rows = []
+        for dataset in self:
+            info = dataset.load_info()
+            tags = info["save_tags"] if isinstance(info["save_tags"], (list, tuple)) else [info["save_tags"]]
+            row = {key: info[key] for key in ("subject", "date", "comment")}
+            row |= {"name": dataset.name, "save_tags": ", ".join(map(str, tags))}
+            rows.append(row | {column: info[key] for column, key in counts.items()})
+        table: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+        return table
