@@ -110,7 +110,8 @@ class Dataset:
     ) -> Dataset:
         """Make a dataset from spike times, [trial][neuron] -> times in ms.
 
-        Spikes outside the window are left out. `others` are as in `from_arrays`; see `lfadsrm_hpc.data.readers.from_spike_times`.
+        Spikes outside the window are left out. `others` are as in `from_arrays`; see
+        `lfadsrm_hpc.data.readers.from_spike_times`.
         """
         from lfadsrm_hpc.data.readers import from_spike_times
 
@@ -173,7 +174,8 @@ class Dataset:
             `lfadsrm_hpc.data.readers.from_arrays` makes one. It is checked by `load`.
         """
         if self._held is not None:
-            return self._held.copy()
+            content: xr.Dataset = self._held.copy()
+            return content
         path = self._path()
         if self._reader is not None:
             if not path.is_file():

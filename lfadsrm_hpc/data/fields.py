@@ -56,6 +56,7 @@ _OWN_NAME = (
     *("spike_times", "spike_trial", "spike_neuron", "start_ms", "stop_ms", "n_trials", "n_neurons"),
 )
 _NAMES |= {key: (key,) for key in _OWN_NAME}
+CONDITIONS = (*_NAMES["condition"], "train_condition", "valid_condition")
 _SPLIT = ("data", "inds", "truth", "ext_input", "condition", "lowd")
 _LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor"}
 _LEGACY = {"paramInputDataHash", "seq_timeVector"}
@@ -104,19 +105,14 @@ def from_fields(
         )
     if "train_data" in fields:
         return _from_split(fields, name, bin_ms, where)
-    found = {key: fields[alias] for key, names in _NAMES.items() for alias in names if alias in fields}
-    common: dict[str, Any] = {"name": name}
-    for key in ("subject", "date", "comment"):
-        if key in found:
-            common[key] = _text(found[key])
-    if "save_tags" in found:
-        common["save_tags"] = _items(found["save_tags"])
-    for key in ("time", "condition", "neuron_names"):
-        if key in found:
-            common[key] = _vector(found[key])
+    found = _by_our_names(fields)
+    vectors: dict[str, Any] = {
+        key: _vector(found[key]) for key in ("time", "condition", "neuron_names") if key in found
+    }
+    arrays: dict[str, Any] = {key: found[key] for key in ("truth", "external_input") if key in found}
+    common: dict[str, Any] = {"name": name, **described(fields), **vectors, **arrays}
     width = bin_ms if bin_ms is not None else _number(found.get("bin_ms"))
-    order = tuple(d.strip() for d in _text(found["dims"]).split(",")) if "dims" in found else tuple(dims)
-    common |= {key: found[key] for key in ("truth", "external_input") if key in found}
+    order = _order(found, dims)
     if "spikes" in found:
         return from_arrays(found["spikes"], bin_ms=width, dims=order, **common)
     if "spike_times" in found:
@@ -127,6 +123,52 @@ def from_fields(
         hint="name the counts 'spikes' or the times 'spike_times'; there is: "
         + (", ".join(fields) or "nothing of what is looked for"),
     )
+
+
+def described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the subject, date, comment and save tags among the fields."""
+    found = _by_our_names(fields)
+    texts = {key: _text(found[key]) for key in ("subject", "date", "comment") if key in found}
+    return texts | ({"save_tags": _items(found["save_tags"])} if "save_tags" in found else {})
+
+
+def sizes_of(shapes: Mapping[str, tuple[int, ...]], fields: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the numbers of trials, bins and neurons that the shapes of arrays tell; None where they do not.
+
+    Parameters
+    ----------
+    shapes : mapping
+        Of the arrays under their names in the file.
+    fields : mapping
+        What is small: `dims`.
+    """
+    parts = [shapes[key] for key in ("train_data", "valid_data") if key in shapes]
+    if parts:
+        full = all(len(shape) == len(SPIKE_DIMS) for shape in parts)
+        return dict(zip(SPIKE_DIMS, (sum(p[0] for p in parts), *parts[0][1:]), strict=True)) if full else None
+    shape = next((shapes[key] for key in _NAMES["spikes"] if key in shapes), ())
+    order = _order(_by_our_names(fields), SPIKE_DIMS)
+    if len(shape) != len(SPIKE_DIMS) or sorted(order) != sorted(SPIKE_DIMS):
+        return None
+    return dict(zip(order, shape, strict=True))
+
+
+def bin_width(fields: Mapping[str, Any]) -> float | None:
+    """Return the bin width in ms that the fields tell; None where they do not."""
+    width = _number(_by_our_names(fields).get("bin_ms"))
+    seconds = _number(fields.get("conversion_factor"))
+    if width is None and seconds is not None and seconds != 1:  # 1 is the original's "unknown"
+        near = round(1000 * seconds, 3)
+        width = near if abs(1000 * seconds - near) < 1e-6 * near else 1000 * seconds  # it may be a float32
+    return width
+
+
+def _by_our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: fields[alias] for key, names in _NAMES.items() for alias in names if alias in fields}
+
+
+def _order(found: Mapping[str, Any], default: Sequence[str]) -> tuple[str, ...]:
+    return tuple(d.strip() for d in _text(found["dims"]).split(",")) if "dims" in found else tuple(default)
 
 
 def _from_times(
@@ -203,14 +245,12 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         )
     merged = {key: values[np.argsort(inds)] for key, values in merged.items()}
     seconds = _number(fields.get("conversion_factor"))
-    width = bin_ms if bin_ms is not None else _number(fields.get("bin_ms"))
-    if width is None and seconds is not None and seconds != 1:  # 1 is the original's "unknown"
-        width = 1000 * seconds
+    width = bin_ms if bin_ms is not None else bin_width(fields)
     if "truth" in merged and seconds is not None and width:  # their product with the factor is counts a bin
         merged["truth"] = merged["truth"] * (seconds * 1000 / width)
     vectors = {"time": "time_ms", "neuron_names": "neuron_names"}
     given: dict[str, Any] = {key: _vector(fields[alias]) for key, alias in vectors.items() if alias in fields}
-    given |= {key: _text(fields[key]) for key in ("subject", "date", "comment") if key in fields}
+    given |= described(fields)
     ds = from_arrays(
         merged["data"],
         bin_ms=width,

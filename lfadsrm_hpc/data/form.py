@@ -95,8 +95,8 @@ def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
 def fingerprint(*parts: xr.Dataset) -> str:
     """Return the SHA-256 of what LFADS gets to see of datasets, 64 hexadecimal characters.
 
-    Over the bin width, spikes, time, condition, truth and external input, with an order, types and a byte order
-    of its own; not over names and other attributes.
+    Over the bin width, spikes, time, condition, truth and external input, with an order, types and a byte
+    order of its own; not over names and other attributes.
     """
     digest = hashlib.sha256(b"lfadsrm_hpc dataset 1")
     for ds in parts:

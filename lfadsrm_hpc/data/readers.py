@@ -24,7 +24,16 @@ import numpy as np
 import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
-from lfadsrm_hpc.data.fields import KNOWN, MATLAB_DIMS, from_fields, has_counts
+from lfadsrm_hpc.data.fields import (
+    CONDITIONS,
+    KNOWN,
+    MATLAB_DIMS,
+    bin_width,
+    described,
+    from_fields,
+    has_counts,
+    sizes_of,
+)
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError
 
@@ -192,25 +201,40 @@ def _is_netcdf(path: Path) -> bool:
 def _read_hdf5(path: Path, bin_ms: float | None) -> xr.Dataset:
     if _is_netcdf(path):
         return _read_netcdf(path, bin_ms)
-    return from_fields(_hdf5_fields(path), name=path.stem, bin_ms=bin_ms)
+    return from_fields(_hdf5_fields(path)[0], name=path.stem, bin_ms=bin_ms)
 
 
 def _info_hdf5(path: Path) -> dict[str, Any] | None:
-    return _info_netcdf(path) if _is_netcdf(path) else None
+    if _is_netcdf(path):
+        return _info_netcdf(path)
+    small, shapes = _hdf5_fields(path, most_dims=1)
+    sizes, bin_ms = sizes_of(shapes, small), bin_width(small)
+    if sizes is None or bin_ms is None:
+        return None
+    parts = [small[key] for key in CONDITIONS if key in small]
+    return _info(sizes, np.concatenate(parts) if parts else None, described(small), bin_ms)
 
 
-def _hdf5_fields(path: Path) -> dict[str, Any]:
-    """Return the known datasets and attributes of the file, or of its only group that holds counts."""
+def _hdf5_fields(
+    path: Path, most_dims: int | None = None
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Return known datasets and attributes of the file, or of its only group that holds counts; and shapes.
+
+    With `most_dims`, arrays of more dimensions are left out of the first.
+    """
     import h5py
 
     with h5py.File(path, "r") as file:
         groups = [item for item in file.values() if isinstance(item, h5py.Group) and has_counts(list(item))]
         root = groups[0] if len(groups) == 1 and not has_counts(list(file)) else file
         fields = {key: root.attrs[key] for key in root.attrs if key in KNOWN}
+        shapes = {}
         for key, item in root.items():
             if key in KNOWN and isinstance(item, h5py.Dataset):
-                fields[key] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-    return fields
+                shapes[key] = item.shape
+                if most_dims is None or item.ndim <= most_dims:
+                    fields[key] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+    return fields, shapes
 
 
 # --- numpy and Matlab
@@ -273,12 +297,11 @@ def save_dataset(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _smallest(values: Any) -> np.dtype[Any]:
-    """Return the smallest integer type that holds all values."""
+def _smallest(values: Any) -> str:
+    """Return the name of the smallest integer type that holds all values."""
     if values.dtype.kind == "f":
-        return np.dtype(values.dtype)
-    smallest: np.dtype[Any] = np.result_type(*(np.min_scalar_type(v) for v in (values.min(), values.max())))
-    return smallest
+        return str(values.dtype)
+    return str(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
 
 
 def _to_attribute(key: str, value: Any, name: str) -> Any:
