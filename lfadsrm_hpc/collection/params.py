@@ -9,14 +9,12 @@ from typing import Any, TypeVar
 
 from lfadsrm_hpc.collection import sweep
 from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
-from lfadsrm_hpc.errors import ConfigError, ParamsError
+from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.model.hyperparameters import (
     FieldSpec,
     Hyperparameters,
-    coerce,
     defaults,
     param,
-    plain_name,
     plain_names,
     specs,
 )
@@ -403,18 +401,28 @@ def text_of(value: Any) -> str:
     return str(value) if value != "" else "''"
 
 
-def check_name_of(name: str) -> str:
-    """Return the field that `name` stands for; ParamsError with the nearest right one otherwise."""
-    return plain_name(name, specs(RunParams))
+def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:
+    """Return whether params have the wanted values.
+
+    A list, tuple, set or range means any of its values; a function is asked.
+
+    Raises
+    ------
+    ParamsError
+        There is no such hyperparameter.
+    """
+    values = params.values()
+    return all(_fits(values[name], want) for name, want in plain_names(wanted, values).items())
 
 
-def coerced(params: RunParams, name: str, value: Any) -> Any:
-    """Return `value` as the type that the field `name` of `params` has; unchanged where it has none."""
-    spec = specs(type(params)).get(name)
-    try:
-        return coerce(name, value, spec) if spec is not None else value
-    except ParamsError:
-        return value
+def _fits(value: Any, want: Any) -> bool:
+    if callable(want):
+        return bool(want(value))
+    if isinstance(want, (list, tuple, set, frozenset, range)) and not (
+        isinstance(want, tuple) and isinstance(value, tuple)
+    ):
+        return any(canonical(value) == canonical(item) for item in want)
+    return bool(canonical(value) == canonical(want))
 
 
 def _doc_text(spec: FieldSpec) -> str:

@@ -1,0 +1,273 @@
+"""The LFADS input files of one run spec: made from its datasets, checked, published once, never rewritten."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc.collection.hashing import canonical_json
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.run import Run
+from lfadsrm_hpc.errors import MismatchError, ParamsError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.inputs import SessionInputs
+
+_SIZES = ("trials", "bins", "neurons", "external_inputs", "bin_ms", "start_ms")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One dataset in memory, and what `collection.json` says of it."""
+
+    dataset: Dataset
+    data: xr.Dataset
+    info: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.info["fingerprint"])
+
+    @functools.cached_property
+    def alignment_data(self) -> xr.Dataset | None:
+        return self.dataset.alignment_data()
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file; `written` is False where it was there before."""
+
+    dataset: str
+    path: Path
+    fingerprint: str
+    written: bool
+
+
+def load(dataset: Dataset) -> Loaded:
+    """Load and fingerprint a dataset.
+
+    Raises
+    ------
+    DataError, NotFoundError
+    """
+    data = dataset.load()
+    info = {
+        "name": dataset.name,
+        "source": dataset.source(),
+        "fingerprint": dataset.fingerprint(),
+        "trials": data.sizes["trial"],
+        "bins": data.sizes["time"],
+        "neurons": data.sizes["neuron"],
+        "external_inputs": data.sizes.get("input", 0),
+        "bin_ms": float(data.attrs["bin_ms"]),
+        "start_ms": float(data["time"][0]),
+        "subject": str(data.attrs.get("subject", "")),
+        "date": str(data.attrs.get("date", "")),
+    }
+    return Loaded(dataset, data, info)
+
+
+def session_settings(params: RunParams) -> dict[str, Any]:
+    """Return what binning and splitting depend on."""
+    return {
+        "bin_ms": params.spike_bin_ms,
+        "train_to_test_ratio": params.train_to_test_ratio,
+        "split": params.split,
+        "seed": params.split_seed,
+    }
+
+
+def session(item: Loaded, params: RunParams) -> SessionInputs:
+    """Bin and split a dataset.
+
+    Raises
+    ------
+    DataError
+    """
+    from lfadsrm_hpc.data.inputs import make_inputs
+
+    settings = session_settings(params)
+    return make_inputs(item.data, name=item.dataset.name, fingerprint=item.fingerprint, **settings)
+
+
+def check(
+    sessions: Sequence[SessionInputs], runs: Sequence[Run], validated: set[str], key: str
+) -> Iterator[str]:
+    """Check sessions for each kind of use that runs make of them, with their largest batch; give warnings.
+
+    Parameters
+    ----------
+    validated : set of str
+        Uses that were checked before; grows.
+    key : str
+        What `sessions` stands for in it.
+
+    Raises
+    ------
+    DataError, ParamsError
+    """
+    from lfadsrm_hpc.data.inputs import validate
+
+    uses: dict[tuple[str, int], int] = {}
+    for run in runs:
+        use = (run.params.output_dist, run.params.ext_input_dim)
+        uses[use] = max(uses.get(use, 0), run.params.batch_size)
+        for one in sessions:
+            _check_sizes(run, one)
+    for (output_dist, ext_input_dim), batch_size in uses.items():
+        use_key = f"{key} {output_dist} {ext_input_dim} {batch_size}"
+        if use_key in validated:
+            continue
+        validated.add(use_key)
+        for one in sessions:
+            yield from validate(
+                one, output_dist=output_dist, batch_size=batch_size, ext_input_dim=ext_input_dim
+            )
+
+
+def _check_sizes(run: Run, one: SessionInputs) -> None:
+    _, n_bins, n_neurons = one.train_data.shape
+    where = f"run {run.id}, dataset {one.dataset!r}"
+    held, ahead = run.params.held_out_neurons, run.params.forward_prediction_bins
+    if isinstance(held, tuple) and (held[-1] >= n_neurons or len(held) >= n_neurons):
+        raise ParamsError(
+            f"held_out_neurons names neuron {held[-1]} and {len(held)} in all; the dataset has {n_neurons}",
+            where=where,
+            hint=f"indices go from 0 to {n_neurons - 1}, and at least one neuron must stay",
+        )
+    if ahead >= n_bins:
+        raise ParamsError(
+            f"forward_prediction_bins = {ahead} leaves none of the {n_bins} bins to the encoders",
+            where=where,
+            hint="make it smaller, or spike_bin_ms",
+        )
+
+
+def write_or_keep(
+    loaded: Sequence[Loaded],
+    sessions: Sequence[SessionInputs],
+    run: Run,
+    stored: Sequence[Mapping[str, Any]],
+) -> Iterator[InputFile]:
+    """Write the input files of a run that are missing; check those that are there.
+
+    Parameters
+    ----------
+    loaded, sessions : sequences
+        One entry for each dataset of the run, in order.
+    stored : sequence of dict
+        What `collection.json` says of datasets, to tell what changed.
+
+    Raises
+    ------
+    MismatchError
+        A file was made from other contents than those at hand.
+    """
+    suffix = _made_with(run, loaded)
+    aligned: list[SessionInputs] | None = None
+    for i, (path, item) in enumerate(zip(run.input_files().values(), loaded, strict=True)):
+        fingerprint = f"{item.fingerprint}+{suffix}"
+        written = False
+        if not path.exists():
+            if aligned is None:
+                aligned = _aligned(loaded, sessions, run)
+            written = _publish(path, dataclasses.replace(aligned[i], fingerprint=fingerprint))
+        if not written:
+            _check_kept(path, item, fingerprint, stored)
+        yield InputFile(item.dataset.name, path, fingerprint, written)
+
+
+def _made_with(run: Run, loaded: Sequence[Loaded]) -> str:
+    """Return 16 characters for all that an input file depends on besides its own dataset.
+
+    With alignment that is the whole of the run spec: the matrices come from all sessions together.
+    """
+    aligned = run.params.aligned(run.n_datasets)
+    others = [[item.dataset.name, item.fingerprint] for item in loaded] if aligned else []
+    text = canonical_json([run.params.hashed_data_values(run.n_datasets), others])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _aligned(loaded: Sequence[Loaded], sessions: Sequence[SessionInputs], run: Run) -> list[SessionInputs]:
+    if not run.params.aligned(run.n_datasets):
+        return list(sessions)
+    from lfadsrm_hpc.data.alignment import align
+
+    data = [item.alignment_data for item in loaded]
+    found = align(
+        sessions,
+        run.params.factors_dim,
+        method=run.params.alignment_method,
+        data=data if any(d is not None for d in data) else None,
+    )
+    return [
+        dataclasses.replace(one, alignment_matrix_cxf=a.matrix, alignment_bias_c=a.bias)
+        for one, a in zip(sessions, found, strict=True)
+    ]
+
+
+def _publish(path: Path, inputs: SessionInputs) -> bool:
+    """Write an input file, complete or not at all; return False if another process was first."""
+    from lfadsrm_hpc.data.inputs import write_inputs
+
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        write_inputs(beside, inputs)
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        if not beside.exists():
+            raise
+        if path.exists():
+            return False
+        beside.rename(path)  # a file system without hard links
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+    return True
+
+
+def _check_kept(path: Path, item: Loaded, fingerprint: str, stored: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse an input file that was made from other contents than those at hand."""
+    from lfadsrm_hpc.data.inputs import read_fingerprint
+
+    found = read_fingerprint(path)
+    if found == fingerprint:
+        return
+    name = item.dataset.name
+    if found.partition("+")[0] != item.fingerprint:
+        changes = _what_changed(item, found.partition("+")[0], stored)
+        what = f"dataset {name!r} has changed since the runs were prepared: {changes}"
+    else:
+        what = (
+            f"the inputs of dataset {name!r} were made with other datasets beside it, or other data params, "
+            "than those at hand"
+        )
+    raise MismatchError(
+        what,
+        where=path,
+        hint="put the old data back, give the changed dataset another name, or use another collection; "
+        "inputs of prepared runs are never rewritten",
+    )
+
+
+def _what_changed(item: Loaded, fingerprint: str, stored: Sequence[Mapping[str, Any]]) -> str:
+    for old in stored:
+        if old["name"] == item.dataset.name and old["fingerprint"] == fingerprint:
+            changed = [f"{k} {old[k]} -> {item.info[k]}" for k in _SIZES if old.get(k) != item.info[k]]
+            return (
+                ", ".join(changed) or "its sizes are the same, its values (counts, conditions, ...) are not"
+            )
+    return "its contents are others"

@@ -1,0 +1,270 @@
+"""Preparing runs: inputs once a data hash, `params.json` a run, then the files that list them all.
+
+Every dataset is loaded once; nothing that another process may be reading is ever rewritten.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings as warnings_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.collection import input_files, summary
+from lfadsrm_hpc.collection import stored as stored_file
+from lfadsrm_hpc.collection.hashing import canonical_json
+from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
+from lfadsrm_hpc.errors import DataWarning, MismatchError, ParamsError, UsageError
+from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.inputs import SessionInputs
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class PrepareReport:
+    """What `prepare_for_lfads` did.
+
+    Attributes
+    ----------
+    written, kept : list of str
+        Ids of the runs that are new, and of those that were prepared before.
+    inputs_written, inputs_kept : list of Path
+    warnings : list of str
+        What is odd about the data.
+    """
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    inputs_written: list[Path] = field(default_factory=list)
+    inputs_kept: list[Path] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.written)} runs prepared, {len(self.kept)} kept; "
+            f"{len(self.inputs_written)} input files written, {len(self.inputs_kept)} kept; "
+            f"{len(self.warnings)} warnings"
+        )
+
+
+@dataclass
+class _Work:
+    """One call of `prepare`: what it has so far."""
+
+    collection: RunCollection
+    stored: dict[str, Any] | None
+    report: PrepareReport
+    progress: Progress | None
+    total: int
+    done: int = 0
+    loaded: dict[str, input_files.Loaded] = field(default_factory=dict)
+    infos: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def step(self, text: str) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, text)
+
+
+def prepare(
+    collection: RunCollection, progress: Progress | None = None
+) -> tuple[PrepareReport, dict[str, Any]]:
+    """Do what `RunCollection.prepare_for_lfads` says; return the report and `collection.json`'s content."""
+    runs = collection.runs
+    stored = stored_file.read_stored(collection.layout)
+    _check_plan(collection, runs, stored)
+    groups = _by_inputs(runs)
+    n_files = sum(runs[0].n_datasets for of_spec in groups.values() for runs in of_spec.values())
+    work = _Work(collection, stored, PrepareReport(), progress, total=n_files + len(runs))
+    last_use = {name: spec for spec, of_spec in groups.items() for name in _first(of_spec).dataset_names}
+    for spec, of_spec in groups.items():
+        _prepare_spec(work, of_spec)
+        for name in [name for name, last in last_use.items() if last == spec]:
+            work.loaded.pop(name, None)  # memory holds only what is still needed
+    document = stored_file.publish(collection.layout, _document(work, runs))
+    _write_texts(collection, document)
+    return work.report, document
+
+
+def give_warnings(report: PrepareReport) -> None:
+    """Give each warning of a report as `DataWarning`."""
+    for text in report.warnings:
+        warnings_module.warn(text, DataWarning, stacklevel=3)
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def _check_plan(collection: RunCollection, runs: Sequence[Run], stored: Mapping[str, Any] | None) -> None:
+    if not runs:
+        what = "run params" if not collection.params else "run specs"
+        raise UsageError(
+            f"collection {collection.name!r} has no {what}, so there is nothing to prepare",
+            hint=f"call add_{'params' if not collection.params else 'run_spec'}(...) first",
+        )
+    if collection.dataset_collection is None:
+        raise UsageError(
+            f"collection {collection.name!r} has no datasets at hand",
+            hint="open it with dataset_collection=, or prepare it with the script that made it",
+        )
+    specs = {spec.name: list(spec.dataset_names) for spec in collection.run_specs}
+    stored_file.check_specs(stored, specs, collection.layout.collection_json)
+    for run in runs:
+        if run.params.feedback_factors_or_rates == "rates" and run.n_datasets > 1 and run.params.co_dim > 0:
+            raise ParamsError(
+                f"feedback_factors_or_rates='rates' needs one dataset, and run spec {run.name!r} has "
+                f"{run.n_datasets}: their rates differ in number",
+                where=run.id,
+                hint="use 'factors' for stitched runs",
+            )
+
+
+def _by_inputs(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
+    """Return the runs by run spec and data hash: those of one group share their input files."""
+    groups: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(run.spec.name, {}).setdefault(run.data_hash, []).append(run)
+    return groups
+
+
+def _first(of_spec: Mapping[str, list[Run]]) -> Run:
+    return next(iter(of_spec.values()))[0]
+
+
+def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
+    spec = _first(of_spec).spec
+    datasets = spec.datasets_in(work.collection.dataset_collection)
+    loaded = [_load(work, dataset) for dataset in datasets]
+    sessions: dict[str, list[SessionInputs]] = {}  # by how the data is binned and split
+    validated: set[str] = set()
+    for runs in of_spec.values():
+        key = canonical_json(input_files.session_settings(runs[0].params))
+        if key not in sessions:
+            sessions[key] = [input_files.session(item, runs[0].params) for item in loaded]
+        for warning in input_files.check(sessions[key], runs, validated, key):
+            if warning not in work.report.warnings:
+                work.report.warnings.append(warning)
+        inputs = _inputs(work, loaded, sessions[key], runs[0])
+        for run in runs:
+            _publish_run(work, run, inputs)
+            work.step(run.id)
+
+
+def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:
+    if dataset.name not in work.loaded:
+        work.loaded[dataset.name] = input_files.load(dataset)
+        work.infos[dataset.name] = work.loaded[dataset.name].info
+    return work.loaded[dataset.name]
+
+
+def _inputs(
+    work: _Work, loaded: Sequence[input_files.Loaded], sessions: Sequence[SessionInputs], run: Run
+) -> list[dict[str, Any]]:
+    """Write or keep the input files of one run spec and data hash; return what `params.json` says of them."""
+    stored = work.stored["datasets"]["items"] if work.stored is not None else []
+    entries = []
+    for made in input_files.write_or_keep(loaded, sessions, run, stored):
+        (work.report.inputs_written if made.written else work.report.inputs_kept).append(made.path)
+        entries.append(
+            {
+                "dataset": made.dataset,
+                "file": made.path.relative_to(work.collection.path).as_posix(),
+                "fingerprint": made.fingerprint.partition("+")[0],
+                "inputs_fingerprint": made.fingerprint,
+            }
+        )
+        work.step(f"inputs of {run.name}: {made.dataset}")
+    return entries
+
+
+# ---------------------------------------------------------------- runs and lists
+
+
+def _publish_run(work: _Work, run: Run, inputs: list[dict[str, Any]]) -> None:
+    path = run.layout.params_json
+    record = {
+        **run.identity(),
+        "collection": work.collection.name,
+        "param_hash": run.params.param_hash,
+        "spec": run.spec.to_json(),
+        "params": run.params.to_json(),
+        "inputs": inputs,
+        "version": __version__,
+    }
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if publish_new(path, stored_file.as_bytes(record)):
+            work.report.written.append(run.id)
+            return
+    _check_record(path, record, run)
+    work.report.kept.append(run.id)
+
+
+def _check_record(path: Path, record: dict[str, Any], run: Run) -> None:
+    """Refuse a `params.json` of another run; bring up to date what does not change the trained model."""
+    before = read_record(path)
+    check_same_run(before, run.identity(), path)
+    prints = [{e["dataset"]: e["inputs_fingerprint"] for e in r["inputs"]} for r in (before, record)]
+    changed = [name for name in run.dataset_names if prints[0].get(name) != prints[1][name]]
+    if changed:
+        raise MismatchError(
+            f"dataset {changed[0]!r} has changed since run {run.id} was prepared",
+            where=path,
+            hint="put the old data back, or use another collection",
+        )
+    if before["params"] != record["params"] or before["spec"] != record["spec"]:
+        publish_replacing(path, stored_file.as_bytes(record | {"version": before.get("version")}))
+
+
+def _document(work: _Work, runs: Sequence[Run]) -> dict[str, Any]:
+    collection = work.collection
+    datasets = collection.dataset_collection
+    return {
+        "name": collection.name,
+        "version": __version__,
+        "comment": collection.comment,
+        "datasets": {
+            "collection": getattr(datasets, "name", ""),
+            "path": str(Path(getattr(datasets, "path", "")).absolute()),
+            "items": list(work.infos.values()),
+        },
+        "params": [{**p.to_json(), "param_hash": p.param_hash} for p in collection.params],
+        "run_specs": [spec.to_json() for spec in collection.run_specs],
+        "runs": [run.id for run in runs],
+    }
+
+
+def _write_texts(collection: RunCollection, document: Mapping[str, Any]) -> None:
+    """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory."""
+    from lfadsrm_hpc.rendering import render
+
+    layout = collection.layout
+    whole = type(collection).open(collection.path)
+    publish_replacing(layout.summary, summary.full_text(whole).encode())
+    script = render(
+        "launch_tensorboard.sh.j2",
+        {
+            "collection": collection.name,
+            "python": sys.executable,
+            "runs": list(_tensorboard_runs(document["runs"], whole)),
+        },
+    )
+    publish_replacing(layout.tensorboard_script, script.encode())
+
+
+def _tensorboard_runs(ids: Sequence[str], whole: RunCollection) -> Iterator[dict[str, str]]:
+    for run_id in ids:
+        run = whole.run_by_id(run_id)
+        yield {
+            "name": run_id.replace("/", "__"),
+            "folder": run.layout.checkpoints.relative_to(whole.path).as_posix(),
+            "note": run.params.diff_text(),
+        }
