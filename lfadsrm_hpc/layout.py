@@ -13,7 +13,7 @@ _ATTEMPT = re.compile(r"\d{3,}")
 _INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
 _ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
-_CANCELLATION = re.compile(r"cancel-([0-9A-Z]{26})\.json")
+_CANCELLATION = re.compile(r"cancel-([0-9A-HJKMNP-TV-Z]{26})\.json")
 
 
 def check_name(name: str, kind: str) -> str:
@@ -72,7 +72,7 @@ class AttemptLayout:
         return self.path / f"exit.r{incarnation}.json"
 
     def incarnations(self) -> dict[str, list[int]]:
-        """List the folder once: the incarnations that have a claim, a heartbeat and an exit record, sorted."""
+        """List the folder once: which incarnations have a claim, a heartbeat and an exit record."""
         found: dict[str, list[int]] = {"claim": [], "heartbeat": [], "exit": []}
         if self.path.is_dir():
             for path in self.path.iterdir():

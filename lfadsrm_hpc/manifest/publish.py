@@ -6,7 +6,7 @@ taken. Both are atomic on NFSv3 and later; locks and appends are not, so there a
 
 The calls are plain `os` functions, one system call a line: tests kill the process between any two of them.
 """
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH121
 
 from __future__ import annotations
 

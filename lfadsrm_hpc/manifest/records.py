@@ -56,6 +56,8 @@ CHECKPOINTED = "checkpointed"
 TIMEOUT = "timeout"
 LOST = "lost"
 KILLED = "killed"
+CANCELLED = "cancelled"
+SUPERSEDED = "superseded"
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -76,6 +78,8 @@ _STATES = {
     CHECKPOINTED: RunState.PREEMPTED,
     TIMEOUT: RunState.TIMEOUT,
     LOST: RunState.LOST,
+    CANCELLED: RunState.CANCELLED,
+    SUPERSEDED: RunState.LOST,
     "out_of_memory": RunState.OUT_OF_MEMORY,
     "node_fail": RunState.NODE_FAIL,
     "preempted": RunState.PREEMPTED,
@@ -105,9 +109,17 @@ def new_ulid(now: float | None = None) -> str:
 
     Source: https://github.com/ulid/spec
     """
-    milliseconds = int((time.time() if now is None else now) * 1000)
+    milliseconds = round((time.time() if now is None else now) * 1000)
     number = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
     return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def ulid_time(ulid: str) -> float:
+    """Return the time in a ULID, in seconds since 1970."""
+    milliseconds = 0
+    for letter in ulid[:10]:
+        milliseconds = milliseconds * 32 + _CROCKFORD.index(letter)
+    return milliseconds / 1000
 
 
 def new_token() -> str:
@@ -228,7 +240,7 @@ class Cancellation:
     ----------
     runs : dict of str to int
         Run id to the newest attempt at that time (0: none yet). Later attempts are not covered: they were
-        asked for afterwards.
+        asked for afterwards. -1: earlier cancellations of the run are lifted (its outputs were deleted).
     """
 
     ulid: str
