@@ -7,14 +7,15 @@ Two rules beyond the table of docs/manifest.md:
 
 - An exit record with code 0 that carries its claim's token completes the run, whichever attempt wrote it; the
   highest such wins. Every final file was in place when it was written, so a later attempt that was begun by
-  mistake (its planner saw an old picture of the folder) has nothing left to do, and notices.
+  mistake (its planner saw an old picture of the folder) has nothing left to do, and notices. A later attempt
+  that was asked to redo a complete run is different: from its claim on the run is at what that attempt is at.
 - An attempt that was reserved but never claimed, whose reserver died or gave it up, counts as if it were not
   there: the run is at what it was at before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -182,12 +183,23 @@ class RunFacts:
 
     @property
     def winner(self) -> tuple[AttemptFacts, IncarnationFacts] | None:
-        """The incarnation that completed the run."""
-        return max(
-            ((a, i) for a in self.attempts for i in a.incarnations if i.completes),
-            key=lambda pair: (pair[0].number, pair[1].number),
-            default=None,
-        )
+        """The newest incarnation that completed the run: its files are the ones to load."""
+        return next(((a, i) for a, i in self._newest_first() if i.completes), None)
+
+    @property
+    def completed(self) -> tuple[AttemptFacts, IncarnationFacts] | None:
+        """The winner, unless a newer incarnation was asked to redo the run: nothing is left to do."""
+        for attempt, incarnation in self._newest_first():
+            if incarnation.completes:
+                return attempt, incarnation
+            if incarnation.claim is not None and incarnation.claim.redo:
+                return None
+        return None
+
+    def _newest_first(self) -> Iterator[tuple[AttemptFacts, IncarnationFacts]]:
+        for attempt in reversed(self.attempts):
+            for incarnation in reversed(attempt.incarnations):
+                yield attempt, incarnation
 
 
 @dataclass(frozen=True)
@@ -294,8 +306,8 @@ def _age(moment: float | None, freshness: Freshness) -> float | None:
 
 def fold(facts: RunFacts, freshness: Freshness) -> RunStatus:
     """Return what the run is at."""
-    if facts.winner is not None:
-        attempt, incarnation = facts.winner
+    if facts.completed is not None:
+        attempt, incarnation = facts.completed
         return _status(facts, RunState.COMPLETED, attempt, incarnation, freshness, reason=DONE)
     for attempt in reversed(facts.attempts):
         if attempt.newest is not None:

@@ -14,6 +14,7 @@ from lfadsrm_hpc.manifest.fold import Fact, Freshness, RunFacts, RunStatus, fold
 from lfadsrm_hpc.manifest.publish import file_system_now
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
+    DONE,
     FAILED,
     Cancellation,
     Claim,
@@ -61,8 +62,8 @@ def collection_states(
 ) -> dict[str, RunStatus]:
     """Return what many runs are at, by run id.
 
-    The outbox is listed once, and a run that completed is known by its name there. Of a run that ended
-    otherwise two listings tell whether somebody took it again since. Only the others are read.
+    The outbox is listed once. A run that has ended is known by its name there, if nobody took the run again
+    since: three look-ups, no file is opened. Only the others are read.
 
     Parameters
     ----------
@@ -166,12 +167,9 @@ def _by_name(run: RunLayout, name: OutboxName, cancelled_up_to: int | None) -> R
     """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
     state = next((state for state in RunState if state.value == name.state), RunState.UNKNOWN)
     reason = reason_of(name.code)
-    if state is RunState.COMPLETED and name.code == 0:
-        if not run.attempt(name.attempt).exit(name.incarnation).exists():
-            return None  # somebody deleted the outputs by hand
-    elif not state.is_failure or not _is_newest(run, name):
+    if not _is_newest(run, name) or not state.is_final:
         return None
-    elif (cancelled_up_to or 0) >= name.attempt and reason not in (FAILED, BAD_DATA):
+    if (cancelled_up_to or 0) >= name.attempt and reason not in (DONE, FAILED, BAD_DATA):
         state = RunState.CANCELLED
     return RunStatus(
         run.run_id, state, name.attempt, name.incarnation, code=name.code, reason=_reason(state, reason)
@@ -179,12 +177,13 @@ def _by_name(run: RunLayout, name: OutboxName, cancelled_up_to: int | None) -> R
 
 
 def _is_newest(run: RunLayout, name: OutboxName) -> bool:
-    """Return whether nobody took the run again since the name was written."""
-    attempts = run.attempts()
-    if not attempts or attempts[-1].number != name.attempt:
-        return False
-    files = attempts[-1].incarnations()
-    return files["claim"][-1:] == [name.incarnation] and name.incarnation in files["exit"]
+    """Return whether the record is still there, and nobody took the run again since it was written."""
+    attempt = run.attempt(name.attempt)
+    return (
+        attempt.exit(name.incarnation).exists()
+        and not attempt.claim(name.incarnation + 1).exists()
+        and not run.attempt(name.attempt + 1).path.exists()
+    )
 
 
 def _reason(state: RunState, reason: str) -> str:

@@ -173,7 +173,14 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Claim:
-    """One incarnation owns an attempt: `claim.r<k>.json`."""
+    """One incarnation owns an attempt: `claim.r<k>.json`.
+
+    Attributes
+    ----------
+    redo : bool
+        It was asked to work on a run that may be complete (posterior means again): what earlier attempts
+        completed counts no longer as the run's state, though it can be loaded until it is replaced.
+    """
 
     attempt: int
     incarnation: int
@@ -181,6 +188,7 @@ class Claim:
     process: Process
     token: str
     claimed: float = 0.0
+    redo: bool = False
 
     def __str__(self) -> str:
         name = f"{self.attempt:03d}.r{self.incarnation}"
@@ -313,6 +321,7 @@ def _kinds(cls: type) -> dict[str, type]:
 def _as(kind: type, value: Any, name: str) -> Any:
     if is_dataclass(kind) and isinstance(value, Mapping):
         return _build(kind, value)
-    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+    wanted = (int, float) if kind is float else kind
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, wanted):
         raise TypeError(f"{name} is {value!r}, not of type {kind.__name__}")
     return value if kind is dict else kind(value)

@@ -73,17 +73,16 @@ LIVE = frozenset(
 
 _ALL = frozenset(RunState)
 
-# Two looks may be days apart, so a state may be followed by all that can come after it, not by the next
-# step only. A completed run stays completed; a run that was once handed over is never merely prepared again,
-# unless its attempt was given up before anybody claimed it.
+# Two looks may be days apart, so a state may be followed by all that can come after it, not by the next step
+# only: a failure is retried, a complete run is redone when somebody asks. But a run that somebody worked on is
+# never merely prepared again; one that was only handed over is, when its attempt is given up unclaimed.
 _FOLLOWERS: dict[RunState, frozenset[RunState]] = {
     **{state: _ALL - {RunState.PREPARED} for state in RunState},
-    RunState.COMPLETED: frozenset(),
     RunState.PREPARED: _ALL,
     RunState.SUBMITTED: _ALL,
     RunState.PENDING: _ALL,
     RunState.HELD: _ALL,
-    RunState.CANCELLED: _ALL,  # asked for again, but killed before anything was claimed
+    RunState.CANCELLED: _ALL,
     RunState.UNCERTAIN: _ALL,
     RunState.UNKNOWN: _ALL,
 }

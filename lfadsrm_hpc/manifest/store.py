@@ -83,7 +83,9 @@ class AlreadyComplete:
     token: str
 
 
-def take_local(run: RunLayout, identity: Identity, *, again: bool = False) -> Claim | AlreadyComplete:
+def take_local(
+    run: RunLayout, identity: Identity, *, again: bool = False, redo: bool = False
+) -> Claim | AlreadyComplete:
     """Take a run for the process that calls, if nobody has it and it is not complete.
 
     An attempt whose owner is dead (its process is gone, or, on another machine or before a reboot, its
@@ -97,6 +99,8 @@ def take_local(run: RunLayout, identity: Identity, *, again: bool = False) -> Cl
         `Identity.local(submission, task)`.
     again : bool
         Take the run even though it was cancelled, or its newest attempt found its data unusable.
+    redo : bool
+        Take the run even though it is complete, to make its final files anew.
 
     Raises
     ------
@@ -109,17 +113,17 @@ def take_local(run: RunLayout, identity: Identity, *, again: bool = False) -> Cl
     """
     facts = read_facts(run)
     freshness = look(_attempts_dir(run))
-    done = _completed(run, facts)
+    done = None if redo else _completed(run, facts)
     if done is not None:
         return done
     if not again:
         _refuse_unasked(run, facts)
     number = _free_attempt(run, facts, freshness, identity.submission)
     if _reserve(run, number, Reservation(identity.submission, time.time(), Process.current())):
-        return _claim(run, number, identity, requeued=False)
+        return _claim(run, number, identity, requeued=False, redo=redo)
     # Reserved before: by a process that died, or ahead for this very submission. Its claim is still free.
     if number == facts.newest_number:
-        return _claim(run, number, identity, requeued=False)
+        return _claim(run, number, identity, requeued=False, redo=redo)
     _lost_race(run)
 
 
@@ -132,7 +136,7 @@ def reserve(run: RunLayout, submission: str) -> int:
         The run is complete, or has an attempt that neither ended nor was closed, or another was faster.
     """
     facts = read_facts(run)
-    if facts.winner is not None:
+    if facts.completed is not None:
         raise ClaimLostError(
             "the run is complete already", where=run.path, hint="delete its outputs to run it again"
         )
@@ -142,7 +146,7 @@ def reserve(run: RunLayout, submission: str) -> int:
     return number
 
 
-def claim(run: RunLayout, attempt: int, identity: Identity) -> Claim:
+def claim(run: RunLayout, attempt: int, identity: Identity, *, redo: bool = False) -> Claim:
     """Claim a reserved attempt for the process that calls; a requeue of the same job is its next incarnation.
 
     Raises
@@ -150,7 +154,7 @@ def claim(run: RunLayout, attempt: int, identity: Identity) -> Claim:
     ClaimLostError
         Another job holds the attempt, it was closed, a higher one exists, or the run is complete.
     """
-    return _claim(run, attempt, identity, requeued=True)
+    return _claim(run, attempt, identity, requeued=True, redo=redo)
 
 
 def heartbeat(run: RunLayout, claim: Claim, **progress: Any) -> None:
@@ -233,8 +237,8 @@ def is_superseded(run: RunLayout, claim: Claim) -> bool:
         return True
     if attempt.incarnations()["claim"][-1:] != [claim.incarnation]:
         return True
-    done = winning_exit(run)
-    return done is not None and done[1] != claim.token
+    done = read_facts(run, cancelled={}).completed
+    return done is not None and done[1].claim is not None and done[1].claim.token != claim.token
 
 
 def _attempts_dir(run: RunLayout) -> Path:
@@ -243,13 +247,14 @@ def _attempts_dir(run: RunLayout) -> Path:
 
 
 def _completed(run: RunLayout, facts: RunFacts) -> AlreadyComplete | None:
-    winner = facts.winner
-    if winner is None or winner[1].exit is None or winner[1].claim is None:
+    if facts.completed is None:
         return None
-    attempt, incarnation = winner
+    attempt, incarnation = facts.completed
+    if incarnation.exit is None or incarnation.claim is None:
+        return None
     # Whoever completed it may have been killed before the name was in the outbox.
-    _publish_result(run, attempt.number, incarnation.number, winner[1].exit)
-    return AlreadyComplete(winner[1].exit, winner[1].claim.token)
+    _publish_result(run, attempt.number, incarnation.number, incarnation.exit)
+    return AlreadyComplete(incarnation.exit, incarnation.claim.token)
 
 
 def _refuse_unasked(run: RunLayout, facts: RunFacts) -> None:
@@ -279,7 +284,7 @@ def _free_attempt(run: RunLayout, facts: RunFacts, freshness: Freshness, submiss
             holder = newest.newest.claim or "a claim that is being written"
             raise ClaimLostError(f"another task has this run: {holder}", where=run.path, hint="wait for it")
         close(run, newest.number, LOST, submission=submission or "")
-        if read_facts(run, cancelled={}).winner is not None:
+        if facts.completed is None and read_facts(run, cancelled={}).completed is not None:
             raise ClaimLostError("the run was completed a moment ago", where=run.path, hint="look again")
     return newest.number + 1
 
@@ -314,9 +319,9 @@ def _reserve(run: RunLayout, number: int, reservation: Reservation) -> bool:
     return publish_new(attempt.reserved, to_json(reservation))
 
 
-def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool) -> Claim:
+def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, redo: bool) -> Claim:
     attempt = run.attempt(number)
-    if winning_exit(run) is not None:
+    if not redo and read_facts(run, cancelled={}).completed is not None:
         raise ClaimLostError("the run is complete already", where=run.path, hint="nothing is left to do")
     while True:
         if attempt.closed.exists() or any(other.number > number for other in run.attempts()):
@@ -327,7 +332,7 @@ def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool) -
         if taken and not (requeued and _is_requeue(run, number, taken, identity)):
             _lost_race(run)
         k = taken[-1] + 1 if taken else 0
-        mine = Claim(number, k, identity, Process.current(), new_token(), time.time())
+        mine = Claim(number, k, identity, Process.current(), new_token(), time.time(), redo)
         if publish_new(attempt.claim(k), to_json(mine)):
             break
     # Between the look and the claim the attempt may have been closed, or one thought dead completed the run.
