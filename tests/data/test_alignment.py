@@ -17,7 +17,7 @@ from lfadsrm_hpc.errors import DataError, UsageError
 Array = npt.NDArray[Any]
 
 
-def session(name: str, data: Array, condition: Sequence[Any] | None) -> SessionInputs:
+def session(name: str, data: Array, condition: Sequence[Any] | Array | None) -> SessionInputs:
     """Make inputs with the given training trials and validation trials that would spoil every average."""
     n_trials, n_time, n_neurons = data.shape
     labels = None if condition is None else np.asarray(condition)
@@ -58,7 +58,8 @@ def averages(inputs: SessionInputs, conditions: Sequence[Any]) -> Array:
 
 
 def predicted(inputs: SessionInputs, alignment: Any, conditions: Sequence[Any]) -> Array:
-    return (averages(inputs, conditions) - alignment.bias) @ alignment.matrix
+    z: Array = (averages(inputs, conditions) - alignment.bias) @ alignment.matrix
+    return z
 
 
 @pytest.mark.parametrize("method", ["least_squares", "ridge"])

@@ -32,8 +32,9 @@ def session() -> xr.Dataset:
     names = np.array(["a1", "b2", "c3", "d4", "e5", "f6", "gÄ"])
     ds = ds.assign_coords(neuron_name=("neuron", names))
     rng = np.random.default_rng(0)
-    ds["external_input"] = (("trial", "time", "input"), rng.standard_normal((50, 200, 2)))
-    return ds
+    inputs = rng.standard_normal((50, 200, 2))
+    made: xr.Dataset = ds.assign(external_input=(("trial", "time", "input"), inputs))
+    return made
 
 
 @pytest.fixture
@@ -270,7 +271,7 @@ def test_file_round_trip(tmp_path: Path, session: xr.Dataset) -> None:
 def test_file_round_trip_without_options_and_with_text_conditions(
     tmp_path: Path, inputs: SessionInputs
 ) -> None:
-    conditions = {
+    conditions: dict[str, Any] = {
         f"{p}_condition": np.array(["links", "für"] * 20)[: len(getattr(inputs, f"{p}_data"))]
         for p in ("train", "valid")
     }
