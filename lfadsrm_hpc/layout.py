@@ -298,3 +298,7 @@ class CollectionLayout:
     def queue_state_dir(self, host: str) -> Path:
         """Return the folder of the `<run key>.<state>` files of the local queues of one host."""
         return self.state_dir / "local" / host
+
+    def queue_state_files(self, run_id: str) -> list[Path]:
+        """Return the `<run key>.<state>` files of one run, of the queues of all hosts."""
+        return sorted(self.state_dir.glob(f"local/*/{run_key(run_id)}.*"))

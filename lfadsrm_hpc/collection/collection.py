@@ -193,7 +193,7 @@ class RunCollection:
             raise NotFoundError(f"these params are not in collection {self.name!r}", where=params) from None
 
     def find_params(self, which: int | str | RunParams) -> RunParams:
-        """Return run params by position (from 0), hash (or a part that begins one hash alone), or name.
+        """Return run params by position (from 0), hash, name, or the first characters of one hash.
 
         Raises
         ------
@@ -203,8 +203,9 @@ class RunCollection:
             which = which.param_hash
         if isinstance(which, str):
             text = which.removeprefix("param_")
-            found = [p for h, p in self._params.items() if text and h.startswith(text)]
-            found = found if len(found) == 1 else [p for p in self.params if which and p.name == which]
+            found = [p for h, p in self._params.items() if h == text]
+            found = found or [p for p in self.params if which and p.name == which]
+            found = found or [p for h, p in self._params.items() if text and h.startswith(text)]
             if len(found) == 1:
                 return found[0]
             raise NotFoundError(
@@ -260,7 +261,7 @@ class RunCollection:
         specs = None if spec is None else {self.find_run_spec(s).name for s in _several(spec, RunSpec)}
         hashes = None
         if params is not None:
-            hashes = {self.find_params(p).param_hash for p in _several(params, RunParams, int)}
+            hashes = {self.find_params(p).param_hash for p in _several(params, RunParams)}
         fitting = {h for h, p in self._params.items() if matches(p, match)}
         return [
             run
@@ -288,10 +289,10 @@ class RunCollection:
             return found[0]
         listed = found or self.runs
         raise NotFoundError(
-            f"{len(found) or 'no'} runs fit" if found else "no run fits",
+            f"{len(found)} runs fit" if found else "no run fits",
             where=f"collection {self.name!r}",
-            hint=("narrow it down: " if found else "there are: ")
-            + summary.listing([f"{run.id} {run.params.diff_text()}".strip() for run in listed]),
+            hint=("narrow it down:\n" if found else "there are:\n")
+            + summary.lines([f"{run.id} {run.params.diff_text()}".strip() for run in listed]),
         )
 
     def run_by_id(self, run_id: str) -> Run:
@@ -411,7 +412,7 @@ class RunCollection:
         yes : bool
             Do not ask.
         is_live : callable
-            Tells whether a run may be running; such runs are refused, all of them before anything is deleted.
+            Tells of a run whether it may be running, besides what the manifest says.
 
         Returns
         -------
@@ -421,7 +422,7 @@ class RunCollection:
         Raises
         ------
         UsageError
-            A run is live, or there is neither `confirm` nor `yes`.
+            A run is live (then nothing at all is deleted), or there is neither `confirm` nor `yes`.
         """
         chosen = self.runs if runs is None else [runs] if isinstance(runs, Run) else list(runs)
         return outputs.delete(self.layout, chosen, confirm=confirm, yes=yes, is_live=is_live)
@@ -437,4 +438,5 @@ class RunCollection:
 
 
 def _several(given: Any, *single: type) -> list[Any]:
-    return [given] if isinstance(given, (str, *single)) else list(given)
+    several = isinstance(given, Iterable) and not isinstance(given, (str, *single))
+    return list(given) if several else [given]

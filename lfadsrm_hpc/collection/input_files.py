@@ -54,12 +54,20 @@ class InputFile:
     written: bool
 
 
-def load(dataset: Dataset) -> Loaded:
+def load(dataset: Dataset, stored: Sequence[Mapping[str, Any]]) -> Loaded:
     """Load and fingerprint a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    stored : sequence of dict
+        What `collection.json` says of datasets.
 
     Raises
     ------
     DataError, NotFoundError
+    MismatchError
+        Runs of the collection were prepared with other contents of it.
     """
     data = dataset.load()
     info = {
@@ -75,6 +83,9 @@ def load(dataset: Dataset) -> Loaded:
         "subject": str(data.attrs.get("subject", "")),
         "date": str(data.attrs.get("date", "")),
     }
+    for old in stored:
+        if old["name"] == dataset.name and old["fingerprint"] != info["fingerprint"]:
+            raise _changed(dataset.name, _what_changed(info, old["fingerprint"], stored), dataset.path)
     return Loaded(dataset, data, info)
 
 
@@ -246,27 +257,30 @@ def _check_kept(path: Path, item: Loaded, fingerprint: str, stored: Sequence[Map
     found = read_fingerprint(path)
     if found == fingerprint:
         return
-    name = item.dataset.name
-    if found.partition("+")[0] != item.fingerprint:
-        changes = _what_changed(item, found.partition("+")[0], stored)
-        what = f"dataset {name!r} has changed since the runs were prepared: {changes}"
-    else:
-        what = (
-            f"the inputs of dataset {name!r} were made with other datasets beside it, or other data params, "
-            "than those at hand"
-        )
+    name, before = item.dataset.name, found.partition("+")[0]
+    if before != item.fingerprint:
+        raise _changed(name, _what_changed(item.info, before, stored), path)
     raise MismatchError(
-        what,
+        f"the inputs of dataset {name!r} were made with other datasets beside it, or other data params, than "
+        "those at hand",
         where=path,
+        hint="give the run spec another name, or use another collection",
+    )
+
+
+def _changed(name: str, changes: str, where: Path | None) -> MismatchError:
+    return MismatchError(
+        f"dataset {name!r} has changed since runs of this collection were prepared: {changes}",
+        where=where,
         hint="put the old data back, give the changed dataset another name, or use another collection; "
         "inputs of prepared runs are never rewritten",
     )
 
 
-def _what_changed(item: Loaded, fingerprint: str, stored: Sequence[Mapping[str, Any]]) -> str:
+def _what_changed(info: Mapping[str, Any], fingerprint: str, stored: Sequence[Mapping[str, Any]]) -> str:
     for old in stored:
-        if old["name"] == item.dataset.name and old["fingerprint"] == fingerprint:
-            changed = [f"{k} {old[k]} -> {item.info[k]}" for k in _SIZES if old.get(k) != item.info[k]]
+        if old["name"] == info["name"] and old["fingerprint"] == fingerprint:
+            changed = [f"{k} {old[k]} -> {info[k]}" for k in _SIZES if old.get(k) != info[k]]
             return (
                 ", ".join(changed) or "its sizes are the same, its values (counts, conditions, ...) are not"
             )

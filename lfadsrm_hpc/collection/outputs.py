@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.collection import summary
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.layout import CollectionLayout, run_key
+from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest.cancelling import forget
+from lfadsrm_hpc.manifest.reading import collection_states
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.run import Run
@@ -25,10 +27,10 @@ def delete(
     is_live: Callable[[Run], bool] | None,
 ) -> list[Run]:
     """Do what `RunCollection.delete_outputs` says."""
-    live = [run.id for run in runs if is_live is not None and is_live(run)]
+    live = _live(layout, runs, is_live)
     if live:
         raise UsageError(
-            f"{len(live)} of the runs may be running: {summary.listing(live)}",
+            f"{len(live)} of the runs may be running:\n{summary.lines(live)}",
             where=layout.path,
             hint="stop them first; nothing was deleted",
         )
@@ -49,23 +51,26 @@ def delete(
             return []
     for run in runs:
         _delete_one(layout, run)
-    # the index is a cache of results; without it they are read again from the files that are left
-    for path in layout.state_dir.glob("index-*.json"):
-        path.unlink(missing_ok=True)
     return list(runs)
 
 
+def _live(layout: CollectionLayout, runs: Sequence[Run], is_live: Callable[[Run], bool] | None) -> list[str]:
+    states = collection_states(layout, [run.layout for run in runs]) if runs else {}
+    return [run.id for run in runs if states[run.id].state.is_live or (is_live is not None and is_live(run))]
+
+
 def _delete_one(layout: CollectionLayout, run: Run) -> None:
-    """Delete in such an order that a crash in between leaves a run that can be deleted again."""
+    """Delete the attempts after what they made: a kill in between leaves a run that can be deleted again.
+
+    Without its attempts a run would begin at attempt 1 and find the checkpoints of an earlier one there.
+    """
     files = run.layout
-    key = run_key(run.id)
-    for name in [*layout.outbox.glob(f"{key}.*"), *layout.state_dir.glob(f"local/*/{key}.*")]:
-        name.unlink(missing_ok=True)
     files.model_params.unlink(missing_ok=True)
     _remove(files.posterior_dir)
     _remove(files.checkpoints)
-    # last: as long as the attempts are there, the next one gets a number of its own
-    _remove(files.attempts_dir)
+    forget(files)
+    for name in layout.queue_state_files(run.id):
+        name.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

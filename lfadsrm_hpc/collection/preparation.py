@@ -68,6 +68,10 @@ class _Work:
     loaded: dict[str, input_files.Loaded] = field(default_factory=dict)
     infos: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def known_datasets(self) -> list[dict[str, Any]]:
+        return [] if self.stored is None else list(self.stored["datasets"]["items"])
+
     def step(self, text: str) -> None:
         self.done += 1
         if self.progress is not None:
@@ -160,7 +164,7 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
 
 def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:
     if dataset.name not in work.loaded:
-        work.loaded[dataset.name] = input_files.load(dataset)
+        work.loaded[dataset.name] = input_files.load(dataset, work.known_datasets)
         work.infos[dataset.name] = work.loaded[dataset.name].info
     return work.loaded[dataset.name]
 
@@ -169,9 +173,8 @@ def _inputs(
     work: _Work, loaded: Sequence[input_files.Loaded], sessions: Sequence[SessionInputs], run: Run
 ) -> list[dict[str, Any]]:
     """Write or keep the input files of one run spec and data hash; return what `params.json` says of them."""
-    stored = work.stored["datasets"]["items"] if work.stored is not None else []
     entries = []
-    for made in input_files.write_or_keep(loaded, sessions, run, stored):
+    for made in input_files.write_or_keep(loaded, sessions, run, work.known_datasets):
         (work.report.inputs_written if made.written else work.report.inputs_kept).append(made.path)
         entries.append(
             {
