@@ -1,0 +1,360 @@
+"""What users hold: a run collection and its runs, with thin methods over the rooms below.
+
+The classes in `lfadsrm_hpc.collection` know only what to run; these also run it, tell how it goes, and load
+and draw what comes out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lfadsrm_hpc import layout as paths
+from lfadsrm_hpc.collection import collection as collections
+from lfadsrm_hpc.collection import run as runs
+from lfadsrm_hpc.errors import (
+    InterruptedRunError,
+    NotFoundError,
+    ResultsError,
+    SchedulerError,
+    suggest,
+)
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.records import new_ulid
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.schedulers import local
+from lfadsrm_hpc.schedulers.base import QueueTask
+from lfadsrm_hpc.schedulers.resources import Request
+from lfadsrm_hpc.schedulers.sites import queue_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+    from lfadsrm_hpc.schedulers.local import LocalQueueOptions
+
+Watch = Callable[[Sequence[RunStatus]], None]
+_POLL_S = 1.0
+
+
+class Run(runs.Run):
+    """One run spec with one set of run params: what it is, how it goes, and what came out.
+
+    See `lfadsrm_hpc.collection.run.Run` for what describes it.
+    """
+
+    def status(self) -> RunStatus:
+        """Return the state of the run, read from its own files."""
+        return store.run_status(self.layout)
+
+    def train(self, *, posterior_only: bool = False) -> int:
+        """Do the run here, in this process, and return its exit code (0 done, 75 checkpointed, ...).
+
+        Meant for a notebook or a debugger; what it prints stays on the screen. Ctrl-C checkpoints and stops.
+        """
+        from lfadsrm_hpc.worker import run_task
+
+        return run_task(self.collection.path, self.id, posterior_only=posterior_only, capture_log=False)
+
+    def load_posterior_means(self, dataset: str | None = None) -> xr.Dataset:
+        """Open the posterior means of a dataset, lazily.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            Which; needed where the run has several (a stitched run).
+
+        Returns
+        -------
+        xr.Dataset
+            `rates` (trial, time, neuron) in spikes/s and more; `neuron` is an integer index and names are
+            in `neuron_name`, `time` is in ms, `trial` in the original order. Nothing is read before its use.
+
+        Raises
+        ------
+        NotFoundError
+            No such dataset, or none was named and there are several; the message lists them.
+        ResultsError
+            The run is not complete, or its files are not those that its exit record vouches for.
+        """
+        from lfadsrm_hpc.results.loaders import open_posterior_means
+
+        name = self._dataset(dataset)
+        return open_posterior_means(self.layout.posterior_means(name), expect_token=self._token())
+
+    def load_fit_log(self) -> pd.DataFrame:
+        """Return costs, weights and learning rate by epoch.
+
+        `attrs["lowest_valid_epoch"]` tells the epoch of lowest validation cost.
+
+        Raises
+        ------
+        ResultsError
+            The run has not trained yet.
+        """
+        from lfadsrm_hpc.results.fitlog import read_fitlog
+
+        return read_fitlog(self.fit_log_path())
+
+    def fit_log_path(self) -> Path:
+        """Return the fit log that counts: that of the newest attempt that has one."""
+        for _, _, folder in self.layout.checkpoint_dirs():
+            if paths.fitlog(folder).is_file():
+                return paths.fitlog(folder)
+        raise ResultsError("the run has no fit log yet", where=self.path, hint="train it: `lfadsrm run`")
+
+    def log_path(self) -> Path:
+        """Return the log of the newest attempt that has printed something."""
+        for attempt in reversed(self.layout.attempts()):
+            if attempt.log.is_file():
+                return attempt.log
+        raise NotFoundError("the run has printed nothing yet", where=self.path)
+
+    def plot_learning_curves(self, ax: Axes | None = None) -> Axes:
+        """Draw the costs of training and validation by epoch."""
+        from lfadsrm_hpc.results.plots import learning_curves
+
+        return learning_curves({self.id: self.load_fit_log()}, ax=ax)
+
+    def posterior_files(self) -> dict[str, Path]:
+        """Return the netCDF file of each dataset; they exist when the run is complete."""
+        return {name: self.layout.posterior_means(name) for name in self.dataset_names}
+
+    def _token(self) -> str:
+        winner = store.winning_exit(self.layout)
+        if winner is None:
+            state = self.status().state.value
+            raise ResultsError(
+                f"run {self.id} is not complete, it is {state}", where=self.path, hint="see `lfadsrm status`"
+            )
+        return winner[1]
+
+    def _dataset(self, name: str | None) -> str:
+        names = self.dataset_names
+        if name is None and len(names) == 1:
+            return names[0]
+        listed = ", ".join(names)
+        if name is None:
+            raise NotFoundError(
+                f"run {self.id} has {len(names)} datasets: {listed}",
+                hint=f"name one: load_posterior_means(dataset={names[0]!r})",
+            )
+        if name not in names:
+            raise NotFoundError(
+                f"run {self.id} has no dataset {name!r}", hint=suggest(name, names) or f"it has {listed}"
+            )
+        return name
+
+
+class RunCollection(collections.RunCollection):
+    """All run specs x all run params, the directory they live in, and what can be done with them.
+
+    See `lfadsrm_hpc.collection.collection.RunCollection` for building one.
+    """
+
+    run_class = Run
+
+    @property
+    def runs(self) -> list[Run]:
+        return cast("list[Run]", super().runs)
+
+    def find_runs(self, *args: Any, **kwargs: Any) -> list[Run]:
+        return cast("list[Run]", super().find_runs(*args, **kwargs))
+
+    def find_run(self, *args: Any, **kwargs: Any) -> Run:
+        return cast(Run, super().find_run(*args, **kwargs))
+
+    def run_by_id(self, run_id: str) -> Run:
+        return cast(Run, super().run_by_id(run_id))
+
+    find_runs.__doc__ = collections.RunCollection.find_runs.__doc__
+    find_run.__doc__ = collections.RunCollection.find_run.__doc__
+    run_by_id.__doc__ = collections.RunCollection.run_by_id.__doc__
+
+    # ---------------------------------------------------------------- running
+
+    def status(self, runs: Iterable[Run] | None = None, *, rescan: bool = False) -> list[RunStatus]:
+        """Return the states of runs (all unless named), in their order.
+
+        Parameters
+        ----------
+        rescan : bool
+            Read every fact again instead of believing the outbox.
+        """
+        chosen = self.runs if runs is None else list(runs)
+        states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
+        return [states[run.id] for run in chosen]
+
+    def write_shell_script_run_queue(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        submission: str | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write `run_queue.sh`, the local queue, and a `run.sh` for each run; start nothing.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            Which runs, in which order; all that are not complete unless given.
+        submission : str, optional
+            ULID; a new one unless given.
+        **options
+            See `lfadsrm_hpc.schedulers.local.LocalQueueOptions`: `slots`, `max_per_gpu`, `cpu_cap`,
+            `max_attempts`, `environment`, `tensorboard`, `survive_hangup`, `posterior_only`, ...
+
+        Returns
+        -------
+        Path
+            The script: `bash <path>` runs it.
+
+        Raises
+        ------
+        NothingEligibleError
+            Every run is complete.
+        UsageError
+            A run is not prepared.
+        MismatchError
+            The inputs of a run are not those that it was prepared for.
+        """
+        settings = queue_options(options)
+        chosen = self._to_do(settings) if runs is None else list(runs)
+        for run in chosen:
+            run.check_inputs()
+        tasks = [
+            QueueTask(run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), run.params.diff_text())
+            for run in chosen
+        ]
+        return local.write_queue_script(self.layout, tasks, settings, submission or new_ulid())
+
+    def run_local(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        on_update: Watch | None = None,
+        **options: Any,
+    ) -> list[RunStatus]:
+        """Train on this machine through the local queue, and wait until it ends.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            Which runs, in which order; all that are not complete unless given.
+        on_update : callable, optional
+            Called about once a second with the states of these runs. Without it the queue reports on
+            standard error, a line for each run that starts or ends.
+        **options
+            See `write_shell_script_run_queue`.
+
+        Returns
+        -------
+        list of RunStatus
+            How each run ended.
+
+        Raises
+        ------
+        NothingEligibleError
+            Every run is complete.
+        SchedulerError
+            The queue could not start; nothing was trained.
+        InterruptedRunError
+            Ctrl-C: the runs have checkpointed; calling it again goes on from there.
+        """
+        chosen = self._to_do(queue_options(options)) if runs is None else list(runs)
+        script = self.write_shell_script_run_queue(chosen, **options)
+        log = script.with_suffix(".log") if on_update is not None else None
+        queue = local.start_queue(script, log=log)
+        try:
+            while on_update is not None and queue.poll() is None:
+                on_update(self.status(chosen))
+                time.sleep(_POLL_S)
+            code = local.wait_for_queue(queue)
+        except KeyboardInterrupt:
+            queue.terminate()
+            code = local.wait_for_queue(queue)
+        finally:
+            if queue.poll() is None:  # an error in on_update must not leave runs behind that nobody sees
+                queue.terminate()
+                queue.wait()
+        states = self.status(chosen)
+        if on_update is not None:
+            on_update(states)
+        if code == local.EXIT_INTERRUPTED:
+            raise InterruptedRunError(
+                "the queue was interrupted; its runs have checkpointed",
+                where=self.path,
+                hint="the same call, or `lfadsrm run`, goes on from there",
+            )
+        if code not in (local.EXIT_OK, local.EXIT_SOME_FAILED):
+            last = log.read_text(errors="replace")[-2000:].strip() if log else "see above"
+            raise SchedulerError(f"the local queue ended with status {code}: {last}", where=script)
+        return states
+
+    def delete_outputs(self, *args: Any, **kwargs: Any) -> list[runs.Run]:
+        """Delete what runs have made; a run that may be running is refused.
+
+        See `lfadsrm_hpc.collection.collection.RunCollection.delete_outputs`.
+        """
+        kwargs.setdefault("is_live", lambda run: store.owner(run.layout) is not None)
+        return super().delete_outputs(*args, **kwargs)
+
+    def _to_do(self, options: LocalQueueOptions) -> list[Run]:
+        """Return the runs that a queue would do: those not complete, or, for posterior means only, all."""
+        if options.posterior_only:
+            return self.runs
+        done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}
+        return [run for run in self.runs if run.id not in done]
+
+    # ---------------------------------------------------------------- results
+
+    def load_posterior_means(self, runs: Iterable[Run] | None = None) -> xr.DataTree:
+        """Open the posterior means of all complete runs (or of the named ones) as one tree, lazily.
+
+        Returns
+        -------
+        xr.DataTree
+            `tree["param_<hash>/<run spec>/<dataset>"]`.
+
+        Raises
+        ------
+        ResultsError
+            No run is complete, or a named one is not.
+        """
+        from lfadsrm_hpc.results.loaders import open_tree
+
+        if runs is None:
+            states = zip(self.runs, self.status(), strict=True)
+            chosen = [run for run, status in states if status.state is RunState.COMPLETED]
+        else:
+            chosen = list(runs)
+        if not chosen:
+            raise ResultsError("no run is complete", where=self.path, hint="train them: `lfadsrm run`")
+        files: dict[str, Path] = {}
+        tokens: dict[str, str] = {}
+        for run in chosen:
+            token = run._token()
+            for name, path in run.posterior_files().items():
+                files[f"{run.id}/{name}"] = path
+                tokens[f"{run.id}/{name}"] = token
+        return open_tree(files, expect_tokens=tokens)
+
+    def load_fit_logs(self, runs: Iterable[Run] | None = None) -> dict[str, pd.DataFrame]:
+        """Return the fit log of each run that has one, by run id."""
+        logs = {}
+        for run in self.runs if runs is None else runs:
+            try:
+                logs[run.id] = run.load_fit_log()
+            except ResultsError:
+                continue
+        return logs
+
+    def plot_learning_curves(self, runs: Iterable[Run] | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the validation costs of many runs over epochs."""
+        from lfadsrm_hpc.results.plots import learning_curves
+
+        return learning_curves(self.load_fit_logs(runs), ax=ax)

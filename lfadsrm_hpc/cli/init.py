@@ -1,0 +1,42 @@
+"""`lfadsrm init`: a folder with a commented experiment.toml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lfadsrm_hpc.cli.common import say
+from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.layout import check_name
+
+
+@click.command()
+@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", default=None, help="Name of the run collection; the folder's name unless given.")
+def init(folder: Path, name: str | None) -> None:
+    """Write a commented experiment.toml and an empty datasets folder into FOLDER.
+
+    An experiment.toml that is already there is never changed.
+
+    \b
+    Examples:
+      lfadsrm init                          here
+      lfadsrm init reaching --name reach1   into the folder reaching
+    """
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, TEMPLATE
+
+    name = check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
+    path = folder / EXPERIMENT_FILE
+    (folder / "datasets").mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            # A JSON text is a TOML text: it quotes whatever the name holds.
+            stream.write(TEMPLATE.format(name="{name}").replace('"{name}"', json.dumps(name)))
+    except FileExistsError:
+        raise UsageError(
+            "there is an experiment.toml already", where=path, hint="edit it, or name another folder"
+        ) from None
+    click.echo(path)
+    say(f"Next: put your sessions into {folder / 'datasets'}, edit {path}, then: lfadsrm prepare {folder}")

@@ -1,0 +1,199 @@
+"""`lfadsrm run`: the local queue, with live progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lfadsrm_hpc.cli.common import (
+    console,
+    find_collection,
+    json_option,
+    print_json,
+    say,
+    select_runs,
+    selection_options,
+    where_argument,
+)
+from lfadsrm_hpc.cli.status import clock, counts_text, duration, table
+from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
+from lfadsrm_hpc.manifest.states import RunState
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.api import Run, Watch
+    from lfadsrm_hpc.manifest.fold import RunStatus
+
+
+@click.command()
+@where_argument
+@selection_options
+@click.option("--slots", type=click.IntRange(1), help="Runs at a time (default: as the machine allows).")
+@click.option("--threads", "cpu_cap", type=click.IntRange(1), help="CPU threads of each run.")
+@click.option("--max-per-gpu", type=click.IntRange(1), help="Runs at a time on one GPU.")
+@click.option("--gpu/--no-gpu", "use_gpu", default=None, help="Insist on GPUs, or leave them alone.")
+@click.option("--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself.")
+@click.option("--posterior-only", is_flag=True, default=None, help="Sample posterior means; train nothing.")
+@click.option("--tensorboard", is_flag=True, default=None, help="Start TensorBoard with the queue.")
+@click.option("--detach", is_flag=True, help="Go on in the background when this terminal ends.")
+@click.option("--dry-run", is_flag=True, help="Write the script and list the runs; start nothing.")
+@json_option
+def run(
+    where: Path | None,
+    spec: tuple[str, ...],
+    match: tuple[str, ...],
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train the runs of WHERE that are not complete, on this machine, and wait.
+
+    Runs that were interrupted go on from their last checkpoint; complete ones are skipped, and nothing is ever
+    trained twice at a time. Ctrl-C lets the runs write a checkpoint and ends.
+
+    \b
+    Examples:
+      lfadsrm run
+      lfadsrm run my_experiment --slots 2 --match factors_dim=8
+      lfadsrm run --detach && lfadsrm status
+      lfadsrm run --dry-run                     then read run_queue.sh
+
+    \b
+    Exit codes: 0 all complete; 4 nothing to do; 5 some failed; 130 interrupted.
+    """
+    from lfadsrm_hpc.api import RunCollection
+
+    path = find_collection(where)
+    collection = RunCollection.open(path)
+    settings = {**_experiment_options(where), **{k: v for k, v in options.items() if v is not None}}
+    runs = select_runs(collection, spec, match)
+    if not settings.get("posterior_only"):
+        states = collection.status(runs)
+        pairs = zip(runs, states, strict=True)
+        runs = [run for run, state in pairs if state.state is not RunState.COMPLETED]
+    if not runs:
+        raise NothingEligibleError("every run is complete", where=path, hint="`lfadsrm status` shows them")
+    if dry_run or detach:
+        script = collection.write_shell_script_run_queue(runs, **settings)
+        _hand_over(script, runs, detach, as_json)
+        return
+    with live_progress(runs) as watch:
+        states = collection.run_local(runs, on_update=watch, **settings)
+    report(runs, states, as_json)
+
+
+def _experiment_options(where: Path | None) -> dict[str, Any]:
+    """Return the [queue] table of the experiment that `where` means, if it means one."""
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, read_experiment
+
+    start = where or Path.cwd()
+    file = start / EXPERIMENT_FILE if start.is_dir() else start
+    return read_experiment(file).queue if file.is_file() else {}
+
+
+def _hand_over(script: Path, runs: Sequence[Run], detach: bool, as_json: bool) -> None:
+    pid = None
+    if detach:
+        from lfadsrm_hpc.schedulers.local import detach_queue
+
+        pid = detach_queue(script)
+    if as_json:
+        print_json({"script": str(script), "pid": pid, "runs": [run.id for run in runs]})
+        return
+    for one in runs:
+        click.echo(one.id)
+    if detach:
+        say(f"The queue works in the background (process {pid}). `lfadsrm status` tells how it goes.")
+    else:
+        say(f"Nothing was started. The queue: bash {script}")
+
+
+@contextmanager
+def live_progress(runs: Sequence[Run]) -> Iterator[Watch]:
+    """Give a function that shows states: a table that renews itself on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines(runs)
+        return
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console(stderr=True), refresh_per_second=2, transient=True) as live:
+
+        def show(states: Sequence[RunStatus]) -> None:
+            live.update(Group(table(runs, states), Text(headline(states))))
+
+        yield show
+
+
+def headline(states: Sequence[RunStatus]) -> str:
+    """Return runs done, running and failed, and the time left of those that run, as one line."""
+    left = [s.progress.get("eta_s") for s in states if s.state is RunState.RUNNING]
+    known = [value for value in left if isinstance(value, int | float)]
+    text = f"{clock()}  {counts_text(states)}"
+    return f"{text}; those running need about {duration(max(known))} more" if known else text
+
+
+def _lines(runs: Sequence[Run], every_s: float = 15.0) -> Callable[[Sequence[RunStatus]], None]:
+    """Return a function that prints a line for each change of state, and a summary now and then."""
+    import time
+
+    seen: dict[str, RunState] = {}
+    spoken = time.monotonic()
+
+    def show(states: Sequence[RunStatus]) -> None:
+        nonlocal spoken
+        for run, state in zip(runs, states, strict=True):
+            if seen.get(run.id, state.state) is not state.state or (
+                run.id not in seen and state.state is not RunState.PREPARED
+            ):
+                say(f"{clock()}  {run.id} ({run.params.diff_text()}): {state.state.value.lower()}")
+            seen[run.id] = state.state
+        if time.monotonic() - spoken >= every_s:
+            spoken = time.monotonic()
+            say(headline(states))
+            for run, state in zip(runs, states, strict=True):
+                if state.state is RunState.RUNNING:
+                    say(f"          {run.spec.name}: {_progress_text(state)}")
+
+    return show
+
+
+def _progress_text(state: RunStatus) -> str:
+    from lfadsrm_hpc.cli.status import progress_cells
+
+    epoch, train, valid, left = progress_cells(state)
+    parts = [
+        f"epoch {epoch}" if epoch else "",
+        f"train {train}" if train else "",
+        f"valid {valid}" if valid else "",
+    ]
+    return ", ".join(
+        [part for part in parts if part] + ([f"{left} left" if left[-1:] in "smh" else left] if left else [])
+    )
+
+
+def report(runs: Sequence[Run], states: Sequence[RunStatus], as_json: bool) -> None:
+    """Print how the runs ended.
+
+    Raises
+    ------
+    SomeRunsFailedError
+        Some are not complete.
+    """
+    if as_json:
+        print_json({"runs": [state.to_dict() for state in states]})
+    else:
+        console().print(table(runs, states))
+    bad = [state for state in states if state.state is not RunState.COMPLETED]
+    if bad:
+        raise SomeRunsFailedError(
+            f"{len(bad)} of {len(states)} runs are not complete: {counts_text(bad)}",
+            where=", ".join(state.run_id for state in bad[:5]),
+            hint="`lfadsrm logs RUN` shows why; `lfadsrm run` tries them again",
+        )

@@ -1,0 +1,187 @@
+"""`lfadsrm status`: the state of every run, from a few directory listings."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lfadsrm_hpc.cli.common import (
+    console,
+    json_option,
+    open_collection,
+    print_json,
+    select_runs,
+    selection_options,
+    where_argument,
+)
+from lfadsrm_hpc.errors import SomeRunsFailedError
+from lfadsrm_hpc.manifest.states import RunState
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lfadsrm_hpc.api import Run
+    from lfadsrm_hpc.manifest.fold import RunStatus
+
+_COLOURS = {
+    RunState.COMPLETED: "green",
+    RunState.RUNNING: "cyan",
+    RunState.PREEMPTED: "yellow",
+    RunState.PREPARED: "dim",
+}
+
+
+@click.command()
+@where_argument
+@selection_options
+@json_option
+@click.option("--rescan", is_flag=True, help="Read every fact again; believe no cache.")
+@click.option("--fail", is_flag=True, help="Exit 5 if a run has failed.")
+def status(
+    where: Path | None,
+    spec: tuple[str, ...],
+    match: tuple[str, ...],
+    as_json: bool,
+    rescan: bool,
+    fail: bool,
+) -> None:
+    """Tell the state of every run of WHERE: a run collection, an experiment, or what is found from here upwards.
+
+    It reads a few small files and starts nothing.
+
+    \b
+    Examples:
+      lfadsrm status
+      lfadsrm status my_experiment --match factors_dim=8
+      lfadsrm status --json | jq '.counts'
+      lfadsrm status --fail && echo "nothing has failed"
+    """
+    collection = open_collection(where)
+    runs = select_runs(collection, spec, match)
+    states = collection.status(runs, rescan=rescan)
+    counts = Counter(state.state.value for state in states)
+    if as_json:
+        print_json(
+            {
+                "collection": str(collection.path),
+                "counts": dict(counts),
+                "runs": [
+                    {**state.to_dict(), "spec": run.spec.name, "params": run.params.differences()}
+                    for run, state in zip(runs, states, strict=True)
+                ],
+            }
+        )
+    else:
+        out = console()
+        out.print(table(runs, states))
+        out.print(f"{collection.path}: {counts_text(states)}")
+    failed = sum(state.state.is_failure for state in states)
+    if fail and failed:
+        raise SomeRunsFailedError(
+            f"{failed} of {len(runs)} runs have failed", where=collection.path, hint="lfadsrm logs RUN"
+        )
+
+
+def counts_text(states: Sequence[RunStatus]) -> str:
+    """Return how many runs are in which state, as words."""
+    counts = Counter(state.state for state in states)
+    order = [state for state in RunState if counts[state]]
+    return ", ".join(f"{counts[state]} {state.value.lower()}" for state in order) or "no runs"
+
+
+def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
+    """Return the states as a table, a line a run."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run spec", "params", "state"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("try", "epoch", "train", "valid", "left"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("", overflow="fold")
+    varying = varying_names(runs)
+    for run, state in zip(runs, states, strict=True):
+        colour = _COLOURS.get(state.state, "red" if state.state.is_failure else "")
+        shown.add_row(
+            run.spec.name,
+            params_label(run, varying),
+            f"[{colour}]{state.state.value.lower()}[/]" if colour else state.state.value.lower(),
+            str(state.attempt or ""),
+            *progress_cells(state),
+            remark(state),
+        )
+    return shown
+
+
+def varying_names(runs: Sequence[Run]) -> list[str]:
+    """Return the hyperparameters that differ among the runs."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.params.values().items():
+            values.setdefault(name, set()).add(repr(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def params_label(run: Run, varying: Sequence[str]) -> str:
+    """Name the params of a run by what distinguishes them, or by their hash."""
+    values = run.params.values()
+    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
+    return label or run.params.param_hash
+
+
+def progress_cells(state: RunStatus) -> tuple[str, str, str, str]:
+    """Return epoch, training cost, validation cost and time left as texts."""
+    progress = state.progress
+    epoch = _number(progress.get("epoch"), "d")
+    if epoch and progress.get("max_epochs"):
+        epoch += f"/{progress['max_epochs']}"
+    left = ""
+    if state.state is RunState.RUNNING:
+        phase = progress.get("phase", "")
+        left = duration(progress.get("eta_s")) if phase == "training" else str(phase)
+    return (
+        epoch,
+        _number(progress.get("train_total"), ".1f"),
+        _number(progress.get("valid_total"), ".1f"),
+        left,
+    )
+
+
+def remark(state: RunStatus) -> str:
+    """Return what is worth a word: why a run failed, or that it has been silent."""
+    if state.state.is_failure:
+        return (state.message.splitlines() or [state.reason or ""])[0][:120]
+    age = state.heartbeat_age_s
+    if state.state is RunState.RUNNING and age is not None and age > 90:
+        return f"silent for {duration(age)}"
+    if state.state is RunState.COMPLETED and state.started and state.ended:
+        return f"took {duration(state.ended - state.started)}"
+    return ""
+
+
+def duration(seconds: Any) -> str:
+    """Return a time span for people: 45s, 3m20s, 2h05m, 3d4h."""
+    if not isinstance(seconds, int | float) or seconds != seconds or seconds < 0:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def _number(value: Any, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) and value == value else ""
+
+
+def clock() -> str:
+    """Return the time of day."""
+    return time.strftime("%H:%M:%S")

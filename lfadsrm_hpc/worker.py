@@ -1,0 +1,416 @@
+"""One task on a compute node: claim -> train -> posterior means -> exit record.
+
+`run_task` is what the hidden command `lfadsrm task` calls, on the local queue and under every scheduler. It
+returns 0 (done), 1 (failed), 64 (another task owns the run), 65 (bad data) or 75 (checkpointed and resumable).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.run import read_record
+from lfadsrm_hpc.errors import ClaimLostError, ConfigError, DataError, LfadsrmError, MismatchError
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.records import (
+    BAD_DATA,
+    CHECKPOINTED,
+    DONE,
+    EXIT_BAD_DATA,
+    EXIT_CHECKPOINTED,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_NOT_OURS,
+    FAILED,
+    Claim,
+    Exit,
+    Identity,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.model.training import Progress
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+_BEAT_EVERY_S = 5.0  # posterior sampling beats no more often; training beats after every slice
+
+
+def run_task(
+    collection: Path,
+    run_id: str,
+    *,
+    submission: str = "",
+    task: int | str = 0,
+    posterior_only: bool = False,
+    capture_log: bool = True,
+) -> int:
+    """Do one run to its end, or to where it can be resumed.
+
+    Parameters
+    ----------
+    collection : Path
+        The folder of the run collection.
+    run_id : str
+        `param_<hash>/<run spec>`.
+    submission : str
+        ULID of the submission that asked for it; empty when started by hand.
+    task : int or str
+        Number of the task in the submission.
+    posterior_only : bool
+        Sample posterior means again from the trained model; do not train.
+    capture_log : bool
+        Send standard output and error to the attempt's `log.txt`.
+
+    Returns
+    -------
+    int
+        The exit code of the process.
+    """
+    layout = CollectionLayout(Path(collection).resolve())
+    run = layout.run_by_id(run_id)
+    stop = StopFlag()
+    with stop.installed():
+        try:
+            identity = Identity.local(submission, task)
+            taken = store.take_local(run, identity, redo=posterior_only)
+        except ClaimLostError as error:
+            print(error, file=sys.stderr)
+            return EXIT_NOT_OURS
+        except DataError as error:
+            print(error, file=sys.stderr)
+            return EXIT_BAD_DATA
+        if isinstance(taken, store.AlreadyComplete):
+            print(f"{run_id} is complete already", file=sys.stderr)
+            return EXIT_DONE
+        with _log_to(run.attempt(taken.attempt).log if capture_log else None):
+            return _Task(layout, run, taken, stop, posterior_only).perform()
+
+
+class StopFlag:
+    """Remembers that somebody asked this process to stop; the training loop looks at it between slices."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        # print() is not safe here: the signal may have interrupted one.
+        os.write(2, f"{signal.Signals(number).name}: stopping at the next checkpoint\n".encode())
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Catch the stop signals while the block lasts."""
+        before = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _log_to(path: Path | None) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to a log, which is appended to."""
+    if path is None:
+        yield
+        return
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    saved = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+class _Stopped(Exception):
+    """Training or sampling stopped because it was asked to; a checkpoint is on disk."""
+
+
+@dataclass
+class _Task:
+    """One incarnation of one run, from its claim to its exit record."""
+
+    layout: CollectionLayout
+    run: RunLayout
+    claim: Claim
+    stop: StopFlag
+    posterior_only: bool
+    last_beat: float = 0.0
+
+    def perform(self) -> int:
+        """Work, and record how it ended, whatever happens."""
+        message = ""
+        try:
+            self._work()
+            code, reason = EXIT_DONE, DONE
+        except _Stopped:
+            code, reason = EXIT_CHECKPOINTED, CHECKPOINTED
+        except ClaimLostError as error:
+            print(error, file=sys.stderr)
+            return EXIT_NOT_OURS
+        except (DataError, ConfigError) as error:
+            message = str(error)
+            code, reason = EXIT_BAD_DATA, BAD_DATA
+        except LfadsrmError as error:
+            message = str(error)
+            code, reason = EXIT_FAILED, FAILED
+        except Exception as error:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+            code, reason = EXIT_FAILED, FAILED
+        if message:
+            print(f"error: {message}", file=sys.stderr)
+        signalled = self.stop.signal if code == EXIT_CHECKPOINTED else None
+        try:
+            store.publish_exit(self.run, self.claim, Exit(code, reason, signal=signalled, message=message))
+        except ClaimLostError as error:
+            print(error, file=sys.stderr)
+            return EXIT_NOT_OURS
+        return code
+
+    def _work(self) -> None:
+        record = _Record.read(self.run)
+        inputs = self._read_inputs(record)
+        self._say(f"{self.run.run_id}: {self.claim}")
+        self._beat(phase="starting")
+        folder = self._train(record, inputs)
+        self._write_model_params(folder)
+        for session in inputs:
+            self._sample(record, folder, session)
+
+    def _read_inputs(self, record: _Record) -> list[SessionInputs]:
+        """Read the inputs, refusing files that were made from other data than the run was prepared for."""
+        from lfadsrm_hpc.data.inputs import read_inputs
+
+        found = []
+        for name, file, fingerprint in record.inputs:
+            path = self.layout.path / file
+            inputs = read_inputs(path)
+            if inputs.fingerprint != fingerprint:
+                raise MismatchError(
+                    f"the inputs of dataset {name!r} are not those that this run was prepared for",
+                    where=path,
+                    hint="put the old file back, or prepare the runs in a new collection",
+                )
+            found.append(inputs)
+        return found
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def _train(self, record: _Record, inputs: list[SessionInputs]) -> Path:
+        """Train from where the run stands; return the folder of the finished checkpoints."""
+        from lfadsrm_hpc.model import checkpoints, training
+
+        folder = self.run.checkpoint_dir(self.claim.attempt, self.claim.incarnation)
+        source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
+        if self.posterior_only and source is None:
+            raise ConfigError(
+                "there is no trained model to sample from", where=self.run.path, hint="train the run first"
+            )
+        if source is not None:
+            self._say(f"resumes from {source.name}")
+        outcome = training.train(
+            record.effective_params,
+            [_model_session(session, record.params) for session in inputs],
+            folder,
+            resume_from=source,
+            on_progress=self._on_progress,
+            should_stop=self.stop,
+            posterior_only=self.posterior_only,
+        )
+        if outcome.reason == "stopped":
+            self._say(f"stopped and checkpointed at epoch {outcome.epoch}, step {outcome.step}")
+            raise _Stopped
+        self._say(f"training ended at epoch {outcome.epoch}, step {outcome.step}: {outcome.reason}")
+        return folder
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._beat(phase="training", **asdict(progress))
+
+    def _beat(self, **progress: Any) -> None:
+        """Write a heartbeat; stop where a newer claim or attempt has taken over."""
+        store.heartbeat(self.run, self.claim, **progress)
+        self.last_beat = time.monotonic()
+        if store.is_superseded(self.run, self.claim):
+            raise ClaimLostError(f"{self.run.run_id}: a newer attempt has taken over", where=self.run.path)
+
+    # -- posterior means ------------------------------------------------------------------------------
+
+    def _write_model_params(self, folder: Path) -> None:
+        from lfadsrm_hpc.model import checkpoints
+
+        checkpoints.write_model_params(folder, self.run.model_params, attributes=self._origin())
+
+    def _sample(self, record: _Record, folder: Path, session: SessionInputs) -> None:
+        from lfadsrm_hpc.model import posterior
+        from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+
+        params = record.params
+        trials = _all_trials(session)
+        sampler = posterior.Sampler(
+            record.effective_params,
+            folder,
+            session.dataset,
+            kind=params.posterior_mean_kind,
+            num_samples=params.num_samples_posterior,
+        )
+        if sampler.note:
+            self._say(f"warning: {sampler.note}")
+        attributes = {
+            **self._origin(),
+            "params": params.to_json(),
+            "checkpoint": sampler.checkpoint,
+            "checkpoint_note": sampler.note,
+            "posterior_mean_kind": params.posterior_mean_kind,
+            "num_samples": params.num_samples_posterior,
+            "fingerprint": session.fingerprint,
+            "held_out_neurons": sampler.held_out,
+        }
+        self._say(f"posterior means of {session.dataset}: {len(trials.index)} trials")
+        with PosteriorMeansWriter(
+            self.run.posterior_means(session.dataset),
+            dataset=session.dataset,
+            time_ms=session.time_ms,
+            bin_ms=session.bin_ms,
+            trial=trials.index,
+            split=trials.split,
+            condition=trials.condition,
+            neuron_names=session.neuron_names,
+            output_dist=params.output_dist,
+            sizes=sampler.sizes,
+            attributes=attributes,
+        ) as writer:
+            for block in sampler.blocks(trials.counts, trials.ext_input, trial_ids=trials.index):
+                writer.write_block(block.start, block.arrays)
+                if time.monotonic() - self.last_beat > _BEAT_EVERY_S:
+                    done = f"{block.stop}/{len(trials.index)} trials"
+                    self._beat(phase="posterior means", dataset=session.dataset, done=done)
+                if self.stop():
+                    raise _Stopped
+
+    def _origin(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run.run_id,
+            "collection": self.layout.name,
+            "claim_token": self.claim.token,
+            "attempt": f"{self.claim.attempt:03d}.r{self.claim.incarnation}",
+            "versions": _versions(),
+        }
+
+    def _say(self, text: str) -> None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What `params.json` says of the run.
+
+    Attributes
+    ----------
+    params : RunParams
+        As the user gave them.
+    inputs : tuple of (dataset, file, fingerprint)
+        In the order of the run spec; files relative to the collection.
+    """
+
+    params: RunParams
+    inputs: tuple[tuple[str, str, str], ...]
+
+    @classmethod
+    def read(cls, run: RunLayout) -> _Record:
+        record = read_record(run.params_json)
+        inputs = tuple((e["dataset"], e["file"], e["inputs_fingerprint"]) for e in record["inputs"])
+        return cls(RunParams.from_json(record["params"]), inputs)
+
+    @property
+    def effective_params(self) -> RunParams:
+        """The params that the model trains with: ramps scaled by the number of datasets."""
+        return self.params.effective(len(self.inputs))
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Training and validation trials of one dataset, back in their original order."""
+
+    index: npt.NDArray[np.int64]
+    counts: npt.NDArray[Any]
+    ext_input: npt.NDArray[Any] | None
+    condition: npt.NDArray[Any] | None
+    split: list[str]
+
+
+def _all_trials(session: SessionInputs) -> _Trials:
+    import numpy as np
+
+    joined = np.concatenate([session.train_inds, session.valid_inds])
+    order = np.argsort(joined, kind="stable")
+    n_train = len(session.train_inds)
+
+    def merge(train: Any, valid: Any) -> Any:
+        return None if train is None else np.concatenate([train, valid])[order]
+
+    return _Trials(
+        index=joined[order],
+        counts=merge(session.train_data, session.valid_data),
+        ext_input=merge(session.train_ext_input, session.valid_ext_input),
+        condition=merge(session.train_condition, session.valid_condition),
+        split=["train" if place < n_train else "valid" for place in order],
+    )
+
+
+def _model_session(inputs: SessionInputs, params: RunParams) -> Any:
+    from lfadsrm_hpc.model.held_out import held_out_mask
+    from lfadsrm_hpc.model.session import Session
+
+    return Session(
+        name=inputs.dataset,
+        train=inputs.train_data,
+        valid=inputs.valid_data,
+        train_ext=inputs.train_ext_input,
+        valid_ext=inputs.valid_ext_input,
+        alignment_matrix=inputs.alignment_matrix_cxf,
+        alignment_bias=inputs.alignment_bias_c,
+        held_out=held_out_mask(params, inputs.dataset, len(inputs.neuron_names)),
+    )
+
+
+def _versions() -> Mapping[str, str]:
+    import netCDF4
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "lfadsrm_hpc": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "netCDF4": netCDF4.__version__,
+    }
