@@ -340,7 +340,9 @@ class RunParams(Hyperparameters):
         unknown = []
         for name, entry in document.get("extra", {}).items():
             if name in specs(cls):
-                values[name] = entry["value"]
+                # JSON has no tuples; a field whose default is no list is taken to hold one
+                keep = isinstance(defaults(cls).get(name), list)
+                values[name] = entry["value"] if keep else _frozen(entry["value"])
             else:
                 unknown.append(
                     ExtraField(name, _frozen(entry["value"]), _frozen(entry["default"]), entry["affects"])
