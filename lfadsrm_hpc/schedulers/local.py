@@ -1,0 +1,345 @@
+"""The local queue: a bash script that does the runs of a collection on this machine, by GPUs or by cores.
+
+The script (template `run_queue.sh.j2`) works alone: it decides by the exit status of each task, and keeps
+small `<run key>.<state>` files in `.lfadsrm/local/<host>/` of the collection, so that a second queue on the
+same host knows what the first one left running. Attempts are taken by the `task` command that it starts.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from lfadsrm_hpc.command import Process as QueueProcess
+from lfadsrm_hpc.command import ask, launch
+from lfadsrm_hpc.errors import (
+    CommandError,
+    NotFoundError,
+    NothingEligibleError,
+    SchedulerError,
+    UsageError,
+)
+from lfadsrm_hpc.layout import CollectionLayout, run_key
+from lfadsrm_hpc.manifest.process import Process, hostname
+from lfadsrm_hpc.manifest.publish import publish_replacing
+from lfadsrm_hpc.rendering import render
+from lfadsrm_hpc.schedulers.base import LiveTask, QueueTask, Scheduler
+from lfadsrm_hpc.schedulers.resources import check_count
+
+_VARIABLE = re.compile(r"LFADSRM_[A-Z0-9_]+")
+_DETACH_TIMEOUT_S = 60.0
+
+EXIT_OK = 0
+EXIT_CANNOT_START = 3
+EXIT_SOME_FAILED = 5
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class LocalQueueOptions:
+    """How a local queue works. Which runs it does, and in which order, is its list of tasks.
+
+    Parameters
+    ----------
+    slots : int or None
+        At most so many runs at once. None: as many as there are cores for (cores / `cpu_cap`).
+    cpu_cap : int or None
+        Threads a run. None: the cores shared among the runs that are done at once, at most 4 each.
+    max_per_gpu : int or None
+        At most so many runs on one GPU; None: as many as fit into its free memory.
+    use_gpu : bool or None
+        None: GPUs where nvidia-smi shows any. True: it is an error if there is none. False: cores only.
+        A CUDA_VISIBLE_DEVICES that is set when the queue starts limits the choice; empty means no GPU.
+    max_attempts : int
+        So often a run may fail by itself before it is given up.
+    max_restarts : int
+        So often a run is started again after it was killed or stopped at a checkpoint.
+    environment : tuple of str
+        Lines of shell that come first in the scripts: activation, `module load`. Taken as they are; a line
+        that fails stops the script.
+    tensorboard : bool
+        Start TensorBoard with the queue, on `tensorboard_port`, and stop it with the queue.
+    survive_hangup : bool
+        The script goes on in the background, in a session of its own, when its terminal ends.
+        The same as `bash run_queue.sh --detach`.
+    posterior_only : bool
+        Sample posterior means from the checkpoints that are there; train nothing.
+    poll_s : float
+        Seconds between two looks at the queue's own runs.
+    look_s : int
+        Seconds between two looks at GPUs and at the runs of other queues while something waits for room.
+    recheck_s : int
+        Seconds until a run that another task owns (exit status 64) is tried again.
+    keep_environment : tuple of str
+        The `LFADSRM_*` variables of the caller that reach the runs; all others are taken away.
+    task_command, tensorboard_command : tuple of str
+        The programs to start.
+
+    Raises
+    ------
+    UsageError
+        A value has the wrong type or range.
+    """
+
+    slots: int | None = None
+    cpu_cap: int | None = None
+    max_per_gpu: int | None = 4
+    use_gpu: bool | None = None
+    max_attempts: int = 1
+    max_restarts: int = 10
+    environment: tuple[str, ...] = ()
+    tensorboard: bool = False
+    tensorboard_port: int = 6006
+    survive_hangup: bool = False
+    posterior_only: bool = False
+    poll_s: float = 0.5
+    look_s: int = 2
+    recheck_s: int = 60
+    keep_environment: tuple[str, ...] = ("LFADSRM_LOG_LEVEL",)
+    task_command: tuple[str, ...] = field(
+        default_factory=lambda: (sys.executable, "-m", "lfadsrm_hpc", "task")
+    )
+    tensorboard_command: tuple[str, ...] = field(
+        default_factory=lambda: (sys.executable, "-m", "tensorboard.main")
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "cpu_cap", "max_per_gpu"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        check_count("max_attempts", self.max_attempts)
+        for name in ("max_restarts", "look_s", "recheck_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise UsageError(f"{name} must be a whole number of at least 0, not {value!r}")
+        for name in ("tensorboard", "survive_hangup", "posterior_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.use_gpu is not None and not isinstance(self.use_gpu, bool):
+            raise UsageError(f"use_gpu must be true, false or left out, not {self.use_gpu!r}")
+        check_count("tensorboard_port", self.tensorboard_port)
+        if self.tensorboard_port > 65535:
+            raise UsageError(f"there is no port {self.tensorboard_port}")
+        if isinstance(self.poll_s, bool) or not isinstance(self.poll_s, int | float) or not self.poll_s > 0:
+            raise UsageError(f"poll_s must be a number of seconds above 0, not {self.poll_s!r}")
+        for name in ("environment", "keep_environment", "task_command", "tensorboard_command"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise UsageError(f"{name} must be a list of texts, not {value!r}")
+        for line in self.environment:
+            if any(c in line for c in "\0\n\r"):
+                raise UsageError(f"the environment line {line!r} is more than one line", hint="give a list")
+        for name in self.keep_environment:
+            if not _VARIABLE.fullmatch(name):
+                raise UsageError(f"keep_environment: {name!r} is not the name of an LFADSRM_ variable")
+
+
+def render_queue_script(
+    layout: CollectionLayout, tasks: Sequence[QueueTask], options: LocalQueueOptions, submission: str
+) -> str:
+    """Return the text of the queue script; see `write_queue_script`."""
+    _check_tasks(layout, tasks)
+    return render(
+        "run_queue.sh.j2",
+        {
+            "collection": layout.path,
+            "collection_name": layout.name,
+            "script": layout.queue_script,
+            "state_root": layout.queue_state_dir("any").parent,
+            "outbox": layout.outbox,
+            "submission": submission,
+            "tasks": [
+                {
+                    "run_id": task.run_id,
+                    "key": run_key(task.run_id),
+                    "title": task.title,
+                    "memory_mb": task.request.gpu_memory_mb,
+                }
+                for task in tasks
+            ],
+            "use_gpu": {None: "auto", True: "yes", False: "no"}[options.use_gpu],
+            "poll": f"{options.poll_s:g}",
+            "options": options,
+        },
+    )
+
+
+def write_queue_script(
+    layout: CollectionLayout, tasks: Sequence[QueueTask], options: LocalQueueOptions, submission: str
+) -> Path:
+    """Write `run_queue.sh` of a collection, and a `run.sh` for each of its runs.
+
+    Parameters
+    ----------
+    layout : CollectionLayout
+        The collection; its path is made absolute.
+    tasks : sequence of QueueTask
+        The runs, in the order in which they start.
+    options : LocalQueueOptions
+        How the queue works.
+    submission : str
+        ULID of the submission. Starting the same script again goes on with the same submission.
+
+    Returns
+    -------
+    Path
+        `<collection>/run_queue.sh`. A script that is being executed is replaced, never changed.
+
+    Raises
+    ------
+    NothingEligibleError
+        There are no tasks.
+    UsageError
+        A run is named twice, or an id is none.
+    NotFoundError
+        A run has not been prepared.
+    TemplateError
+        A name cannot be quoted for a shell.
+    SchedulerError
+        A line of the environment is not valid shell.
+    """
+    layout = CollectionLayout(layout.path.absolute())
+    text = render_queue_script(layout, tasks, options, submission)
+    for task in tasks:
+        if not layout.run_by_id(task.run_id).params_json.is_file():
+            raise NotFoundError(
+                f"run {task.run_id!r} has not been prepared", where=layout.path, hint="prepare the collection"
+            )
+    _check_syntax(text, options)
+    for number, task in enumerate(tasks, start=1):
+        _write_run_script(layout, task, number, options, submission)
+    _publish_script(layout.queue_script, text)
+    return layout.queue_script
+
+
+def _publish_script(path: Path, text: str) -> None:
+    publish_replacing(path, text.encode())
+    path.chmod(0o755)
+
+
+def _write_run_script(
+    layout: CollectionLayout, task: QueueTask, number: int, options: LocalQueueOptions, submission: str
+) -> None:
+    run = layout.run_by_id(task.run_id)
+    text = render(
+        "run.sh.j2",
+        {
+            "collection": layout.path,
+            "run_id": task.run_id,
+            "title": task.title,
+            "submission": submission,
+            "number": number,
+            "options": options,
+        },
+    )
+    _publish_script(run.script, text)
+
+
+def _check_tasks(layout: CollectionLayout, tasks: Sequence[QueueTask]) -> None:
+    if not tasks:
+        raise NothingEligibleError("no run is left for the queue", where=layout.path)
+    seen: set[str] = set()
+    for task in tasks:
+        layout.run_by_id(task.run_id)  # raises where the id is none
+        if task.run_id in seen:
+            raise UsageError(f"run {task.run_id!r} stands twice in the list for the queue")
+        seen.add(task.run_id)
+
+
+def _check_syntax(text: str, options: LocalQueueOptions) -> None:
+    """Have bash read a script that holds the user's own lines, so that a slip shows now and not tonight."""
+    if not options.environment:
+        return
+    answer = ask(["bash", "-n"], stdin=text, timeout_s=60, check=False)
+    if answer.returncode != 0:
+        raise SchedulerError(
+            f"bash cannot read the script with these environment lines: {answer.stderr.strip()}",
+            where="; ".join(options.environment),
+            hint="correct the lines of the option 'environment'",
+        )
+
+
+def start_queue(script: Path, *, detach: bool = False) -> QueueProcess:
+    """Start a queue script; it reports on standard error.
+
+    With `detach` the process that is returned ends soon: it has put the queue into the background.
+    """
+    return launch(["bash", str(script), *(["--detach"] if detach else [])])
+
+
+def wait_for_queue(queue: QueueProcess) -> int:
+    """Wait for a queue and return its exit status.
+
+    0 all done, 3 cannot start, 5 some runs failed, 130 interrupted: see `EXIT_OK` and its neighbours.
+    Ctrl-C is passed on, and the wait goes on: the queue ends when its runs have checkpointed.
+    """
+    while True:
+        try:
+            return queue.wait()
+        except KeyboardInterrupt:
+            # In a terminal the queue has had the signal as well; in a notebook it has not.
+            if queue.poll() is None:
+                queue.send_signal(signal.SIGTERM)
+
+
+def read_live_tasks(layout: CollectionLayout, host: str | None = None) -> list[LiveTask]:
+    """Return the tasks of local queues on a host that live now, sorted by run id.
+
+    Tasks whose queue has died count as well. One whose process cannot be looked at from here (another
+    machine, another container) counts as live, unless the machine has been booted since.
+    """
+    host = host or hostname()
+    here = Process.current()
+    found = []
+    for path in layout.queue_state_dir(host).glob("*.running"):
+        try:
+            pid, start, boot, gpu, memory_mb, run_id = path.read_text().rstrip("\n").split(" ", 5)
+            boot_id, _, namespace = boot.partition("/")
+            process = Process(host, boot_id, namespace, int(pid), int(start))
+            memory = int(memory_mb)
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+        booted_since = host == here.host and boot_id != here.boot_id
+        if booted_since or process.is_alive() is False:
+            continue
+        found.append(LiveTask(run_id, host, process.pid, "" if gpu == "-" else gpu, memory))
+    return sorted(found, key=lambda task: task.run_id)
+
+
+class LocalScheduler(Scheduler):
+    """This machine, without a scheduler.
+
+    Parameters
+    ----------
+    options : LocalQueueOptions, optional
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self, options: LocalQueueOptions | None = None) -> None:
+        self.options = options or LocalQueueOptions()
+
+    def write_script(self, layout: CollectionLayout, tasks: Sequence[QueueTask], submission: str) -> Path:
+        return write_queue_script(layout, tasks, self.options, submission)
+
+    def submit(self, layout: CollectionLayout, script: Path) -> str:
+        """Start the queue in the background and return its process id.
+
+        Raises
+        ------
+        CommandError
+            The queue could not be put into the background; the text says why.
+        """
+        answer = ask(["bash", str(script), "--detach"], timeout_s=_DETACH_TIMEOUT_S)
+        pid = answer.stdout.strip()
+        if not pid.isdigit():
+            raise CommandError("the queue gave no process id", command=["bash", str(script)], stdout=pid)
+        return pid
+
+    def live_tasks(self, layout: CollectionLayout) -> list[LiveTask]:
+        return read_live_tasks(layout)
