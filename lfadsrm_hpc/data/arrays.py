@@ -159,11 +159,8 @@ def restore(values: Array, dims: Sequence[str], sizes: Mapping[str, int], key: s
     """
     if values.ndim == len(dims):
         return values
-    shapes = set()
-    for kept in combinations(range(len(dims)), values.ndim) if values.ndim else ():
-        shape = dict.fromkeys(dims, 1) | {dims[k]: n for k, n in zip(kept, values.shape, strict=True)}
-        if all(sizes.get(dim, n) == n for dim, n in shape.items()):
-            shapes.add(tuple(shape.values()))
+    # Matlab makes a column of what is squeezed to one dimension: then the 1 stands for nothing
+    shapes = _fitting(values.shape, dims, sizes) or _fitting(values.squeeze().shape, dims, sizes)
     if len(shapes) == 1:
         return values.reshape(shapes.pop())
     trouble = "could be more than one of" if shapes else "does not fit"
@@ -174,6 +171,16 @@ def restore(values: Array, dims: Sequence[str], sizes: Mapping[str, int], key: s
         where=where,
         hint=f"give {key} all {len(dims)} dimensions, also those of size 1",
     )
+
+
+def _fitting(shape: tuple[int, ...], dims: Sequence[str], sizes: Mapping[str, int]) -> set[tuple[int, ...]]:
+    """Return every full shape that has these sizes in this order, and 1 elsewhere, and agrees with `sizes`."""
+    found = set()
+    for kept in combinations(range(len(dims)), len(shape)) if shape else ():
+        full = dict.fromkeys(dims, 1) | {dims[k]: n for k, n in zip(kept, shape, strict=True)}
+        if all(sizes.get(dim, n) == n for dim, n in full.items()):
+            found.add(tuple(full.values()))
+    return found
 
 
 def _order(dims: Sequence[str], key: str) -> tuple[str, ...]:

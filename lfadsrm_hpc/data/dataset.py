@@ -151,6 +151,9 @@ class Dataset:
         dataset._held = content
         return dataset
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": None}  # a weak reference cannot be pickled
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} from {self.path or 'memory'}>"
 
@@ -195,7 +198,8 @@ class Dataset:
     def load(self) -> xr.Dataset:
         """Return the data in memory, read and checked.
 
-        What was read is kept as long as somebody holds it, and read again when the file has changed.
+        What was read from a file is shared by all who ask while somebody holds it (so copy it before changing
+        it), and read again when the file has changed.
 
         Raises
         ------
@@ -212,7 +216,8 @@ class Dataset:
         from lfadsrm_hpc.data.form import check
 
         content = check(self.read(), name=self.name)
-        self._loaded = (stamp, weakref.ref(content))
+        if self._held is None:
+            self._loaded = (stamp, weakref.ref(content))
         return content
 
     def load_info(self) -> dict[str, Any]:
