@@ -74,7 +74,7 @@ LIVE = frozenset(
 _ALL = frozenset(RunState)
 
 # Two looks may be days apart, so a state may be followed by all that can come after it, not by the next step
-# only: a failure is retried, a complete run is redone when somebody asks. But a run that somebody worked on is
+# only: a failure is retried, a complete run redone when somebody asks. But a run that somebody worked on is
 # never merely prepared again; one that was only handed over is, when its attempt is given up unclaimed.
 _FOLLOWERS: dict[RunState, frozenset[RunState]] = {
     **{state: _ALL - {RunState.PREPARED} for state in RunState},
