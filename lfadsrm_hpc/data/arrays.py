@@ -174,7 +174,7 @@ def restore(values: Array, dims: Sequence[str], sizes: Mapping[str, int], key: s
 
 
 def _fitting(shape: tuple[int, ...], dims: Sequence[str], sizes: Mapping[str, int]) -> set[tuple[int, ...]]:
-    """Return every full shape that has these sizes in this order, and 1 elsewhere, and agrees with `sizes`."""
+    """Return every full shape with these sizes in this order, and 1 elsewhere, that agrees with `sizes`."""
     found = set()
     for kept in combinations(range(len(dims)), len(shape)) if shape else ():
         full = dict.fromkeys(dims, 1) | {dims[k]: n for k, n in zip(kept, shape, strict=True)}

@@ -160,7 +160,8 @@ def _guarded(path: Path, call: Callable[[], T]) -> T:
     try:
         return call()
     except LfadsrmError as error:
-        error.where = f"{error.where}, file {path}" if error.where is not None else path
+        if str(path) not in str(error.where):
+            error.where = f"{error.where}, file {path}" if error.where is not None else path
         raise
     except MemoryError:
         raise

@@ -703,8 +703,9 @@ def test_python_objects_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_unknown_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no such file"):
+    with pytest.raises(NotFoundError, match="no such file") as error:
         readers.read(tmp_path / "day1.h5")
+    assert str(error.value).count("day1.h5") == 1
     with pytest.raises(DataError, match=r"'\.txt' cannot be read[\s\S]*\.nc, \.h5, \.hdf5, \.npz, \.mat"):
         readers.read(tmp_path / "day1.txt")
     path = write(tmp_path / "empty.h5", {"other": np.zeros(3)})
