@@ -21,7 +21,8 @@ FLOORS = [
     {"worker", "inference"},
     {"submitit_plugin"},
     {"api"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
 LIGHT_ROOMS = {"errors", "layout", "command", "rendering", "manifest", "schedulers", "collection", "api", "cli"}
