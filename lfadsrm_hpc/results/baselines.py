@@ -62,8 +62,8 @@ def condition_average(
 
     The mean of n trials is drawn towards the mean of all training trials, as if `shrinkage` further trials
     had that mean: ``(n mean + shrinkage overall) / (n + shrinkage)``. Without it a condition of few trials
-    has bins with a rate of zero, in which a spike is impossible. Where several widths or shrinkages are given,
-    the pair with the best Poisson likelihood in cross-validation over the training trials is taken.
+    has bins with a rate of zero, in which a spike is impossible. Where several widths or shrinkages are
+    given, the pair with the best Poisson likelihood in cross-validation over the training trials is taken.
 
     Parameters
     ----------

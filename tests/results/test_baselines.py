@@ -101,7 +101,7 @@ def test_read_out_tells_what_neurons_share_within_a_trial(kind: Literal["linear"
     assert base.rates.shape == truth.shape
     assert base.rates.min() > 0
     assert 0.4 * best < score < best
-    assert pooled_r2(base.rates, truth) > 0.5
+    assert pooled_r2(base.rates, truth) > 0.4
     # conditions tell nothing here
     average = condition_average(
         counts[:120][..., HELD_OUT], condition[:120], condition[120:], bin_ms=BIN_MS

@@ -392,3 +392,23 @@ def test_many_files_open_as_one_lazy_tree(tmp_path: Path) -> None:
 
 def test_a_tree_of_nothing_is_empty() -> None:
     assert not open_tree({}).children
+
+
+# -- memory ---------------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_number_of_trials() -> None:
+    """The benchmark of the 2 GB file, at two small sizes."""
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "posterior_memory.py"
+    peaks = []
+    for gigabytes in ("0.01", "0.1"):
+        done = subprocess.run(
+            [sys.executable, str(script), "--gigabytes", gigabytes, "--json"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        figures = json.loads(done.stdout)
+        peaks.append(figures["write"]["peak_mb"])
+        assert figures["neuron"]["peak_mb"] - figures["imports"]["peak_mb"] < 60
+        assert figures["trial"]["peak_mb"] - figures["imports"]["peak_mb"] < 60
+    assert peaks[1] - peaks[0] < 30  # 90 MB more were written
