@@ -198,6 +198,7 @@ def rates_against_truth(
     bin_ms: float,
     trials: Sequence[int] = (0, 1, 2),
     neurons: Sequence[int] | None = None,
+    labels: Sequence[object] | None = None,
     sd_ms: float = 50.0,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
@@ -215,6 +216,8 @@ def rates_against_truth(
         Rows to show, one line of panels each.
     neurons : sequence of int, optional
         Which neurons to show; default all, ordered by how their true rates go together.
+    labels : sequence, optional
+        What to call the shown trials; default: their rows.
     sd_ms : float
         Standard deviation of the Gaussian that smooths spikes.
     figure : matplotlib Figure or SubFigure, optional
@@ -238,11 +241,11 @@ def rates_against_truth(
     time = np.asarray(time_ms, dtype=np.float64)
     extent = (float(time[0]), float(time[-1] + bin_ms), len(order) - 0.5, -0.5)
     look: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "extent": extent}
-    for row, trial in zip(axes, trials, strict=True):
+    for row, trial, label in zip(axes, trials, labels or trials, strict=True):
         raster(row[0], x[trial][:, order], time + bin_ms / 2)
         for ax, values in zip(row[1:], (smoothed, y, t), strict=True):
             image = ax.imshow(values[trial][:, order].T, vmin=0, vmax=top, cmap="magma", **look)
-        row[0].set_ylabel(f"trial {trial}\nneuron" + (" (sorted)" if neurons is None else ""))
+        row[0].set_ylabel(f"trial {label}\nneuron" + (" (sorted)" if neurons is None else ""))
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9)
     for ax in axes[-1]:
@@ -263,10 +266,11 @@ def rate_traces(
     neurons: Sequence[int],
     sd_ms: float,
     axes: Sequence[Axes],
+    label: object = None,
 ) -> None:
     """Draw true, inferred and smoothed rates of a few neurons in one trial, one axes a neuron.
 
-    Units and shapes as in `rates_against_truth`.
+    Units and shapes as in `rates_against_truth`; `trial` is a row, `label` what to call it.
     """
     y, x, t = (np.asarray(a, dtype=np.float64)[trial] for a in (rates, counts, truth))
     smoothed = smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms)
@@ -285,7 +289,7 @@ def rate_traces(
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[:-1]:
         ax.tick_params(labelbottom=False)
-    axes[0].set_title(f"trial {trial} (ticks: spikes)", fontsize=10, loc="left")
+    axes[0].set_title(f"trial {trial if label is None else label} (ticks: spikes)", fontsize=10, loc="left")
     axes[0].legend(fontsize=8, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 0.98))
     axes[-1].set_xlabel("time (ms)")
 
@@ -338,26 +342,28 @@ def demo_summary(
     means : xr.Dataset
         Posterior means of one dataset of one run.
     counts, truth : array_like, shape (trial, time, neuron)
-        Spikes per bin, and spikes/s, in the order of `means`.
+        Spikes per bin, and spikes/s, of the trials of `means` (which may be a selection, say the validation
+        trials; every R2 is over these).
     logs : mapping of name to DataFrame
         Fit logs of all runs to show.
     sd_ms : float
         Of the Gaussian that smooths spikes.
     trial : int
-        Row of the trial to show.
+        Row of the trial to show; it is named by the coordinate ``trial``.
     title : str, optional
     """
     rates, t = np.asarray(means["rates"]), np.asarray(truth, dtype=np.float64)
     time, bin_ms = means["time"].values, float(means.attrs["bin_ms"])
     same: dict[str, Any] = {"bin_ms": bin_ms, "sd_ms": sd_ms}
+    name = int(means["trial"].values[trial])
     figure = new_figure(13, 10.5)
     top, middle, bottom = split_figure(figure, 3, 1, height_ratios=(1.0, 1.35, 1.25))
-    rates_against_truth(rates, counts, t, time_ms=time, trials=[trial], figure=top, **same)
+    rates_against_truth(rates, counts, t, time_ms=time, trials=[trial], labels=[name], figure=top, **same)
     left, right = split_figure(middle, 1, 2, width_ratios=(1.0, 1.05))
     neurons = np.argsort(-t[trial].std(axis=0))[:3]
     rate_traces(
         rates, counts, t, time_ms=time, trial=trial, neurons=neurons.tolist(),
-        axes=left.subplots(3, 1, sharex=True).tolist(), **same,
+        axes=np.ravel(left.subplots(len(neurons), 1, sharex=True)).tolist(), label=name, **same,
     )  # fmt: skip
     inferred_and_smoothed(rates, counts, t, axes=right.subplots(1, 2).tolist(), **same)
     low_left, low_right = split_figure(bottom, 1, 2, width_ratios=(0.9, 1.15))
