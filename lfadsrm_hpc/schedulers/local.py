@@ -131,6 +131,9 @@ class LocalQueueOptions:
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise UsageError(f"{name} must be a list of texts, not {value!r}")
+        for name in ("task_command", "tensorboard_command"):
+            if not getattr(self, name):
+                raise UsageError(f"{name} names no program")
         for line in self.environment:
             if any(c in line for c in "\0\n\r"):
                 raise UsageError(f"the environment line {line!r} is more than one line", hint="give a list")
@@ -264,12 +267,44 @@ def _check_syntax(text: str, options: LocalQueueOptions) -> None:
         )
 
 
-def start_queue(script: Path, *, detach: bool = False) -> QueueProcess:
-    """Start a queue script; it reports on standard error.
+def start_queue(script: Path, *, log: Path | None = None) -> QueueProcess:
+    """Start a queue script and return its process; wait for it with `wait_for_queue`.
 
-    With `detach` the process that is returned ends soon: it has put the queue into the background.
+    Parameters
+    ----------
+    script : Path
+        What `write_queue_script` returned.
+    log : Path, optional
+        Where its reports go, anew; standard error unless given.
+
+    Raises
+    ------
+    CommandError
+        bash cannot be started.
     """
-    return launch(["bash", str(script), *(["--detach"] if detach else [])])
+    command = ["bash", str(script)]
+    if log is None:
+        return launch(command)
+    with log.open("wb") as file:
+        return launch(command, stdout=file, stderr=file)
+
+
+def detach_queue(script: Path) -> int:
+    """Start a queue script in the background, in a session of its own, and return its process id.
+
+    It goes on when this process and its terminal end; TERM stops it, and its runs checkpoint.
+
+    Raises
+    ------
+    CommandError
+        The queue could not be put into the background; the text says why.
+    """
+    command = ["bash", str(script), "--detach"]
+    answer = ask(command, timeout_s=_DETACH_TIMEOUT_S)
+    pid = answer.stdout.strip()
+    if not pid.isdigit():
+        raise CommandError("the queue gave no process id", command=command, stdout=answer.stdout)
+    return int(pid)
 
 
 def wait_for_queue(queue: QueueProcess) -> int:
@@ -335,11 +370,7 @@ class LocalScheduler(Scheduler):
         CommandError
             The queue could not be put into the background; the text says why.
         """
-        answer = ask(["bash", str(script), "--detach"], timeout_s=_DETACH_TIMEOUT_S)
-        pid = answer.stdout.strip()
-        if not pid.isdigit():
-            raise CommandError("the queue gave no process id", command=["bash", str(script)], stdout=pid)
-        return pid
+        return str(detach_queue(script))
 
     def live_tasks(self, layout: CollectionLayout) -> list[LiveTask]:
         return read_live_tasks(layout)

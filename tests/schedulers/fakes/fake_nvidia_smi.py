@@ -1,4 +1,4 @@
-"""A stand-in for nvidia-smi: GPUs from `$FAKE_DIR/smi.json`, and the memory that living fake tasks pretend to use.
+"""A stand-in for nvidia-smi: GPUs from `$FAKE_DIR/smi.json`, and the memory that fake tasks pretend to use.
 
 smi.json: {"gpus": [{"index", "uuid", "total", "others"}], "apps": whether processes are shown, "fail": bool}
 """

@@ -61,7 +61,7 @@ for number in (signal.SIGTERM, signal.SIGUSR1):
 for number in (signal.SIGINT, signal.SIGHUP):
     assert signal.getsignal(number) == signal.SIG_IGN, f"signal {number} reaches the task"
 
-# The real task takes the run by a claim; nobody may ever meet a living owner here, except where a plan says 64.
+# The real task takes the run by a claim. Here nobody may ever meet a living owner: see the tests.
 owner = fake / "owner" / key
 mine = f"{pid} {start_time(pid)}"
 try:
