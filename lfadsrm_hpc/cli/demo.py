@@ -113,12 +113,12 @@ def demo(
     inputs = read_inputs(collection)
     scores = {run.id: score_run(run, inputs) for run in runs}
     smoothed = score_smoothed(list(inputs.values()))
-    figure = draw(collection, runs, scores, inputs)
+    figure = draw(collection, scores, inputs, smoothed["sd_ms"])
     if as_json:
         print_json(_as_json(collection, scores, smoothed, figure, time.monotonic() - began))
     else:
         show(collection, scores, smoothed, figure)
-    say(f"\nThe whole took {time.monotonic() - began:.0f} s.")
+    say(f"pm.rates.sel(neuron=0) is trial x time in spikes/s. The whole took {time.monotonic() - began:.0f} s.")
 
 
 def _numbers(text: str) -> list[int]:
@@ -179,7 +179,14 @@ def _make_sessions(folder: Path, sessions: int, trials: int, seed: int) -> list[
     if not all((folder / name).is_file() for name in names):
         say(f"Making {sessions} recording sessions in {folder} ...")
         made = lorenz_sessions(
-            sessions, n_conditions=24, trials_per_condition=trials, bin_ms=10, mean_rate=8.0, seed=seed
+            sessions,
+            n_conditions=24,
+            trials_per_condition=trials,
+            bin_ms=10,
+            mean_rate=9.0,
+            modulation=1.0,
+            speed=2.0,
+            seed=seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
         for name, session in zip(names, made, strict=True):
@@ -229,12 +236,12 @@ def _score(pairs: Sequence[tuple[npt.NDArray[Any], SessionInputs]]) -> Score:
     def flat(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return np.asarray(array, dtype=np.float64).reshape(-1, array.shape[-1])
 
-    # Sessions have different neurons and trials: neurons stand side by side, samples padded with nothing.
+    # Sessions differ in neurons and trials: residual and total variance are added up, not the arrays joined.
     residual = total = gained = spikes = 0.0
     for rates, session in pairs:
-        truth = flat(session.valid_truth)
+        truth = flat(_truth(session))
         variance = float(((truth - truth.mean(axis=0)) ** 2).sum())
-        residual += (1.0 - pooled_r2(rates, session.valid_truth)) * variance
+        residual += (1.0 - pooled_r2(rates, _truth(session))) * variance
         total += variance
         count = float(session.valid_data.sum())
         null = mean_rates(session.train_data, bin_ms=session.bin_ms)
@@ -245,12 +252,39 @@ def _score(pairs: Sequence[tuple[npt.NDArray[Any], SessionInputs]]) -> Score:
 
 def draw(
     collection: RunCollection,
-    runs: Sequence[Run],
     scores: dict[str, Score],
     inputs: dict[str, SessionInputs],
+    sd_ms: float,
 ) -> Path:
-    """Draw the demo's figure of the best run and return its path."""
-    raise NotImplementedError
+    """Draw what the best run found in its first session, and the learning curves of all; return the path."""
+    from lfadsrm_hpc.results.plots import demo_summary
+
+    best = _best(collection.runs, scores)
+    session = inputs[best.dataset_names[0]]
+    logs = {f"{r.spec.name}, {r.params.factors_dim} factors": r.load_fit_log() for r in collection.runs}
+    with best.load_posterior_means(session.dataset) as means:
+        figure = demo_summary(
+            means.sel(trial=session.valid_inds).load(),
+            session.valid_data,
+            _truth(session),
+            logs,
+            sd_ms=sd_ms,
+            title=f"{best.spec.name}, {best.params.factors_dim} factors: validation trials of {session.dataset}",
+        )
+    path = collection.layout.figures / "demo.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _truth(session: SessionInputs) -> npt.NDArray[Any]:
+    """Return the true rates of the validation trials in spikes/s."""
+    if session.valid_truth is None:
+        raise UsageError(
+            f"session {session.dataset} has no true rates: it was not made by the demo",
+            hint="choose another folder with --dir",
+        )
+    return session.valid_truth
 
 
 def show(collection: RunCollection, scores: dict[str, Score], smoothed: dict[str, Any], figure: Path) -> None:
@@ -292,9 +326,7 @@ def show(collection: RunCollection, scores: dict[str, Score], smoothed: dict[str
     click.echo("\nLoad them in Python:")
     click.echo("  from lfadsrm_hpc import RunCollection")
     click.echo(f"  rc = RunCollection.open({str(collection.path)!r})")
-    click.echo(
-        f"  pm = rc.find_run({best.spec.name!r}, {index}).load_posterior_means({dataset})  # pm.rates.sel(neuron=0)"
-    )
+    click.echo(f"  pm = rc.find_run({best.spec.name!r}, {index}).load_posterior_means({dataset})")
 
 
 def _best(runs: Sequence[Run], scores: dict[str, Score]) -> Run:

@@ -34,7 +34,7 @@ from lfadsrm_hpc.results.baselines import co_smoothing_baselines
 from lfadsrm_hpc.results.metrics import co_smoothing_bits_per_spike
 
 BIN_MS = 10.0
-FIRST_MS = -195.0
+FIRST_MS = -200.0  # the file gives centres of bins
 HELD_OUT = 0.2
 
 EXPERIMENT = """\
