@@ -118,7 +118,8 @@ def demo(
         print_json(_as_json(collection, scores, smoothed, figure, time.monotonic() - began))
     else:
         show(collection, scores, smoothed, figure)
-    say(f"pm.rates.sel(neuron=0) is trial x time in spikes/s. The whole took {time.monotonic() - began:.0f} s.")
+        say("`pm.rates.sel(neuron=0)` is trial x time, in spikes/s.")
+    say(f"The whole took {time.monotonic() - began:.0f} s.")
 
 
 def _numbers(text: str) -> list[int]:
@@ -269,7 +270,7 @@ def draw(
             _truth(session),
             logs,
             sd_ms=sd_ms,
-            title=f"{best.spec.name}, {best.params.factors_dim} factors: validation trials of {session.dataset}",
+            title=f"{best.spec.name}, {best.params.factors_dim} factors: {session.dataset}, not trained on",
         )
     path = collection.layout.figures / "demo.png"
     path.parent.mkdir(parents=True, exist_ok=True)
