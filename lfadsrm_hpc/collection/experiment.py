@@ -5,20 +5,25 @@ A Python file serves for all that this form cannot say; both give the same colle
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lfadsrm_hpc.errors import ConfigError, LfadsrmError, suggest
+from lfadsrm_hpc.layout import check_name
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.data.dataset import DatasetCollection
 
 EXPERIMENT_FILE = "experiment.toml"
 
+# The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
     "datasets": ("path", "files", "min_trials"),
@@ -27,12 +32,15 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "run_specs": ("singles", "stitched", "specs"),
     "queue": (),
 }
+_KINDS = {str: "a text", bool: "true or false", int: "a whole number"}
+_SPECS_EXAMPLE = 'specs = [{ name = "two_days", datasets = ["day1", "day2"] }]'
 
-TEMPLATE = """\
+_TEMPLATE = """\
 # An experiment of lfadsrm_hpc. `lfadsrm prepare` builds the run collection from it, `lfadsrm run` trains it.
+# Paths start at the folder of this file.
 
 [collection]
-name = "{name}"              # the folder <root>/<name> holds everything that is made
+name = "NAME"                # the folder <root>/<name> holds everything that is made
 root = "runs"
 # comment = "what this is about"
 
@@ -55,13 +63,19 @@ factors_dim = [4, 8]
 [run_specs]
 singles = true               # each session alone ...
 stitched = "all"             # ... and all of them together, under this name; leave out for none
-# specs = [{{ name = "two_days", datasets = ["day1", "day2"] }}]
+# specs = [{ name = "two_days", datasets = ["day1", "day2"] }]
 
 [queue]                      # the local queue (`lfadsrm run`)
 # slots = 2                  # runs at a time without a GPU
 """
 
 C = TypeVar("C", bound="RunCollection")
+
+
+def template(name: str) -> str:
+    """Return a commented `experiment.toml` for a collection of this name."""
+    # A JSON text is a TOML text, whatever the name holds, as long as no character is escaped by two halves.
+    return _TEMPLATE.replace('"NAME"', json.dumps(name, ensure_ascii=False), 1)
 
 
 @dataclass(frozen=True)
@@ -79,11 +93,12 @@ class Experiment:
     datasets : Path
         The folder of the recording sessions.
     files : tuple of str
-        Names or patterns in that folder.
+        Names (with or without suffix) or patterns in that folder.
     min_trials : int
         Sessions with fewer trials are left out.
     params, sweep : dict
-        Hyperparameters, and the values to sweep over as a full grid.
+        Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
+        `build`.
     singles : bool
         Whether each session is a run spec of its own.
     stitched : str or None
@@ -91,7 +106,7 @@ class Experiment:
     specs : tuple of (name, datasets)
         Further run specs.
     queue : dict
-        Options of the local queue.
+        Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.queue_options`.
     """
 
     path: Path
@@ -112,82 +127,157 @@ class Experiment:
     def collection_path(self) -> Path:
         return self.root / self.name
 
+    def where(self, table: str, key: str = "") -> str:
+        """Return file, table and key as messages name them."""
+        return f"{self.path}, [{table}] {key}".rstrip()
+
     def dataset_collection(self) -> DatasetCollection:
-        """Find the recording sessions.
+        """Find the recording sessions, without the small ones.
 
         Raises
         ------
         ConfigError
-            The folder is missing, or a name or pattern matches nothing.
+            The folder is missing, a name or pattern matches nothing that can be read, two files would be one
+            dataset, or every session is too small.
+        DataError
+            A session cannot be read (only where `min_trials` asks for their sizes).
         """
         from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 
+        found = DatasetCollection(self.datasets)
+        with _located(self.where("datasets", "files")):
+            for relative in self.dataset_files():
+                Dataset(found, relative)
+        if not self.min_trials:
+            return found
+        found.load_info()
+        chosen = found.filter_min_trials(self.min_trials)
+        if not len(chosen):
+            most = max(dataset.load_info()["n_trials"] for dataset in found)
+            raise ConfigError(
+                f"no session has {self.min_trials} trials; the largest has {most}",
+                where=self.where("datasets", "min_trials"),
+                hint="lower min_trials, or leave it out",
+            )
+        return chosen
+
+    def dataset_files(self) -> list[str]:
+        """Return the files of the recording sessions, small ones too, relative to their folder.
+
+        Raises
+        ------
+        ConfigError
+        """
         if not self.datasets.is_dir():
             raise ConfigError(
                 f"there is no folder {str(self.datasets)!r}",
-                where=f"{self.path}, [datasets] path",
+                where=self.where("datasets", "path"),
                 hint="put one file a recording session there, or name the right folder",
             )
-        collection = DatasetCollection(self.datasets)
-        for relative in self._files():
-            Dataset(collection, relative)
-        if self.min_trials:
-            collection.load_info()
-            collection = collection.filter_min_trials(self.min_trials)
-        return collection
+        found = [file for entry in self.files for file in self._matches(entry)]
+        return list(dict.fromkeys(found))
 
-    def _files(self) -> list[str]:
+    def _matches(self, entry: str) -> list[str]:
+        """Return the readable files that one entry of `files` means, sorted."""
         from lfadsrm_hpc.data.readers import readable_suffixes
 
-        found: list[str] = []
-        for pattern in self.files:
-            matches = sorted(
-                path.relative_to(self.datasets).as_posix()
-                for path in self.datasets.glob(pattern)
-                if path.is_file() and path.suffix.lower() in readable_suffixes()
-            )
-            if not matches:
-                raise ConfigError(
-                    f"nothing in {str(self.datasets)!r} matches {pattern!r}",
-                    where=f"{self.path}, [datasets] files",
-                    hint=f"files that can be read end in {', '.join(readable_suffixes())}",
-                )
-            found += [match for match in matches if match not in found]
-        return found
+        exact = self.datasets / entry
+        try:
+            globbed = sorted(self.datasets.glob(entry))
+            if not any(c in entry for c in "*?["):
+                globbed += sorted(self.datasets.glob(f"{entry}.*"))  # a name without its suffix
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"{entry!r} is neither a name nor a pattern: {error}",
+                where=self.where("datasets", "files"),
+                hint='write names or patterns relative to the folder, as "day*.mat"',
+            ) from None
+        present = [exact] if exact.is_file() else [p for p in globbed if _is_visible_file(p)]
+        readable = [path for path in present if path.suffix.lower() in readable_suffixes()]
+        if not readable:
+            what = f"nothing in {str(self.datasets)!r} matches {entry!r}"
+            hint = f"files that can be read end in {', '.join(readable_suffixes())}"
+            if present:
+                what = f"{entry!r} in {str(self.datasets)!r} matches no file that can be read"
+            else:
+                names = sorted(path.name for path in self.datasets.iterdir() if _is_visible_file(path))
+                hint = suggest(entry, names) or hint
+            raise ConfigError(what, where=self.where("datasets", "files"), hint=hint)
+        return [path.relative_to(self.datasets).as_posix() for path in readable]
+
+    def all_params(self) -> list[RunParams]:
+        """Return the run params: one, or the full grid of the sweep.
+
+        Raises
+        ------
+        ConfigError
+            An unknown name (the nearest right one is suggested), or a value that cannot be.
+        """
+        from lfadsrm_hpc.collection.params import RunParams
+        from lfadsrm_hpc.collection.sweep import grid
+        from lfadsrm_hpc.model.hyperparameters import plain_names, specs
+
+        names = specs(RunParams)
+        with _located(self.where("params")):
+            given = plain_names(self.params, names)
+            params = RunParams(**given)
+        with _located(self.where("sweep")):
+            swept = plain_names(self.sweep, names)
+            for name in swept:
+                if name in given:
+                    raise ConfigError(
+                        f"{name} has a value in [params] and values here", hint="name it in one of them"
+                    )
+            return grid(params, **swept) if swept else [params]
 
     def build(self, cls: type[C]) -> C:
         """Build the run collection, an instance of `cls`, without writing anything.
 
         Raises
         ------
-        ConfigError, ParamsError
+        ConfigError
             The file names something that cannot be; the message says where.
+        DataError
+            A session cannot be read (only where `min_trials` asks for their sizes).
         """
-        from lfadsrm_hpc.collection.params import RunParams
         from lfadsrm_hpc.collection.run_spec import RunSpec
 
+        params = self.all_params()
         datasets = self.dataset_collection()
         collection = cls(self.root, self.name, datasets, comment=self.comment)
-        try:
-            params = RunParams(**self.params)
-            collection.add_params(params.generate_sweep(**self.sweep) if self.sweep else [params])
-        except LfadsrmError as error:
-            raise _at(error, f"{self.path}, [params] or [sweep]") from None
-        try:
-            if self.singles:
-                for dataset in datasets:
-                    collection.add_run_spec(RunSpec(dataset.single_run_name, datasets, [dataset.name]))
-            if self.stitched is not None and len(datasets) > 1:
+        collection.add_params(params)
+        if self.singles:
+            for dataset in datasets:
+                collection.add_run_spec(RunSpec(dataset.single_run_name, datasets, [dataset.name]))
+        if self.stitched is not None and len(datasets) > 1:
+            with _located(self.where("run_specs", "stitched")):
                 collection.add_run_spec(RunSpec(self.stitched, datasets, [d.name for d in datasets]))
+        with _located(self.where("run_specs", "specs")):
             for name, members in self.specs:
                 collection.add_run_spec(RunSpec(name, datasets, list(members)))
-        except LfadsrmError as error:
-            raise _at(error, f"{self.path}, [run_specs]") from None
+        if not collection.run_specs:
+            raise ConfigError(
+                "there is nothing to run: no run spec is asked for",
+                where=self.where("run_specs"),
+                hint=f"singles = true, or {_SPECS_EXAMPLE}; stitched needs two sessions",
+            )
         return collection
 
 
-def _at(error: LfadsrmError, where: str) -> LfadsrmError:
-    return ConfigError(error.what, where=error.where or where, hint=error.hint)
+def _is_visible_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Give errors of other rooms the place in the file that they are about."""
+    try:
+        yield
+    except LfadsrmError as error:
+        if where in str(error.where):
+            raise
+        place = where if error.where is None else f"{where} ({error.where})"
+        raise ConfigError(error.what, where=place, hint=error.hint) from None
 
 
 def read_experiment(path: Path | str) -> Experiment:
@@ -196,39 +286,34 @@ def read_experiment(path: Path | str) -> Experiment:
     Raises
     ------
     ConfigError
-        The file is missing or not TOML, or a table, key or type is wrong; unknown names get the nearest right one.
+        The file is missing or not TOML, or a table, key or type is wrong; for an unknown name the nearest
+        right one is suggested.
     """
     file = Path(path)
     if file.is_dir():
         file = file / EXPERIMENT_FILE
     content = _parse(file)
-    _refuse_unknown(content, list(_TABLES), f"{file}")
+    _refuse_unknown(content, list(_TABLES), file, "table")
     for table, keys in _TABLES.items():
         value = content.setdefault(table, {})
         if not isinstance(value, dict):
-            raise ConfigError(f"[{table}] must be a table", where=file)
+            raise ConfigError(f"{table} must be a table", where=file, hint=f"[{table}] on a line of its own")
         if keys:
-            _refuse_unknown(value, keys, f"{file}, [{table}]")
-    here = file.resolve().parent
+            _refuse_unknown(value, keys, f"{file}, [{table}]", "key")
+    here = file.absolute().parent
     take = _Taker(file, content)
-    sweep = content["sweep"]
-    for name, values in sweep.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(
-                f"{name} must be a list of values", where=f"{file}, [sweep]", hint=f"{name} = [1, 2]"
-            )
     return Experiment(
         path=file,
-        name=take("collection", "name", str, here.name),
-        root=here / take("collection", "root", str, "runs"),
+        name=take.name("collection", "name", here.name),
+        root=take.folder("collection", "root", here, "runs"),
         comment=take("collection", "comment", str, ""),
-        datasets=here / take("datasets", "path", str, "datasets"),
+        datasets=take.folder("datasets", "path", here, "datasets"),
         files=tuple(take.texts("datasets", "files", ["*"])),
-        min_trials=take("datasets", "min_trials", int, 0),
+        min_trials=take.count("datasets", "min_trials", 0),
         params=dict(content["params"]),
-        sweep=dict(sweep),
+        sweep=take.lists("sweep"),
         singles=take("run_specs", "singles", bool, True),
-        stitched=take("run_specs", "stitched", str, None),
+        stitched=take.name("run_specs", "stitched", None),
         specs=_specs(file, content["run_specs"].get("specs", [])),
         queue=dict(content["queue"]),
     )
@@ -240,21 +325,22 @@ def _parse(file: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        with file.open("rb") as stream:
-            return tomllib.load(stream)
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no {file.name} here", where=file.parent, hint="`lfadsrm init` writes one"
+            f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
         ) from None
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read: {error.strerror}", where=file) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML: {error}", where=file) from None
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _refuse_unknown(content: Mapping[str, Any], known: Sequence[str], where: object, kind: str) -> None:
     for name in content:
         if name not in known:
             hint = suggest(name, known) or f"known here: {', '.join(known)}"
-            raise ConfigError(f"unknown key {name!r}", where=where, hint=hint)
+            raise ConfigError(f"unknown {kind} {name!r}", where=where, hint=hint)
 
 
 def _specs(file: Path, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -269,7 +355,7 @@ def _specs(file: Path, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
             raise ConfigError(
                 "specs must be a list of tables with name and datasets",
                 where=f"{file}, [run_specs] specs",
-                hint='specs = [{ name = "two_days", datasets = ["day1", "day2"] }]',
+                hint=_SPECS_EXAMPLE,
             )
         found.append((entry["name"], tuple(entry["datasets"])))
     return tuple(found)
@@ -287,17 +373,46 @@ class _Taker:
     content: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, table: str, key: str, kind: type, default: Any) -> Any:
-        value = self.content[table].get(key, default)
-        if value is not default and type(value) is not kind:
-            raise ConfigError(
-                f"{key} = {value!r} must be of type {kind.__name__}", where=f"{self.file}, [{table}]"
-            )
+        if key not in self.content[table]:
+            return default
+        value = self.content[table][key]
+        if type(value) is not kind:
+            raise self.error(f"{key} = {value!r} must be {_KINDS[kind]}", table)
+        return value
+
+    def error(self, what: str, table: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(what, where=f"{self.file}, [{table}]", hint=hint)
+
+    def name(self, table: str, key: str, default: str | None) -> Any:
+        value = self(table, key, str, default)
+        if value is not None:
+            with _located(f"{self.file}, [{table}] {key}"):
+                check_name(value, "run spec" if table == "run_specs" else "run collection")
+        return value
+
+    def folder(self, table: str, key: str, here: Path, default: str) -> Path:
+        try:
+            return here / Path(self(table, key, str, default)).expanduser()
+        except RuntimeError as error:
+            raise self.error(f"{key}: {error}", table) from None
+
+    def count(self, table: str, key: str, default: int) -> int:
+        value: int = self(table, key, int, default)
+        if value < 0:
+            raise self.error(f"{key} = {value} must be at least 0", table)
         return value
 
     def texts(self, table: str, key: str, default: list[str]) -> list[str]:
         value = self.content[table].get(key, default)
         if isinstance(value, str):
             return [value]
-        if not _is_texts(value):
-            raise ConfigError(f"{key} must be a list of texts", where=f"{self.file}, [{table}]")
+        if not _is_texts(value) or not value:
+            raise self.error(f"{key} must be a list of texts", table, f'{key} = ["*"]')
         return list(value)
+
+    def lists(self, table: str) -> dict[str, list[Any]]:
+        found = dict(self.content[table])
+        for name, values in found.items():
+            if not isinstance(values, list) or not values:
+                raise self.error(f"{name} must be a list of values", table, f"{name} = [1, 2]")
+        return found
