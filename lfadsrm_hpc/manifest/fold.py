@@ -283,8 +283,11 @@ def _incarnation(best: Mapping[tuple[Kind, int, int], Fact], number: int, k: int
     beat = best.get(("heartbeat", number, k))
     claim = _record(claimed, Claim)
     ended = _record(best.get(("exit", number, k)), Exit)
+    # What carries another token was not written by this incarnation.
     if ended is not None and claim is not None and ended.token not in ("", claim.token):
-        ended = None  # not written by this incarnation
+        ended = None
+    if beat is not None and claim is not None and getattr(beat.record, "token", claim.token) != claim.token:
+        beat = None
     return IncarnationFacts(
         k,
         claim,

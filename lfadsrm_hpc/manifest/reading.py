@@ -95,11 +95,17 @@ def winning_exit(run: RunLayout) -> tuple[Exit, str] | None:
 
 
 def owner(run: RunLayout) -> Claim | None:
-    """Return the claim under which somebody works on the run, or may do; None: nobody does."""
-    newest = read_facts(run, cancelled={}).newest
-    if newest is None or newest.closed is not None or newest.newest is None:
-        return None
-    return newest.newest.claim if newest.newest.liveness(look(run.path)) is not False else None
+    """Return the newest claim under which a process works on the run, or may do; None: nobody does.
+
+    That includes a process that lost the run but still lives: it writes until it notices.
+    """
+    facts, freshness = read_facts(run, cancelled={}), look(run.path)
+    for attempt in reversed(facts.attempts):
+        for incarnation in reversed(attempt.incarnations):
+            live = incarnation.liveness(freshness)
+            if live or (live is None and attempt is facts.newest and attempt.closed is None):
+                return incarnation.claim
+    return None
 
 
 def read_claim(attempt: AttemptLayout, incarnation: int) -> Claim | None:

@@ -196,7 +196,8 @@ def publish_exit(run: RunLayout, claim: Claim, exit_record: Exit) -> bool:
     Raises
     ------
     ClaimLostError
-        The record says done, but somebody else took the run in the meantime; nothing was written.
+        The record says done, but somebody else took the run in the meantime; or the attempt's files were
+        deleted. Nothing was written.
     """
     if exit_record.code == EXIT_DONE and is_superseded(run, claim):
         raise ClaimLostError(
@@ -204,6 +205,8 @@ def publish_exit(run: RunLayout, claim: Claim, exit_record: Exit) -> bool:
             where=run.attempt(claim.attempt).path,
             hint="nothing: the other attempt goes on",
         )
+    if not _is_on_record(run, claim):
+        raise ClaimLostError("the files of this attempt were deleted", where=run.path, hint="run it again")
     record = replace(
         exit_record,
         host=exit_record.host or claim.process.host,
@@ -235,7 +238,7 @@ def is_superseded(run: RunLayout, claim: Claim) -> bool:
     attempt = run.attempt(claim.attempt)
     if attempt.closed.exists() or any(other.number > claim.attempt for other in run.attempts()):
         return True
-    if attempt.incarnations()["claim"][-1:] != [claim.incarnation]:
+    if attempt.claim(claim.incarnation + 1).exists() or not _is_on_record(run, claim):
         return True
     done = read_facts(run, cancelled={}).completed
     return done is not None and done[1].claim is not None and done[1].claim.token != claim.token
@@ -255,6 +258,11 @@ def _completed(run: RunLayout, facts: RunFacts) -> AlreadyComplete | None:
     # Whoever completed it may have been killed before the name was in the outbox.
     _publish_result(run, attempt.number, incarnation.number, incarnation.exit)
     return AlreadyComplete(incarnation.exit, incarnation.claim.token)
+
+
+def _is_on_record(run: RunLayout, claim: Claim) -> bool:
+    held = read_claim(run.attempt(claim.attempt), claim.incarnation)
+    return held is not None and held.token == claim.token
 
 
 def _refuse_unasked(run: RunLayout, facts: RunFacts) -> None:
