@@ -1,0 +1,154 @@
+"""Checkpoints: one .npz file a save, published by rename, with latest and best parameters together.
+
+A file holds everything that a bit-identical continuation needs: `latest/<name>`, Adam's moments `adam_first/<name>`
+and `adam_second/<name>`, the parameters of the lowest validation cost `best/<name>` (once there are any), those
+at the start of the epoch (in mid-epoch), the fit log so far, and `meta`, a JSON text. No pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfadsrm_hpc.errors import ModelError
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT = 1
+_PATTERN = "checkpoint-*.npz"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of one file: arrays by name and the JSON object beside them."""
+
+    path: Path
+    arrays: Arrays
+    meta: dict[str, Any]
+
+    def group(self, prefix: str) -> Arrays:
+        """Return the arrays whose names begin with `prefix/`, without it."""
+        start = len(prefix) + 1
+        return {name[start:]: a for name, a in self.arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def publish(path: Path, content: Any) -> None:
+    """Write a file beside `path`, flush it to disk and rename it; `content` gets the open binary file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with beside.open("wb") as file:
+        content(file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save(folder: Path, arrays: Arrays, meta: dict[str, Any], *, keep: int) -> Path:
+    """Write a checkpoint for `meta["step"]` into a folder and remove all but the `keep` newest."""
+    path = folder / f"checkpoint-{meta['step']:012d}.npz"
+    text = json.dumps({"format": FORMAT, **meta})
+    publish(path, lambda file: np.savez(file, meta=np.array(text), **arrays))
+    for old in sorted(folder.glob(_PATTERN))[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint file of a folder, or None."""
+    for path in sorted(folder.glob(_PATTERN), reverse=True):
+        try:
+            with zipfile.ZipFile(path) as file:
+                if "meta.npy" in file.namelist():
+                    return path
+        except (OSError, zipfile.BadZipFile):
+            continue
+    return None
+
+
+def complete(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint that training can resume from."""
+    return newest(folder) is not None
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read the newest checkpoint of a folder.
+
+    Raises
+    ------
+    ModelError
+        There is none, or it is of a newer format.
+    """
+    path = newest(folder)
+    if path is None:
+        raise ModelError("there is no checkpoint", where=folder, hint="train the run first")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files if name != "meta"}
+        meta = json.loads(str(file["meta"]))
+    if meta["format"] > FORMAT:
+        raise ModelError(
+            f"this checkpoint has format {meta['format']}, this version reads up to {FORMAT}",
+            where=path,
+            hint="update lfadsrm-hpc",
+        )
+    return Checkpoint(path, arrays, meta)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Parameters that may be used for inference, and where they come from.
+
+    Attributes
+    ----------
+    params : arrays by name.
+    info : kind ("lve" or "latest"), epoch, step, note (empty unless something deserves a look).
+    names, neurons, bins, has_readin : see `lfads.Architecture`.
+    """
+
+    params: Arrays
+    info: dict[str, Any]
+    names: tuple[str, ...]
+    neurons: tuple[int, ...]
+    bins: int
+    has_readin: bool
+
+
+def trained(folder: Path) -> Trained:
+    """Return the parameters of the lowest validation cost, else the latest ones with a note.
+
+    Raises
+    ------
+    ModelError
+        There is no checkpoint, or not one step of training has been done.
+    """
+    checkpoint = load(folder)
+    meta = checkpoint.meta
+    if meta["step"] < 1:
+        raise ModelError(
+            "this model has not been trained at all", where=checkpoint.path, hint="train the run first"
+        )
+    best = meta["best"]
+    if best is not None:
+        params, kind, epoch, step, note = checkpoint.group("best"), "lve", best["epoch"], best["step"], ""
+    else:
+        params, kind = checkpoint.group("latest"), "latest"
+        epoch, step = meta["epoch"], meta["step"]
+        note = (
+            "the ramps of the KL and L2 costs had not ended when training did: these are the latest "
+            "parameters, not those of the lowest validation cost"
+        )
+    info = {"kind": kind, "epoch": epoch, "step": step, "note": note}
+    arch = meta["architecture"]
+    return Trained(
+        params, info, tuple(arch["names"]), tuple(arch["neurons"]), arch["bins"], arch["has_readin"]
+    )

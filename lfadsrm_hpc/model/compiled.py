@@ -1,0 +1,135 @@
+"""The compiled functions of training: slices of many gradient steps, and of validation batches, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lfadsrm_hpc.model import batches
+from lfadsrm_hpc.model.backend import Tensor, tf, with_xla
+from lfadsrm_hpc.model.batches import Masks, Plan
+from lfadsrm_hpc.model.lfads import Architecture, Batch, forward
+from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.objective import COSTS, Adam, adam_step, clip_norm, costs, weights_at
+from lfadsrm_hpc.model.session import Session
+
+VALIDATION_SEED = 0x5DEECE66D  # tells validation's random numbers from training's
+
+
+class Slice(NamedTuple):
+    """What a slice of training hands to the next: state, steps done, cost sums (6,), step of a failure or -1."""
+
+    adam: Adam
+    step: Tensor
+    sums: Tensor
+    failed: Tensor
+
+
+class Compiled:
+    """Training and validation of one model on resident data.
+
+    Parameters
+    ----------
+    arch, sessions : the model and its data.
+    size : trials a batch.
+    """
+
+    def __init__(self, arch: Architecture, sessions: Sequence[Session]) -> None:
+        self.arch, self.hp = arch, arch.hp
+        self.masks = Masks.of(arch, sessions)
+        frozen = arch.trained_mask()
+        self.trained = None if frozen is None else tf.constant(frozen)
+        xla = with_xla(self.hp.use_xla)
+        self._train = tf.function(self._train_steps, jit_compile=xla, autograph=False)
+        self._validate = tf.function(self._validate_steps, jit_compile=xla, autograph=False)
+
+    def train(
+        self,
+        state: Slice,
+        data: dict[str, Tensor],
+        plan: dict[str, Tensor],
+        start: int,
+        stop: int,
+        rate: float,
+    ) -> Slice:
+        """Do the gradient steps of batches start..stop-1 of an epoch; ends early at a cost that is not finite."""
+        span = tf.constant([start, stop])
+        return self._train(state, data, plan, span, tf.constant(rate, tf.float32))  # type: ignore[no-any-return]
+
+    def validate(
+        self,
+        theta: Tensor,
+        step: Tensor,
+        sums: Tensor,
+        data: dict[str, Tensor],
+        plan: dict[str, Tensor],
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Add the costs of validation batches start..stop-1 to `sums`."""
+        return self._validate(theta, step, sums, data, plan, tf.constant([start, stop]))
+
+    def gradient(self, theta: Tensor, step: Tensor, batch: Batch, trials: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the costs of one training batch, (6,), and the gradient of the total, (P,)."""
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            params = self.arch.unpack(theta)
+            result = forward(params, self.arch, batch, training=True, noise=Noise(self.hp.seed, step))
+            cost = costs(params, self.arch, result, batch.session, weights_at(step, self.hp), trials)
+            total = cost[0]
+        gradient = tape.gradient(total, theta)
+        return cost, gradient if self.trained is None else gradient * self.trained
+
+    def _train_steps(
+        self, state: Slice, data: dict[str, Tensor], plan: dict[str, Tensor], span: Tensor, rate: Tensor
+    ) -> Slice:
+        def body(i: Tensor, state: Slice) -> tuple[Tensor, Slice]:
+            batch = batches.gather(self.arch, data, self.masks, plan["trials"][i], plan["sessions"][i])
+            cost, gradient = self.gradient(state.adam.theta, state.step, batch, plan["weights"][i])
+            gradient, norm = clip_norm(gradient, self.hp.max_grad_norm)
+            adam = adam_step(state.adam, gradient, state.step, rate, self.hp.adam_epsilon)
+            fine = tf.logical_and(tf.math.is_finite(cost[0]), tf.math.is_finite(norm))
+            failed = tf.where(fine, state.failed, state.step)
+            return i + 1, Slice(adam, state.step + 1, state.sums + cost, failed)
+
+        result = tf.while_loop(
+            lambda i, state: tf.logical_and(i < span[1], state.failed < 0), body, (span[0], state)
+        )
+        return result[1]  # type: ignore[no-any-return]
+
+    def _validate_steps(
+        self,
+        theta: Tensor,
+        step: Tensor,
+        sums: Tensor,
+        data: dict[str, Tensor],
+        plan: dict[str, Tensor],
+        span: Tensor,
+    ) -> Tensor:
+        params = self.arch.unpack(theta)
+        weights = weights_at(step, self.hp)
+
+        def body(i: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+            batch = batches.gather(self.arch, data, self.masks, plan["trials"][i], plan["sessions"][i])
+            noise = Noise(self.hp.seed ^ VALIDATION_SEED, step * 65536 + i)
+            result = forward(params, self.arch, batch, training=False, noise=noise)
+            cost = costs(params, self.arch, result, batch.session, weights, plan["weights"][i])
+            return i + 1, sums + cost
+
+        return tf.while_loop(lambda i, _: i < span[1], body, (span[0], sums))[1]
+
+
+def on_device(plan: Plan) -> dict[str, Tensor]:
+    """Return a plan as tensors."""
+    return {name: tf.constant(value) for name, value in plan._asdict().items()}
+
+
+def no_costs() -> Tensor:
+    return tf.zeros([len(COSTS)], tf.float32)
+
+
+def fresh(theta: Any) -> Slice:
+    """Return the state before the first step."""
+    theta = tf.constant(theta, tf.float32)
+    zeros = tf.zeros_like(theta)
+    return Slice(Adam(theta, zeros, zeros), tf.constant(0), no_costs(), tf.constant(-1))

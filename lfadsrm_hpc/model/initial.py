@@ -1,0 +1,106 @@
+"""How the parameters start."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfadsrm_hpc.model import priors
+from lfadsrm_hpc.model.batches import generator
+from lfadsrm_hpc.model.lfads import Architecture
+from lfadsrm_hpc.model.session import Session
+
+WEIGHTS = 3  # use of the seed
+MIN_MEAN_COUNT = 1e-4  # floor of the mean count a bin whose log starts a read-out bias
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def initial_parameters(arch: Architecture, sessions: Sequence[Session]) -> Arrays:
+    """Return the parameters by name before training.
+
+    Weights are N(0, (a/sqrt(n_in))^2) with the weight scale a, biases 0, except: the read-in starts at the
+    alignment matrix A (b = -a A with the alignment bias a) and the read-out at A^T where there is one; the
+    read-out's bias starts at the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
+    priors start at their hyperparameters.
+    """
+    hp = arch.hp
+    arrays: Arrays = {name: np.zeros(shape) for name, shape in arch.shapes.items()}
+    for name, shape in arch.shapes.items():
+        if name.endswith(("/W", "/W_x", "/W_ru", "/W_c")):
+            arrays[name] = _normal(hp.seed, name, shape) * _scale(arch, name)
+    _priors(arch, arrays)
+    _read_in_and_out(arch, sessions, arrays)
+    return arrays
+
+
+def _normal(seed: int, name: str, shape: Sequence[int]) -> NDArray[Any]:
+    return generator(seed, WEIGHTS, zlib.crc32(name.encode())).standard_normal(shape)
+
+
+def _scale(arch: Architecture, name: str) -> Any:
+    """Return the standard deviation of the weights: a number, or one for each column."""
+    hp = arch.hp
+    group, kind = name.rsplit("/", 1)
+    shape = arch.shapes[name]
+    if kind == "W":
+        return 1.0 / math.sqrt(shape[-2])
+    joint = group.startswith(("ic_enc", "ci_enc"))  # inputs and state share one matrix, so one n_in
+    n_in = shape[0]
+    if joint:
+        n_in = arch.shapes[f"{group}/W_c"][0] + arch.shapes[f"{group}/W_x"][0]
+    if group == "gen":
+        factor = hp.gen_cell_input_weight_scale if kind == "W_x" else hp.gen_cell_rec_weight_scale
+    else:
+        factor = hp.cell_weight_scale
+    if not joint:
+        return factor / math.sqrt(n_in)
+    if kind == "W_c":
+        return 1.0 / math.sqrt(n_in)
+    columns = np.full(shape[1], factor / math.sqrt(n_in))
+    if kind == "W_x":  # the scale is for gates only
+        columns[2 * shape[1] // 3 :] = 1.0 / math.sqrt(n_in)
+    return columns
+
+
+def _priors(arch: Architecture, arrays: Arrays) -> None:
+    hp = arch.hp
+    if hp.ic_dim:
+        low, high, start = hp.ic_prior_var_min, hp.ic_prior_var_max, hp.ic_prior_var_scale
+        raw = priors.raw_variance(start, low, high) if high > low else math.log(start)
+        arrays["ic_prior/logvar"][:] = raw
+    if hp.co_dim:
+        arrays["co_prior/log_tau"][:] = math.log(hp.prior_ar_atau)
+        arrays["co_prior/log_evar"][:] = math.log(hp.prior_ar_nvar)
+
+
+def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Arrays) -> None:
+    hp = arch.hp
+    for name in ("readin/W", "readout/W"):
+        if name in arrays:
+            arrays[name][:] = 0.0
+    for k, session in enumerate(sessions):
+        count = session.neurons
+        matrix, key = session.alignment_matrix, f"/{k}"
+        if arch.has_readin:
+            start = matrix
+            if start is None:
+                start = _normal(hp.seed, "readin" + key, (count, hp.factors_dim)) / math.sqrt(count)
+            elif session.alignment_bias is not None:
+                seen = np.ones(count) if session.held_out is None else ~np.asarray(session.held_out, bool)
+                arrays["readin/b"][k] = -(session.alignment_bias * seen) @ start
+            arrays["readin/W"][k, :count] = start
+        out = _normal(hp.seed, "readout" + key, (hp.factors_dim, count)) / math.sqrt(hp.factors_dim)
+        arrays["readout/W"][k, :, :count] = out if matrix is None else matrix.T
+        mean = session.train.mean(axis=(0, 1))
+        if hp.output_dist == "poisson":
+            mean = np.log(np.maximum(mean, MIN_MEAN_COUNT))
+        arrays["readout/b"][k, :count] = mean
+        if hp.output_dist == "gaussian":
+            arrays["readout_logvar/W"][k] = 0.0
+            arrays["readout_logvar/b"][k, :count] = 1.0

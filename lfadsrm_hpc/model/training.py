@@ -1,0 +1,432 @@
+"""Training: epochs made of compiled slices, learning-rate rule, validation, checkpoints, fit log, progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfadsrm_hpc import layout
+from lfadsrm_hpc.errors import DivergedError, MismatchError, ModelError
+from lfadsrm_hpc.model import batches, checkpoints, initial
+from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.compiled import Compiled, Slice, fresh, no_costs, on_device
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.lfads import Architecture
+from lfadsrm_hpc.model.objective import COSTS, Adam, ramp_value, ramps_done
+from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
+from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.scalars import ScalarWriter
+
+SLICE_SECONDS = 5.0
+CHECKPOINT_SECONDS = 30.0
+MAX_ROLLBACKS = 3
+ROLLBACK_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; costs are those of the last whole epoch, nan before it.
+
+    Costs are means over trials of sums over bins and neurons; the KL costs carry kl_ic_weight and
+    kl_co_weight but not the ramps. `eta_s` is None where no estimate is possible.
+    """
+
+    epoch: int
+    step: int
+    max_epochs: int | None
+    train_total: float
+    valid_total: float
+    train_recon: float
+    valid_recon: float
+    train_kl: float
+    valid_kl: float
+    l2: float
+    kl_weight: float
+    l2_weight: float
+    learning_rate: float
+    seconds_per_epoch: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    reason : "learning_rate", "max_epochs", "early_stopping" or "stopped" (by `should_stop`; resumable).
+    best_epoch : of the lowest validation cost since both ramps were full, or None.
+    costs : the last epoch's line of the fit log.
+    rollbacks : how often a cost that was not finite sent the training back to the start of an epoch.
+    """
+
+    reason: str
+    epoch: int
+    step: int
+    best_epoch: int | None
+    costs: dict[str, float]
+    rollbacks: int
+
+
+def train(
+    hp: Hyperparameters,
+    sessions: Sequence[Session],
+    checkpoint_dir: Path,
+    *,
+    resume_from: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train one model on one or several sessions.
+
+    Parameters
+    ----------
+    hp : Hyperparameters
+    sessions : data; several are stitched.
+    checkpoint_dir : Path
+        A folder of this incarnation alone: checkpoints, fitlog.csv, TensorBoard events.
+    resume_from : Path, optional
+        The folder of an earlier incarnation; training goes on from its newest checkpoint and ends
+        bit-identical to one that was never interrupted (same machine and TensorFlow).
+    on_progress : called between slices (about every 5 s at most, and after each epoch).
+    should_stop : asked between slices; when true, a checkpoint is written and training ends, resumable.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    DataError, ParamsError
+        The sessions cannot be fitted with these hyperparameters.
+    MismatchError
+        `resume_from` holds another model or data of other shapes.
+    ModelError
+        `checkpoint_dir` already holds checkpoints.
+    DivergedError
+        Costs or gradients were not finite, and going back with a lower rate did not help.
+    """
+    return _Training(hp, sessions, Path(checkpoint_dir), resume_from, on_progress, should_stop).run()
+
+
+class _Training:
+    def __init__(
+        self,
+        hp: Hyperparameters,
+        sessions: Sequence[Session],
+        folder: Path,
+        resume_from: Path | None,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.hp, self.sessions, self.folder = hp, sessions, folder
+        self.on_progress, self.should_stop = on_progress, should_stop
+        self.arch = Architecture.of(hp, sessions)
+        folder.mkdir(parents=True, exist_ok=True)
+        if checkpoints.complete(folder):
+            raise ModelError(
+                "this folder already holds a training",
+                where=folder,
+                hint="give each training a folder of its own",
+            )
+        self.rate = LearningRate(hp)
+        self.epoch = 0  # whole epochs done
+        self.position = 0  # batches done of the next one
+        self.rollbacks = 0
+        self.best: dict[str, Any] | None = None
+        self.best_theta: NDArray[Any] | None = None
+        self.reason: str | None = None
+        rows: list[list[float]] = []
+        if resume_from is None:
+            self.state = fresh(self.arch.pack(initial.initial_parameters(self.arch, sessions)))
+            self.epoch_start = self.state
+        else:
+            rows = self._restore(checkpoints.load(Path(resume_from)))
+        self.log = FitLog(layout.fitlog(folder), rows)
+        self.scalars = ScalarWriter(layout.tensorboard_events(folder))
+        self.seconds = self.step_seconds = math.nan
+        self.saved_at = -math.inf if resume_from is not None else time.monotonic()
+
+    # -- state on disk
+
+    def _restore(self, checkpoint: checkpoints.Checkpoint) -> list[list[float]]:
+        meta = checkpoint.meta
+        if meta["architecture"] != self._architecture():
+            raise MismatchError(
+                f"the checkpoint is of another model or other data: {meta['architecture']} there, "
+                f"{self._architecture()} here",
+                where=checkpoint.path,
+                hint="train from the start, or give the parameters and data that it was trained with",
+            )
+
+        def adam(prefix: str) -> Adam:
+            groups = (f"{prefix}latest", f"{prefix}adam_first", f"{prefix}adam_second")
+            return Adam(*(tf.constant(self.arch.pack(checkpoint.group(g))) for g in groups))
+
+        sums = tf.constant(checkpoint.arrays["cost_sums"], tf.float32)
+        self.state = Slice(adam(""), tf.constant(meta["step"]), sums, tf.constant(-1))
+        self.epoch, self.position = meta["epoch"], meta["position"]
+        self.epoch_start = self.state
+        if self.position:
+            start = tf.constant(meta["epoch_start_step"])
+            self.epoch_start = Slice(adam("epoch_start/"), start, no_costs(), tf.constant(-1))
+        self.best, self.rollbacks, self.reason = meta["best"], meta["rollbacks"], meta["reason"]
+        if self.best is not None:
+            self.best_theta = self.arch.pack(checkpoint.group("best"))
+        rows = checkpoint.arrays["fitlog"].tolist()
+        for row in rows:
+            self.rate.update(row[COLUMNS.index("train_total")])
+        return rows  # type: ignore[no-any-return]
+
+    def _architecture(self) -> dict[str, Any]:
+        arch = self.arch
+        return {
+            "names": list(arch.names),
+            "neurons": list(arch.neurons),
+            "bins": arch.bins,
+            "has_readin": arch.has_readin,
+            "shapes": {name: list(shape) for name, shape in arch.shapes.items()},
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that a bit-identical continuation needs."""
+        arrays: checkpoints.Arrays = {}
+
+        def add(prefix: str, theta: Any) -> None:
+            named = self.arch.named(theta.numpy() if hasattr(theta, "numpy") else theta)
+            arrays.update({f"{prefix}/{name}": value for name, value in named.items()})
+
+        def add_adam(prefix: str, adam: Adam) -> None:
+            for name, value in zip(("latest", "adam_first", "adam_second"), adam, strict=True):
+                add(prefix + name, value)
+
+        add_adam("", self.state.adam)
+        if self.position:
+            add_adam("epoch_start/", self.epoch_start.adam)
+        if self.best_theta is not None:
+            add("best", self.best_theta)
+        arrays["cost_sums"] = self.state.sums.numpy()
+        arrays["fitlog"] = np.array(self.log.rows, float).reshape(-1, len(COLUMNS))
+        meta = {
+            "step": int(self.state.step),
+            "epoch": self.epoch,
+            "position": self.position,
+            "epoch_start_step": int(self.epoch_start.step),
+            "best": self.best,
+            "rollbacks": self.rollbacks,
+            "reason": self.reason,
+            "architecture": self._architecture(),
+            "hyperparameters": dataclasses.asdict(self.hp),
+            "tensorflow": tf.__version__,
+        }
+        checkpoints.save(self.folder, arrays, meta, keep=self.hp.max_ckpt_to_keep)
+        self.saved_at = time.monotonic()
+
+    # -- running
+
+    def run(self) -> Outcome:
+        if self.reason is not None:  # resumed after its end: this folder becomes a copy
+            self.save()
+            return self._outcome(self.reason)
+        self.compiled = Compiled(self.arch, self.sessions)
+        self._load_data()
+        try:
+            return self._outcome(self._epochs())
+        finally:
+            self.scalars.close()
+
+    def _load_data(self) -> None:
+        sessions, size = self.sessions, self.hp.batch_size
+        self.counts = [len(s.train) for s in sessions]
+        self.train_data = batches.resident(
+            self.arch, [s.train for s in sessions], [s.train_ext for s in sessions]
+        )
+        self.valid_data = batches.resident(
+            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions]
+        )
+        plan = batches.validation_plan([len(s.valid) for s in sessions], size)
+        self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
+
+    def _epochs(self) -> str:
+        while True:
+            began, fresh_epoch = time.monotonic(), self.position == 0
+            if not self._train_epoch():
+                return self._stop()
+            if not self._validate():
+                return self._stop()
+            if fresh_epoch:
+                self.seconds = time.monotonic() - began
+            self.reason = self._reason_to_end()
+            self._report()
+            if self.reason is not None:
+                self.save()
+                return self.reason
+            self._save_if_due()
+            if self.should_stop():
+                return self._stop()
+
+    def _stop(self) -> str:
+        self.save()
+        return "stopped"
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+    def _train_epoch(self) -> bool:
+        """Do the rest of an epoch's steps; return False if asked to stop before its end."""
+        plan = batches.training_plan(self.counts, self.hp.batch_size, self.hp.seed, self.epoch)
+        on_dev, count = on_device(plan), len(plan.sessions)
+        data = self._epoch_data()
+        while self.position < count:
+            if self.position == 0:
+                self.epoch_start = self.state = self.state._replace(sums=no_costs())
+            stop = min(count, self.position + self._steps_a_slice())
+            began = time.monotonic()
+            new = self.compiled.train(self.state, data, on_dev, self.position, stop, self._rate())
+            if int(new.failed) >= 0:
+                self._roll_back(int(new.failed))
+                continue
+            self._measure(stop - self.position, time.monotonic() - began)
+            self.state, self.position = new, stop
+            if self.position < count:
+                self._report()
+                self._save_if_due()
+                if self.should_stop():
+                    return False
+        self.batches = count
+        return True
+
+    def _rate(self) -> float:
+        return self.rate.value * ROLLBACK_RATE**self.rollbacks
+
+    def _steps_a_slice(self) -> int:
+        """Return how many steps take about 5 s; the first slices are short, as nothing is known yet."""
+        if math.isnan(self.step_seconds):
+            return 1
+        return max(1, int(SLICE_SECONDS / self.step_seconds))
+
+    def _measure(self, steps: int, seconds: float) -> None:
+        if not hasattr(self, "warm"):  # the first call compiles
+            self.warm = True
+            return
+        self.step_seconds = seconds / steps
+
+    def _roll_back(self, step: int) -> None:
+        if self.rollbacks >= MAX_ROLLBACKS:
+            self.state, self.position = self.epoch_start, 0
+            raise DivergedError(
+                f"the cost or its gradient was not finite at step {step} (epoch {self.epoch + 1}), and going "
+                f"back {MAX_ROLLBACKS} times with a lower learning rate did not help",
+                where=self.folder,
+                hint="lower learning_rate_init, or look for extreme values in the data",
+            )
+        self.rollbacks += 1
+        self.state, self.position = self.epoch_start, 0
+
+    def _epoch_data(self) -> dict[str, Tensor]:
+        width = self.hp.temporal_spike_jitter_width
+        if not width:
+            return self.train_data
+        parts = [
+            batches.jitter(s.train, width, batches.generator(self.hp.seed, batches.JITTER, self.epoch, k))
+            for k, s in enumerate(self.sessions)
+        ]
+        return batches.resident(self.arch, parts, [s.train_ext for s in self.sessions])
+
+    def _validate(self) -> bool:
+        """Add a line to the fit log and keep the best; return False if asked to stop before the end."""
+        sums, position = no_costs(), 0
+        theta, step = self.state.adam.theta, self.state.step
+        while position < self.valid_batches:
+            stop = min(self.valid_batches, position + 2 * self._steps_a_slice())
+            sums = self.compiled.validate(theta, step, sums, self.valid_data, self.valid_plan, position, stop)
+            position = stop
+            if position < self.valid_batches and self.should_stop():
+                return False
+        training = dict(zip(COSTS, (self.state.sums.numpy() / self.batches).tolist(), strict=True))
+        valid = dict(zip(COSTS, sums.numpy().tolist(), strict=True))
+        self._end_epoch(training, valid)
+        return True
+
+    def _end_epoch(self, training: dict[str, float], valid: dict[str, float]) -> None:
+        hp, step = self.hp, int(self.state.step)
+        row = [
+            self.epoch + 1,
+            step,
+            training["total"],
+            valid["total"],
+            training["recon"],
+            valid["recon"],
+            self._kl(training),
+            self._kl(valid),
+            valid["l2"],
+            ramp_value(step, hp.kl_start_step, hp.kl_increase_steps),
+            ramp_value(step, hp.l2_start_step, hp.l2_increase_steps),
+            self._rate(),
+        ]
+        self.epoch, self.position = self.epoch + 1, 0
+        self.log.append(row)
+        self.scalars.write(step, dict(zip(COLUMNS[2:], row[2:], strict=True)))
+        self.rate.update(training["total"])
+        if not math.isfinite(valid["total"]):
+            return
+        if ramps_done(step, hp) and (self.best is None or valid["total"] < self.best["valid_total"]):
+            self.best = {"epoch": self.epoch, "step": step, "valid_total": valid["total"]}
+            self.best_theta = self.state.adam.theta.numpy()
+
+    def _kl(self, cost: dict[str, float]) -> float:
+        return self.hp.kl_ic_weight * cost["kl_ic"] + self.hp.kl_co_weight * cost["kl_co"]
+
+    def _reason_to_end(self) -> str | None:
+        hp = self.hp
+        if self.rate.below_stop:
+            return "learning_rate"
+        if hp.max_epochs is not None and self.epoch >= hp.max_epochs:
+            return "max_epochs"
+        if hp.early_stopping_patience is not None:
+            after = [r[COLUMNS.index("valid_recon")] for r in self.log.rows if ramps_done(int(r[1]), hp)]
+            if epochs_since_best(after) >= hp.early_stopping_patience:
+                return "early_stopping"
+        return None
+
+    # -- telling
+
+    def _last(self) -> dict[str, float]:
+        values = self.log.rows[-1] if self.log.rows else [math.nan] * len(COLUMNS)
+        return dict(zip(COLUMNS, values, strict=True))
+
+    def _report(self) -> None:
+        last, hp, step = self._last(), self.hp, int(self.state.step)
+        costs = {name: last[name] for name in COLUMNS[2:9]}
+        self.on_progress(
+            Progress(
+                epoch=self.epoch,
+                step=step,
+                max_epochs=hp.max_epochs,
+                **costs,
+                kl_weight=ramp_value(step, hp.kl_start_step, hp.kl_increase_steps),
+                l2_weight=ramp_value(step, hp.l2_start_step, hp.l2_increase_steps),
+                learning_rate=self._rate(),
+                seconds_per_epoch=self.seconds,
+                eta_s=self._time_left(),
+            )
+        )
+
+    def _time_left(self) -> float | None:
+        limits = [self.rate.epochs_left()]
+        if self.hp.max_epochs is not None:
+            limits.append(float(self.hp.max_epochs - self.epoch))
+        epochs = min((v for v in limits if v is not None), default=math.nan)
+        seconds = epochs * self.seconds
+        return None if math.isnan(seconds) else seconds
+
+    def _outcome(self, reason: str) -> Outcome:
+        best = None if self.best is None else self.best["epoch"]
+        return Outcome(reason, self.epoch, int(self.state.step), best, self._last(), self.rollbacks)
