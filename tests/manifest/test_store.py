@@ -11,7 +11,7 @@ import pytest
 
 from lfadsrm_hpc.errors import ClaimLostError, DataError, RunCancelledError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
-from lfadsrm_hpc.manifest import process
+from lfadsrm_hpc.manifest import process, store
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
@@ -404,6 +404,23 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(
     monkeypatch.setattr(Process, "is_alive", ends_now)
     assert run_status(run).state is RunState.COMPLETED
     assert isinstance(take_local(run, local()), AlreadyComplete)
+
+
+def test_an_attempt_closed_between_the_look_and_the_claim_is_left(
+    run: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.publish_new
+
+    def closed_first(path: Path, data: bytes) -> bool:
+        if path.name == "claim.r0.json":
+            monkeypatch.setattr(store, "publish_new", real)
+            close(run, 1, "cancelled")
+        return real(path, data)
+
+    monkeypatch.setattr(store, "publish_new", closed_first)
+    with pytest.raises(ClaimLostError, match="first"):
+        take_local(run, local())
+    assert taken(run).attempt == 2
 
 
 def test_the_clocks_of_the_machines_do_not_matter(run: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
