@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lfadsrm_hpc.errors import NotFoundError, UsageError
+from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lfadsrm_hpc.api import Run, RunCollection
+    from lfadsrm_hpc.collection.experiment import Experiment
 
 SCHEMA_VERSION = 1
+_MOST_LISTED = 20
 F = TypeVar("F", bound=Callable[..., Any])
 
 where_argument = click.argument(
@@ -47,33 +51,55 @@ def selection_options(command: F) -> F:
     )(command)
 
 
-def find_collection(where: Path | None) -> Path:
-    """Return the folder of the run collection that `where` means.
+@dataclass(frozen=True)
+class Place:
+    """What WHERE means.
 
-    It may be the collection, an experiment's folder or its `experiment.toml`; without it, the nearest of
-    these from the current folder upwards.
+    Attributes
+    ----------
+    collection : Path
+        The folder of the run collection.
+    experiment : Experiment or None
+        None where WHERE is the collection itself.
+    """
+
+    collection: Path
+    experiment: Experiment | None = None
+
+    @property
+    def is_prepared(self) -> bool:
+        return CollectionLayout(self.collection).collection_json.is_file()
+
+
+def find_place(where: Path | None, *, prepared: bool = True) -> Place:
+    """Return the run collection that `where` means.
+
+    It may be the collection, an experiment's folder or its TOML file; without it, the nearest of these from
+    the current folder upwards. With `prepared` the collection must be there.
 
     Raises
     ------
     NotFoundError
-        There is none.
+        There is none, or the experiment is not prepared.
+    ConfigError
+        The experiment's file is invalid.
     """
     from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, read_experiment
 
-    starts = [where] if where is not None else [Path.cwd(), *Path.cwd().parents]
-    for start in starts:
+    for start in [where] if where is not None else [Path.cwd(), *Path.cwd().parents]:
         if CollectionLayout(start).collection_json.is_file():
-            return start
-        experiment = start / EXPERIMENT_FILE if start.is_dir() else start
-        if experiment.is_file() and experiment.suffix == ".toml":
-            path = read_experiment(experiment).collection_path
-            if not CollectionLayout(path).collection_json.is_file():
+            return Place(start)
+        file = start if start.suffix == ".toml" and not start.is_dir() else start / EXPERIMENT_FILE
+        if file.is_file():
+            experiment = read_experiment(file)
+            place = Place(experiment.collection_path, experiment)
+            if prepared and not place.is_prepared:
                 raise NotFoundError(
                     "this experiment has no run collection yet",
-                    where=path,
-                    hint=f"lfadsrm prepare {start}",
+                    where=place.collection,
+                    hint=f"lfadsrm prepare {shell_quote(start)}",
                 )
-            return path
+            return place
     raise NotFoundError(
         "there is no run collection and no experiment.toml here",
         where=where or Path.cwd(),
@@ -82,10 +108,10 @@ def find_collection(where: Path | None) -> Path:
 
 
 def open_collection(where: Path | None) -> RunCollection:
-    """Open the run collection that `where` means."""
+    """Open the run collection that `where` means; see `find_place`."""
     from lfadsrm_hpc.api import RunCollection
 
-    return RunCollection.open(find_collection(where))
+    return RunCollection.open(find_place(where).collection)
 
 
 def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[str]) -> list[Run]:
@@ -94,38 +120,55 @@ def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[
     Raises
     ------
     UsageError
-        A condition is not NAME=VALUE, or nothing fits.
+        A condition is not NAME=VALUE, names what is no hyperparameter, or the same one as another condition.
+    NotFoundError
+        Nothing fits.
     """
     wanted: dict[str, Any] = {}
     for condition in match:
         name, equals, value = condition.partition("=")
-        if not equals:
+        name = name.strip()
+        if not equals or not name:
             raise UsageError(f"--match {condition!r} is not NAME=VALUE", hint="--match factors_dim=8")
-        wanted[name.strip()] = _value(value.strip())
-    runs: list[Run] = []
-    names: list[str | None] = [*spec] or [None]
-    for name in names:
-        runs += collection.find_runs(name, **wanted)
+        if name in wanted:
+            raise UsageError(f"--match names {name} twice, and no run has two values of it")
+        wanted[name] = _value(value.strip())
+    runs = _find_runs(collection, spec, wanted)
     if not runs:
+        chosen = " ".join([*(f"--spec {name}" for name in spec), *(f"--match {one}" for one in match)])
         raise NotFoundError(
-            "no run fits the selection", where=collection.path, hint="`lfadsrm status` lists the runs"
+            f"no run fits {chosen}" if chosen else "the collection has no runs",
+            where=collection.path,
+            hint="`lfadsrm status` lists the runs",
         )
     return runs
 
 
+def _find_runs(collection: RunCollection, spec: Sequence[str], wanted: Mapping[str, Any]) -> list[Run]:
+    # Hyperparameters and arguments of find_runs share one name space: "spec=..." must be the former.
+    from lfadsrm_hpc.collection.params import matches
+
+    runs = collection.find_runs(list(spec) or None)
+    try:
+        return [run for run in runs if matches(run.params, wanted)]
+    except ParamsError as error:
+        raise UsageError(f"--match: {error.what}", hint=error.hint) from None
+
+
 def _value(text: str) -> Any:
-    """Read a value as TOML or JSON would; a bare word is a text."""
+    """Read a value as JSON would, and True and None too; a bare word is a text, a list a tuple."""
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    return tuple(value) if isinstance(value, list) else value
 
 
 def find_one_run(collection: RunCollection, text: str) -> Run:
-    """Return the run that `text` means: its id, or a part of it that only one run has.
+    """Return the run that `text` means: its id, its run spec, or a part of its id that only one run has.
 
     Raises
     ------
@@ -133,25 +176,51 @@ def find_one_run(collection: RunCollection, text: str) -> Run:
         None or several.
     """
     runs = list(collection.runs)
-    exact = [run for run in runs if run.id == text]
-    found = exact or [run for run in runs if text in run.id]
-    if len(found) == 1:
-        return found[0]
-    listed = "\n    ".join(run.id for run in (found or runs)[:20])
-    what = f"{len(found)} runs fit {text!r}" if found else f"no run fits {text!r}"
-    raise NotFoundError(what, where=collection.path, hint=f"name one of\n    {listed}")
+    for fits in (
+        [run for run in runs if run.id == text],
+        [run for run in runs if run.spec.name == text],
+        [run for run in runs if text in run.id],
+    ):
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            break
+    varying = varying_names(runs)
+    shown = [f"{run.id}  {params_label(run, varying)}" for run in fits or runs]
+    if len(shown) > _MOST_LISTED:
+        shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
+    what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"
+    raise NotFoundError(what, where=collection.path, hint="\n    ".join(["name one of", *shown]))
+
+
+def varying_names(runs: Sequence[Run]) -> list[str]:
+    """Return the hyperparameters that differ among the runs."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.params.values().items():
+            values.setdefault(name, set()).add(repr(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def params_label(run: Run, varying: Sequence[str]) -> str:
+    """Name the params of a run by what distinguishes them, or by their hash."""
+    values = run.params.values()
+    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
+    return label or run.params.param_hash
 
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one JSON object with its schema version; what is not finite becomes null."""
-    click.echo(json.dumps(_finite({"schema_version": SCHEMA_VERSION, **content}), indent=2, allow_nan=False))
+    click.echo(json.dumps(_plain({"schema_version": SCHEMA_VERSION, **content}), indent=2, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
@@ -167,4 +236,4 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
+    return Console(stderr=stderr, highlight=False, emoji=False, width=None if stream.isatty() else 200)

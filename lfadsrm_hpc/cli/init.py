@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,11 +9,12 @@ import click
 from lfadsrm_hpc.cli.common import say
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.rendering import shell_quote
 
 
 @click.command()
 @click.argument("folder", required=False, default=".", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--name", default=None, help="Name of the run collection; the folder's name unless given.")
+@click.option("--name", metavar="NAME", help="Name of the run collection; the folder's name unless given.")
 def init(folder: Path, name: str | None) -> None:
     """Write a commented experiment.toml and an empty datasets folder into FOLDER.
 
@@ -25,18 +25,20 @@ def init(folder: Path, name: str | None) -> None:
       lfadsrm init                          here
       lfadsrm init reaching --name reach1   into the folder reaching
     """
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, TEMPLATE
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, template
 
     name = check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
     path = folder / EXPERIMENT_FILE
     (folder / "datasets").mkdir(parents=True, exist_ok=True)
     try:
         with path.open("x", encoding="utf-8") as stream:
-            # A JSON text is a TOML text: it quotes whatever the name holds.
-            stream.write(TEMPLATE.format(name="{name}").replace('"{name}"', json.dumps(name)))
+            stream.write(template(name))
     except FileExistsError:
         raise UsageError(
             "there is an experiment.toml already", where=path, hint="edit it, or name another folder"
         ) from None
     click.echo(path)
-    say(f"Next: put your sessions into {folder / 'datasets'}, edit {path}, then: lfadsrm prepare {folder}")
+    say(
+        f"Next: put your sessions into {folder / 'datasets'}, edit {path}, "
+        f"then: lfadsrm prepare {shell_quote(folder)}"
+    )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from lfadsrm_hpc.cli.common import find_one_run, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
-from lfadsrm_hpc.layout import AttemptLayout
+from lfadsrm_hpc.layout import RunLayout
+
+_POLL_S = 0.5
 
 
 @click.command()
@@ -21,37 +25,61 @@ from lfadsrm_hpc.layout import AttemptLayout
     "where",
     envvar="LFADSRM_COLLECTION",
     type=click.Path(path_type=Path),
+    metavar="WHERE",
     help="The run collection or its experiment; otherwise the one found from here upwards.",
 )
 @click.option("-n", "--lines", default=40, show_default=True, type=click.IntRange(0), help="0: all of it.")
 @click.option("--attempt", type=click.IntRange(1), help="The log of this attempt, not of the newest.")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows; end with Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the attempt ends, or Ctrl-C.")
 def logs(run: str, where: Path | None, lines: int, attempt: int | None, follow: bool) -> None:
-    """Print the log of RUN: its id, or a part of it that no other run has.
+    """Print the log of RUN: its id, its run spec, or a part of its id that no other run has.
 
     \b
     Examples:
       lfadsrm logs single_day1
       lfadsrm logs param_ab12cd34ef56/single_day1 -n 0 | less
       lfadsrm logs single_day1 -f
+      lfadsrm logs single_day1 --attempt 1       an earlier try
     """
     found = find_one_run(open_collection(where), run)
-    path = _log(found.layout.attempts(), attempt, found.id)
-    say(f"# {path}")
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    chosen = _log(found.layout, attempt)
+    say(f"# {chosen}")
+    with chosen.open(encoding="utf-8", errors="replace") as stream:
         for line in deque(stream, maxlen=lines) if lines else stream:
             click.echo(line, nl=False)
-        while follow:
-            rest = stream.read()
-            if rest:
-                click.echo(rest, nl=False)
-            else:
-                time.sleep(0.5)
+        if follow:
+            _follow(stream, lambda: _works_on(found.layout, chosen))
 
 
-def _log(attempts: list[AttemptLayout], number: int | None, run_id: str) -> Path:
-    with_log = [a for a in attempts if a.log.is_file() and number in (None, a.number)]
-    if not with_log:
-        what = "has printed nothing yet" if number is None else f"has no log of attempt {number}"
-        raise NotFoundError(f"run {run_id} {what}", hint="`lfadsrm status` tells its state")
-    return with_log[-1].log
+def _log(run: RunLayout, number: int | None) -> Path:
+    """Return the log of an attempt (None: of the newest), or what the run printed before it had one."""
+    logs = {attempt.number: attempt.log for attempt in run.attempts() if attempt.log.is_file()}
+    if number in logs:
+        return logs[number]
+    if number is not None:
+        there = f"there are logs of: {', '.join(map(str, logs))}" if logs else None
+        raise NotFoundError(f"run {run.run_id} has no log of attempt {number}", hint=there)
+    # A task that dies before it has an attempt (python is missing, ...) prints to the queue's own log of it.
+    early = [path for path in run.collection.queue_state_files(run.run_id) if path.suffix == ".log"]
+    for path in [*reversed(logs.values()), *(path for path in early if path.stat().st_size)]:
+        return path
+    raise NotFoundError(f"run {run.run_id} has printed nothing yet", hint="`lfadsrm status` tells its state")
+
+
+def _works_on(run: RunLayout, log: Path) -> bool:
+    """Return whether somebody may still print to this log."""
+    from lfadsrm_hpc.manifest import store
+
+    owner = store.owner(run)
+    return owner is not None and run.attempt(owner.attempt).log == log
+
+
+def _follow(stream: TextIO, goes_on: Callable[[], bool]) -> None:
+    live = True
+    while live:
+        live = goes_on()  # asked before the last look, so that no last line is lost
+        rest = stream.read()
+        if rest:
+            click.echo(rest, nl=False)
+        elif live:
+            time.sleep(_POLL_S)

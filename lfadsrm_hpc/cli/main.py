@@ -8,29 +8,45 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.errors import LfadsrmError
+from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, suggest
 
-EXIT_BUG = 1
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-_PIPE_CLOSED = 141
+# What a shell shows for a program that a closed pipe has ended (128 + SIGPIPE).
+EXIT_PIPE_CLOSED = 141
 
-# name -> (module, first line of its help): `lfadsrm --help` loads none of the modules.
+# name -> first line of its help: `lfadsrm --help` loads none of the modules.
 _COMMANDS = {
-    "demo": ("demo", "Make data, train a small sweep, and show what comes out."),
-    "init": ("init", "Write a commented experiment.toml into a folder."),
-    "prepare": ("prepare", "Build the run collection and its inputs from experiment.toml."),
-    "run": ("run", "Train on this machine with the local queue, over GPUs or CPU slots."),
-    "status": ("status", "Tell the state of every run."),
-    "logs": ("logs", "Print the log of a run."),
-    "show": ("show", "Show a collection, its datasets, its params, or one run."),
-    "task": ("task", "Do one run (called by scripts)."),
+    "demo": "Make data, train a small sweep, and show what comes out.",
+    "init": "Write a commented experiment.toml into a folder.",
+    "prepare": "Build the run collection and its inputs from experiment.toml.",
+    "run": "Train on this machine with the local queue, over GPUs or CPU slots.",
+    "status": "Tell the state of every run.",
+    "logs": "Print the log of a run.",
+    "show": "Show a collection, its datasets, its params, or one run.",
+    "task": "Do one run (called by scripts).",
 }
 _HIDDEN = {"task"}
+
+
+class _PipeClosed(Exception):
+    """The reader of a pipe (head, less) has gone: not an error, and nothing more can be written."""
+
+
+@contextmanager
+def _noting_closed_pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:  # click would end with 1, which stands for failures
+        raise _PipeClosed from error
 
 
 class _Commands(click.Group):
@@ -42,23 +58,29 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"lfadsrm_hpc.cli.{_COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(importlib.import_module(f"lfadsrm_hpc.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from lfadsrm_hpc.errors import suggest
-
-            hint = suggest(args[0], self.list_commands(ctx))
-            ctx.fail(f"no command {args[0]!r}" + (f"; {hint}" if hint else ""))
+            known = self.list_commands(ctx)
+            hint = suggest(args[0], known) or f"there are: {', '.join(known)}"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _noting_closed_pipe():  # --help writes here
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _noting_closed_pipe():
+            return super().invoke(ctx)
 
 
 @click.group(
@@ -72,8 +94,8 @@ Examples:
   lfadsrm status my_experiment --json
 
 \b
-Exit codes: 0 done; 1 a bug; 2 usage; 3 data, config or template invalid; 4 nothing to do;
-5 some runs failed; 130 interrupted.""",
+Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
+3 data, params, config or template invalid; 4 nothing to do; 5 some runs failed; 130 interrupted.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:
@@ -85,22 +107,53 @@ def lfadsrm() -> None:
 
 def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
+    _ready_streams()
     try:
         code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False)
+        with _noting_closed_pipe():
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except LfadsrmError as error:
         _fail(f"error: {error}", error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("interrupted; what was done is kept", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone: not an error, and nothing more can be written.
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except _PipeClosed:
+        # What is left in the buffer must have somewhere to go when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(_PIPE_CLOSED)
+        sys.exit(EXIT_PIPE_CLOSED)
+    except OSError as error:
+        where = f"\n  where: {error.filename}" if error.filename is not None else ""
+        _fail(
+            f"error: the system says: {error.strerror or error}{where}\n  details: {_write_report()}",
+            EXIT_FAILED,
+        )
+    except MemoryError:
+        _fail(f"error: there is not enough memory\n  details: {_write_report()}", EXIT_FAILED)
     except Exception as error:
-        _fail(f"error: a bug in lfadsrm_hpc: {error!r}\n  details: {_write_report()}", EXIT_BUG)
+        _fail(
+            f"error: a bug in lfadsrm_hpc: {error!r}\n  details: {_write_report()}\n"
+            "  do: report it with this file",
+            EXIT_FAILED,
+        )
+
+
+def _ready_streams() -> None:
+    """Let no name that the terminal cannot show, and no warning, look like a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, LfadsrmWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -110,9 +163,12 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _write_report() -> str:
     """Write the traceback and the versions to a file of its own; return where."""
-    handle, path = tempfile.mkstemp(prefix="lfadsrm-bug-", suffix=".log")
-    with os.fdopen(handle, "w") as stream:
-        details: list[Any] = [time.ctime(), __version__, sys.version, sys.argv]
-        stream.write("\n".join(str(detail) for detail in details) + "\n\n")
-        stream.write(traceback.format_exc())
+    try:
+        handle, path = tempfile.mkstemp(prefix="lfadsrm-report-", suffix=".log")
+        with os.fdopen(handle, "w", errors="backslashreplace") as stream:
+            details: list[Any] = [time.ctime(), __version__, sys.version, sys.argv]
+            stream.write("\n".join(str(detail) for detail in details) + "\n\n")
+            stream.write(traceback.format_exc())
+    except OSError as error:
+        return f"no report could be written: {error}"
     return path

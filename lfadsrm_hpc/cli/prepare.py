@@ -14,51 +14,72 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.collection.experiment import Experiment
     from lfadsrm_hpc.collection.preparation import Progress
 
 
 @click.command()
-@click.argument("experiment", required=False, default=".", type=click.Path(path_type=Path))
+@click.argument(
+    "experiment", required=False, default=".", type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
+)
 @json_option
 def prepare(experiment: Path, as_json: bool) -> None:
     """Build the run collection of EXPERIMENT (a folder or its experiment.toml) and write its inputs.
 
-    Safe to repeat, also while runs are training: inputs that are there are kept, runs that were prepared before
-    stay as they are. Prints the path of the collection.
+    Safe to repeat, also while runs are training: inputs that are there are kept, and so are runs that were
+    prepared before, even if the experiment no longer names them. Prints the path of the collection.
 
     \b
     Examples:
       lfadsrm prepare                 the experiment in this folder
       lfadsrm prepare reaching --json
+      lfadsrm prepare reaching/co_dim.toml     another experiment on the same datasets
+
+    \b
+    Exit codes: 0 prepared; 3 data, params or the file are invalid, or not what earlier runs were
+    prepared with.
     """
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.rendering import shell_quote
     from lfadsrm_hpc.schedulers.sites import queue_options
 
     described = read_experiment(experiment)
-    queue_options(described.queue, where=f"{described.path}, [queue]")  # a slip shows now, not at `run`
+    queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
     collection = described.build(RunCollection)
     with _progress() as progress:
         report = collection.prepare_for_lfads(progress, warn=False)
     for warning in report.warnings:
         say(f"warning: {warning}")
+    left_out = _left_out(described, collection)
+    if left_out:
+        say(f"left out, with fewer than {described.min_trials} trials: {', '.join(left_out)}")
     if as_json:
         print_json(
             {
                 "collection": str(collection.path),
                 "runs": [run.id for run in collection.runs],
-                "written": [str(path) for path in report.written],
-                "kept": [str(path) for path in report.kept],
-                "warnings": [str(warning) for warning in report.warnings],
+                "runs_written": report.written,
+                "runs_kept": report.kept,
+                "inputs_written": report.inputs_written,
+                "inputs_kept": report.inputs_kept,
+                "left_out": left_out,
+                "warnings": report.warnings,
             }
         )
         return
-    say(
-        f"{collection.n_runs} runs ({len(collection.run_specs)} run specs x {len(collection.params)} params); "
-        f"{len(report.written)} input files written, {len(report.kept)} kept"
-    )
+    say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
     click.echo(collection.path)
-    say(f"Next: lfadsrm run {experiment}")
+    say(f"Next: lfadsrm run {shell_quote(experiment)}")
+
+
+def _left_out(experiment: Experiment, collection: RunCollection) -> list[str]:
+    """Return the names of the sessions that `min_trials` leaves out."""
+    if not experiment.min_trials or collection.dataset_collection is None:
+        return []
+    kept = collection.dataset_collection.names
+    return [name for file in experiment.dataset_files() if (name := Path(file).stem) not in kept]
 
 
 def _progress() -> AbstractContextManager[Progress | None]:

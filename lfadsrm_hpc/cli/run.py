@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import click
 
 from lfadsrm_hpc.cli.common import (
     console,
-    find_collection,
+    find_place,
     json_option,
     print_json,
     say,
@@ -25,7 +26,10 @@ from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from lfadsrm_hpc.api import Run, Watch
+    from lfadsrm_hpc.cli.common import Place
     from lfadsrm_hpc.manifest.fold import RunStatus
 
 
@@ -33,10 +37,19 @@ if TYPE_CHECKING:
 @where_argument
 @selection_options
 @click.option("--slots", type=click.IntRange(1), help="Runs at a time (default: as the machine allows).")
-@click.option("--threads", "cpu_cap", type=click.IntRange(1), help="CPU threads of each run.")
-@click.option("--max-per-gpu", type=click.IntRange(1), help="Runs at a time on one GPU.")
-@click.option("--gpu/--no-gpu", "use_gpu", default=None, help="Insist on GPUs, or leave them alone.")
-@click.option("--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself.")
+@click.option(
+    "--threads", "cpu_cap", type=click.IntRange(1), help="CPU threads of each run (default: shared)."
+)
+@click.option("--max-per-gpu", type=click.IntRange(1), help="Runs at a time on one GPU (default: 4).")
+@click.option(
+    "--gpu/--no-gpu",
+    "use_gpu",
+    default=None,
+    help="Insist on GPUs, or leave them alone (default: where there are any).",
+)
+@click.option(
+    "--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself (default: once)."
+)
 @click.option("--posterior-only", is_flag=True, default=None, help="Sample posterior means; train nothing.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Start TensorBoard with the queue.")
 @click.option("--detach", is_flag=True, help="Go on in the background when this terminal ends.")
@@ -53,8 +66,12 @@ def run(
 ) -> None:
     """Train the runs of WHERE that are not complete, on this machine, and wait.
 
-    Runs that were interrupted go on from their last checkpoint; complete ones are skipped, and nothing is ever
-    trained twice at a time. Ctrl-C lets the runs write a checkpoint and ends.
+    WHERE is an experiment or a run collection; without it, what is found from here upwards. The [queue] table
+    of an experiment.toml holds where WHERE is the experiment, under the options given here; it does not where
+    WHERE is the collection itself.
+
+    Runs that were interrupted go on from their last checkpoint; complete ones are skipped, and nothing is
+    ever trained twice at a time. Ctrl-C lets the runs write a checkpoint and ends.
 
     \b
     Examples:
@@ -68,49 +85,73 @@ def run(
     """
     from lfadsrm_hpc.api import RunCollection
 
-    path = find_collection(where)
-    collection = RunCollection.open(path)
-    settings = {**_experiment_options(where), **{k: v for k, v in options.items() if v is not None}}
+    place = find_place(where)
+    collection = RunCollection.open(place.collection)
+    settings = {**_experiment_options(place), **{k: v for k, v in options.items() if v is not None}}
     runs = select_runs(collection, spec, match)
     if not settings.get("posterior_only"):
         states = collection.status(runs)
         pairs = zip(runs, states, strict=True)
         runs = [run for run, state in pairs if state.state is not RunState.COMPLETED]
     if not runs:
-        raise NothingEligibleError("every run is complete", where=path, hint="`lfadsrm status` shows them")
+        raise NothingEligibleError(
+            "every run is complete", where=collection.path, hint="`lfadsrm status` shows them"
+        )
+    detach = detach or bool(settings.get("survive_hangup"))
     if dry_run or detach:
         script = collection.write_shell_script_run_queue(runs, **settings)
-        _hand_over(script, runs, detach, as_json)
+        _hand_over(script, runs, detach and not dry_run, as_json)
         return
-    with live_progress(runs) as watch:
+    with _stopping_signals(), live_progress(runs) as watch:
         states = collection.run_local(runs, on_update=watch, **settings)
     report(runs, states, as_json)
 
 
-def _experiment_options(where: Path | None) -> dict[str, Any]:
-    """Return the [queue] table of the experiment that `where` means, if it means one."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, read_experiment
+def _experiment_options(place: Place) -> dict[str, Any]:
+    """Return the [queue] table of the experiment, checked; nothing where WHERE is the collection itself."""
+    from lfadsrm_hpc.schedulers.sites import queue_options
 
-    start = where or Path.cwd()
-    file = start / EXPERIMENT_FILE if start.is_dir() else start
-    return read_experiment(file).queue if file.is_file() else {}
+    if place.experiment is None:
+        return {}
+    queue_options(place.experiment.queue, where=place.experiment.where("queue"))
+    return place.experiment.queue
+
+
+@contextmanager
+def _stopping_signals() -> Iterator[None]:
+    """Treat TERM and the end of the terminal as Ctrl-C: the runs checkpoint, and none is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _hand_over(script: Path, runs: Sequence[Run], detach: bool, as_json: bool) -> None:
+    from lfadsrm_hpc.rendering import shell_quote
+
     pid = None
     if detach:
         from lfadsrm_hpc.schedulers.local import detach_queue
 
         pid = detach_queue(script)
     if as_json:
-        print_json({"script": str(script), "pid": pid, "runs": [run.id for run in runs]})
+        print_json({"script": script, "pid": pid, "runs": [run.id for run in runs]})
         return
     for one in runs:
         click.echo(one.id)
     if detach:
         say(f"The queue works in the background (process {pid}). `lfadsrm status` tells how it goes.")
     else:
-        say(f"Nothing was started. The queue: bash {script}")
+        say(f"Nothing was started. The queue: bash {shell_quote(script)}")
 
 
 @contextmanager

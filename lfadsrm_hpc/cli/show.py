@@ -3,69 +3,92 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Place,
     console,
     find_one_run,
+    find_place,
     json_option,
     open_collection,
     print_json,
     where_argument,
 )
+from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.experiment import Experiment
+
+_COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "external_inputs")
 
 
 @click.command()
 @where_argument
-@click.option("--datasets", "what", flag_value="datasets", help="The recording sessions.")
-@click.option("--params", "what", flag_value="params", help="Every hyperparameter: default, unit, meaning.")
+@click.option("--datasets", is_flag=True, help="The recording sessions.")
+@click.option("--params", is_flag=True, help="Every hyperparameter: default, unit, range, meaning.")
 @click.option("--run", "run_text", metavar="RUN", help="One run: its params, files and state.")
 @json_option
-def show(where: Path | None, what: str | None, run_text: str | None, as_json: bool) -> None:
+def show(where: Path | None, datasets: bool, params: bool, run_text: str | None, as_json: bool) -> None:
     """Show WHERE: a run collection, an experiment, or what is found from here upwards.
 
     \b
     Examples:
       lfadsrm show                       params, run specs, counts
-      lfadsrm show my_experiment --datasets
+      lfadsrm show my_experiment --datasets      also before it is prepared
       lfadsrm show --run single_day1
       lfadsrm show --params | less       all hyperparameters; needs no collection
     """
-    if what == "params":
+    if datasets + params + (run_text is not None) > 1:
+        raise UsageError("--datasets, --params and --run do not go together", hint="give one of them")
+    if params:
         _params(as_json)
+        return
+    if datasets:
+        _datasets(find_place(where, prepared=False), as_json)
         return
     collection = open_collection(where)
     if run_text is not None:
         _run(collection, run_text, as_json)
-    elif what == "datasets":
-        _datasets(collection, as_json)
     elif as_json:
-        print_json(
-            {
-                "collection": str(collection.path),
-                "comment": collection.comment,
-                "run_specs": [spec.to_json() for spec in collection.run_specs],
-                "params": [{"hash": p.param_hash, "differences": p.differences()} for p in collection.params],
-                "runs": [run.id for run in collection.runs],
-            }
-        )
+        print_json(_content(collection))
     else:
         click.echo(repr(collection))
 
 
+def _content(collection: RunCollection) -> dict[str, Any]:
+    return {
+        "collection": str(collection.path),
+        "comment": collection.comment,
+        "run_specs": [spec.to_json() for spec in collection.run_specs],
+        "params": [{"hash": p.param_hash, "differences": p.differences()} for p in collection.params],
+        "runs": [run.id for run in collection.runs],
+    }
+
+
 def _params(as_json: bool) -> None:
     from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.model.hyperparameters import specs
 
     params = RunParams()
-    if as_json:
-        print_json({"params": params.values()})
-    else:
+    if not as_json:
         click.echo(params.describe(docs=True))
+        return
+    described = {
+        name: {
+            "default": getattr(params, name),
+            "kind": spec.kind,
+            "unit": spec.unit,
+            "range": spec.range_text(),
+            "group": spec.group,
+            "doc": spec.doc,
+        }
+        for name, spec in specs(RunParams).items()
+    }
+    print_json({"params": described})
 
 
 def _run(collection: RunCollection, text: str, as_json: bool) -> None:
@@ -86,17 +109,50 @@ def _run(collection: RunCollection, text: str, as_json: bool) -> None:
     click.echo(run.params.describe())
 
 
-def _datasets(collection: RunCollection, as_json: bool) -> None:
-    items = collection.dataset_info
+def _datasets(place: Place, as_json: bool) -> None:
+    from lfadsrm_hpc.api import RunCollection
+
+    if place.is_prepared:
+        items = RunCollection.open(place.collection).dataset_info
+    else:
+        items = [] if place.experiment is None else _look_at_files(place.experiment)
     if as_json:
-        print_json({"collection": str(collection.path), "datasets": items})
+        print_json({"collection": str(place.collection), "datasets": items})
         return
     from rich.table import Table
+    from rich.text import Text
 
-    columns = list(dict.fromkeys(key for item in items for key, v in item.items() if not isinstance(v, dict)))
+    columns = [name for name in _COLUMNS if any(item.get(name) not in (None, "", 0) for item in items)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        numbers = all(isinstance(item.get(column), int | float | None) for item in items)
+        table.add_column(
+            column.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
+        )
     for item in items:
-        table.add_row(*("" if item.get(c) is None else str(item[c]) for c in columns))
+        table.add_row(*(Text(_cell(item.get(column))) for column in columns))
     console().print(table)
+
+
+def _look_at_files(experiment: Experiment) -> list[dict[str, Any]]:
+    """Return what the files of an experiment say of themselves, before it is prepared."""
+    datasets = experiment.dataset_collection()
+    datasets.load_info()
+    items = []
+    for dataset in datasets:
+        info = dataset.load_info()
+        items.append(
+            {
+                "name": dataset.name,
+                "source": dataset.source(),
+                "trials": info["n_trials"],
+                "bins": info["n_bins"],
+                "neurons": info["n_neurons"],
+                **{key: info[key] for key in ("bin_ms", "subject", "date")},
+            }
+        )
+    return items
+
+
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)

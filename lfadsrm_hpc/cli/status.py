@@ -14,9 +14,11 @@ from lfadsrm_hpc.cli.common import (
     console,
     json_option,
     open_collection,
+    params_label,
     print_json,
     select_runs,
     selection_options,
+    varying_names,
     where_argument,
 )
 from lfadsrm_hpc.errors import SomeRunsFailedError
@@ -50,9 +52,10 @@ def status(
     rescan: bool,
     fail: bool,
 ) -> None:
-    """Tell the state of every run of WHERE: a run collection, an experiment, or what is found from here upwards.
+    """Tell the state of every run of WHERE: a run collection, an experiment, or what is found from here
+    upwards.
 
-    It reads a few small files and starts nothing.
+    It reads a few small files and starts nothing. The states are explained in docs/manifest.md.
 
     \b
     Examples:
@@ -60,6 +63,9 @@ def status(
       lfadsrm status my_experiment --match factors_dim=8
       lfadsrm status --json | jq '.counts'
       lfadsrm status --fail && echo "nothing has failed"
+
+    \b
+    Exit codes: 0 told; 2 there is nothing here; 5 with --fail: some runs have failed.
     """
     collection = open_collection(where)
     runs = select_runs(collection, spec, match)
@@ -79,7 +85,7 @@ def status(
     else:
         out = console()
         out.print(table(runs, states))
-        out.print(f"{collection.path}: {counts_text(states)}")
+        click.echo(f"{collection.path}: {counts_text(states)}")
     failed = sum(state.state.is_failure for state in states)
     if fail and failed:
         raise SomeRunsFailedError(
@@ -90,13 +96,14 @@ def status(
 def counts_text(states: Sequence[RunStatus]) -> str:
     """Return how many runs are in which state, as words."""
     counts = Counter(state.state for state in states)
-    order = [state for state in RunState if counts[state]]
+    order = [state for state in RunState if counts[state]]  # as a run goes through them
     return ", ".join(f"{counts[state]} {state.value.lower()}" for state in order) or "no runs"
 
 
 def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
     """Return the states as a table, a line a run."""
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run spec", "params", "state"):
@@ -106,32 +113,18 @@ def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
     shown.add_column("", overflow="fold")
     varying = varying_names(runs)
     for run, state in zip(runs, states, strict=True):
-        colour = _COLOURS.get(state.state, "red" if state.state.is_failure else "")
-        shown.add_row(
+        cells = [
             run.spec.name,
             params_label(run, varying),
-            f"[{colour}]{state.state.value.lower()}[/]" if colour else state.state.value.lower(),
+            state.state.value.lower(),
             str(state.attempt or ""),
             *progress_cells(state),
             remark(state),
-        )
+        ]
+        texts = [Text(cell) for cell in cells]  # names may hold what rich would take for markup
+        texts[2].stylize(_COLOURS.get(state.state, "red" if state.state.is_failure else ""))
+        shown.add_row(*texts)
     return shown
-
-
-def varying_names(runs: Sequence[Run]) -> list[str]:
-    """Return the hyperparameters that differ among the runs."""
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for name, value in run.params.values().items():
-            values.setdefault(name, set()).add(repr(value))
-    return [name for name, found in values.items() if len(found) > 1]
-
-
-def params_label(run: Run, varying: Sequence[str]) -> str:
-    """Name the params of a run by what distinguishes them, or by their hash."""
-    values = run.params.values()
-    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
-    return label or run.params.param_hash
 
 
 def progress_cells(state: RunStatus) -> tuple[str, str, str, str]:
