@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,7 @@ class _Task:
     stop: StopFlag
     posterior_only: bool
     last_beat: float = 0.0
+    progress: Mapping[str, Any] = field(default_factory=dict)  # of training; later phases go on showing it
 
     def perform(self) -> int:
         """Work, and record how it ended, whatever happens."""
@@ -235,6 +236,9 @@ class _Task:
             raise ConfigError(
                 "there is no trained model to sample from", where=self.run.path, hint="train the run first"
             )
+        if self.posterior_only and source is not None:
+            self._say(f"posterior means alone, from {source.name}")
+            return source
         if source is not None:
             self._say(f"resumes from {source.name}")
         outcome = training.train(
@@ -244,7 +248,6 @@ class _Task:
             resume_from=source,
             on_progress=self._on_progress,
             should_stop=self.stop,
-            posterior_only=self.posterior_only,
         )
         if outcome.reason == "stopped":
             self._say(f"stopped and checkpointed at epoch {outcome.epoch}, step {outcome.step}")
@@ -253,11 +256,15 @@ class _Task:
         return folder
 
     def _on_progress(self, progress: Progress) -> None:
-        self._beat(phase="training", **asdict(progress))
+        self.progress = asdict(progress)
+        self._beat(phase="training")
 
-    def _beat(self, **progress: Any) -> None:
+    def _beat(self, **phase: Any) -> None:
         """Write a heartbeat; stop where a newer claim or attempt has taken over."""
-        store.heartbeat(self.run, self.claim, **progress)
+        try:
+            store.heartbeat(self.run, self.claim, **{**self.progress, **phase})
+        except OSError as error:  # a full disk may empty again before the next checkpoint
+            self._say(f"warning: no heartbeat could be written: {error}")
         self.last_beat = time.monotonic()
         if store.is_superseded(self.run, self.claim):
             raise ClaimLostError(f"{self.run.run_id}: a newer attempt has taken over", where=self.run.path)
@@ -295,6 +302,7 @@ class _Task:
             "held_out_neurons": sampler.held_out,
         }
         self._say(f"posterior means of {session.dataset}: {len(trials.index)} trials")
+        self._beat(phase="posterior means", dataset=session.dataset)
         with PosteriorMeansWriter(
             self.run.posterior_means(session.dataset),
             dataset=session.dataset,

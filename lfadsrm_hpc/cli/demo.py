@@ -35,7 +35,7 @@ _SMOOTHING_MS = (10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)
 
 @dataclass(frozen=True)
 class Score:
-    """How well the rates of one run, or of smoothed spikes, fit what is known, on validation trials.
+    """How well rates fit what is known, on validation trials.
 
     Attributes
     ----------
@@ -217,16 +217,16 @@ def score_run(run: Run, inputs: dict[str, SessionInputs]) -> Score:
     return _score([(rates[name], inputs[name]) for name in run.dataset_names])
 
 
-def score_smoothed(sessions: Sequence[SessionInputs]) -> dict[str, Any]:
-    """Score Gaussian-smoothed spikes; the width is the one that fits the true rates best, in their favour."""
+def score_smoothed(sessions: Sequence[SessionInputs]) -> dict[str, float]:
+    """Return width and R2 of Gaussian-smoothed spikes, for the width that fits the true rates best."""
     from lfadsrm_hpc.results.metrics import smooth_spikes
 
     scored = {}
     for width in _SMOOTHING_MS:
         pairs = [(smooth_spikes(s.valid_data, bin_ms=s.bin_ms, sd_ms=width), s) for s in sessions]
-        scored[width] = _score(pairs)
-    best = max(scored, key=lambda width: scored[width].r2)
-    return {"sd_ms": best, "score": scored[best]}
+        scored[width] = _score(pairs).r2
+    best = max(scored, key=lambda width: scored[width])
+    return {"sd_ms": best, "r2": scored[best]}
 
 
 def _score(pairs: Sequence[tuple[npt.NDArray[Any], SessionInputs]]) -> Score:
@@ -288,7 +288,9 @@ def _truth(session: SessionInputs) -> npt.NDArray[Any]:
     return session.valid_truth
 
 
-def show(collection: RunCollection, scores: dict[str, Score], smoothed: dict[str, Any], figure: Path) -> None:
+def show(
+    collection: RunCollection, scores: dict[str, Score], smoothed: dict[str, float], figure: Path
+) -> None:
     """Print the table of runs, the files, and how to load them."""
     from rich.table import Table
 
@@ -309,13 +311,14 @@ def show(collection: RunCollection, scores: dict[str, Score], smoothed: dict[str
             f"{score.r2:.3f}",
             f"{score.bits_per_spike:.3f}",
         )
-    width, plain = smoothed["sd_ms"], smoothed["score"]
-    table.add_row(
-        f"smoothed spikes, sd {width:g} ms", "", "", "", "", f"{plain.r2:.3f}", f"{plain.bits_per_spike:.3f}"
-    )
+    width, plain = smoothed["sd_ms"], smoothed["r2"]
+    table.add_row(f"smoothed spikes, sd {width:g} ms", "", "", "", "", f"{plain:.3f}", "-")
     out = console()
     out.print(table)
-    out.print("Costs at the last epoch; R2 (pooled) and bits/spike on validation trials.\n")
+    out.print(
+        "Costs of the last epoch. R2 of inferred to true rates (pooled) and bits/spike: validation trials."
+    )
+    out.print("No bits/spike for smoothed spikes: each would be scored on itself.\n")
     out.print("Posterior means (netCDF):")
     for run in collection.runs:
         for path in run.posterior_files().values():
@@ -337,7 +340,7 @@ def _best(runs: Sequence[Run], scores: dict[str, Score]) -> Run:
 def _as_json(
     collection: RunCollection,
     scores: dict[str, Score],
-    smoothed: dict[str, Any],
+    smoothed: dict[str, float],
     figure: Path,
     seconds: float,
 ) -> dict[str, Any]:
@@ -355,6 +358,6 @@ def _as_json(
             }
             for run in collection.runs
         ],
-        "smoothed": {"sd_ms": smoothed["sd_ms"], **vars(smoothed["score"])},
+        "smoothed": smoothed,
         "figure": str(figure),
     }
