@@ -63,7 +63,8 @@ class LocalQueueOptions:
         Lines of shell that come first in the scripts: activation, `module load`. Taken as they are; a line
         that fails stops the script.
     tensorboard : bool
-        Start TensorBoard with the queue, on `tensorboard_port`, and stop it with the queue.
+        Start the collection's `launch_tensorboard.sh` with the queue, on `tensorboard_port` (6006), and stop
+        it with the queue.
     survive_hangup : bool
         The script goes on in the background, in a session of its own, when its terminal ends.
         The same as `bash run_queue.sh --detach`.
@@ -77,8 +78,8 @@ class LocalQueueOptions:
         Seconds until a run that another task owns (exit status 64) is tried again.
     keep_environment : tuple of str
         The `LFADSRM_*` variables of the caller that reach the runs; all others are taken away.
-    task_command, tensorboard_command : tuple of str
-        The programs to start.
+    task_command : tuple of str
+        The program that does one run.
 
     Raises
     ------
@@ -100,12 +101,9 @@ class LocalQueueOptions:
     poll_s: float = 0.5
     look_s: int = 2
     recheck_s: int = 60
-    keep_environment: tuple[str, ...] = ("LFADSRM_LOG_LEVEL",)
+    keep_environment: tuple[str, ...] = ()
     task_command: tuple[str, ...] = field(
         default_factory=lambda: (sys.executable, "-m", "lfadsrm_hpc", "task")
-    )
-    tensorboard_command: tuple[str, ...] = field(
-        default_factory=lambda: (sys.executable, "-m", "tensorboard.main")
     )
 
     def __post_init__(self) -> None:
@@ -125,15 +123,16 @@ class LocalQueueOptions:
         check_count("tensorboard_port", self.tensorboard_port)
         if self.tensorboard_port > 65535:
             raise UsageError(f"there is no port {self.tensorboard_port}")
-        if isinstance(self.poll_s, bool) or not isinstance(self.poll_s, int | float) or not self.poll_s > 0:
-            raise UsageError(f"poll_s must be a number of seconds above 0, not {self.poll_s!r}")
-        for name in ("environment", "keep_environment", "task_command", "tensorboard_command"):
+        if isinstance(self.poll_s, bool) or not isinstance(self.poll_s, int | float):
+            raise UsageError(f"poll_s must be a number of seconds, not {self.poll_s!r}")
+        if not 0.01 <= self.poll_s <= 60:
+            raise UsageError(f"poll_s must be between 0.01 and 60 seconds, not {self.poll_s!r}")
+        for name in ("environment", "keep_environment", "task_command"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise UsageError(f"{name} must be a list of texts, not {value!r}")
-        for name in ("task_command", "tensorboard_command"):
-            if not getattr(self, name):
-                raise UsageError(f"{name} names no program")
+        if not self.task_command:
+            raise UsageError("task_command names no program")
         for line in self.environment:
             if any(c in line for c in "\0\n\r"):
                 raise UsageError(f"the environment line {line!r} is more than one line", hint="give a list")
@@ -155,6 +154,7 @@ def render_queue_script(
             "script": layout.queue_script,
             "state_root": layout.queue_state_dir("any").parent,
             "outbox": layout.outbox,
+            "tensorboard": layout.tensorboard_script,
             "submission": submission,
             "tasks": [
                 {
@@ -282,7 +282,7 @@ def start_queue(script: Path, *, log: Path | None = None) -> QueueProcess:
     CommandError
         bash cannot be started.
     """
-    command = ["bash", str(script)]
+    command = ["bash", str(script), "--foreground"]
     if log is None:
         return launch(command)
     with log.open("wb") as file:

@@ -210,7 +210,6 @@ class Terminal:
             os.environ.clear()
             os.environ.update(bench.env)
             os.execvp("bash", ["bash", str(bench.layout.queue_script), *args])
-        bench.env.pop("TERM", None)
 
     def read(self) -> str:
         text = b""
@@ -303,6 +302,16 @@ def test_scheduler_submits_and_sees_the_runs(bench: Bench, monkeypatch: pytest.M
     assert read_live_tasks(bench.layout, "another-host") == []
     until(lambda: process_start_time(pid) is None)
     assert bench.marks() == {"a": ["done"]}
+
+
+def test_python_waits_for_a_queue_that_would_detach(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in bench.env.items():
+        monkeypatch.setenv(name, value)
+    bench.add("a", plan=["0.3 0"])
+    log = bench.fake / "log"
+    assert wait_for_queue(start_queue(bench.write(survive_hangup=True), log=log)) == 0
+    assert bench.marks() == {"a": ["done"]}
+    assert "the queue has ended" in log.read_text()
 
 
 def test_keyboard_interrupt_of_the_caller_reaches_the_queue(

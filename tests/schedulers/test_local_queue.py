@@ -55,7 +55,14 @@ def test_environment_of_a_task(bench: Bench) -> None:
     bench.add("a")
     bench.env |= {"LFADSRM_SECRET": "1", "LFADSRM_LOG_LEVEL": "debug", "OMP_NUM_THREADS": "64"}
     bench.env["CUDA_VISIBLE_DEVICES"] = "0"
-    assert bench.run(cpu_cap=3, environment=('export SHOW_IT="it\'s $((1 + 1))"', "# a comment")) == 0
+    assert (
+        bench.run(
+            cpu_cap=3,
+            keep_environment=("LFADSRM_LOG_LEVEL",),
+            environment=('export SHOW_IT="it\'s $((1 + 1))"', "# a comment"),
+        )
+        == 0
+    )
     [start] = bench.events("start")
     assert start["environment"] == {
         "OMP_NUM_THREADS": "3",
@@ -235,18 +242,17 @@ def test_script_of_one_run(bench: Bench) -> None:
 
 def test_tensorboard_lives_as_long_as_the_queue(bench: Bench) -> None:
     bench.add("a", plan=["0.5 0"])
-    program = bench.fake / "tensorboard.sh"
-    program.write_text('#!/bin/sh\necho "$$ $*" > "$FAKE_DIR/board"\nexec sleep 60\n')
-    assert bench.run(tensorboard=True, tensorboard_port=7007, tensorboard_command=("sh", str(program))) == 0
+    bench.layout.tensorboard_script.write_text('echo "$$ $*" > "$FAKE_DIR/board"\nexec sleep 60\n')
+    assert bench.run(tensorboard=True, tensorboard_port=7007) == 0
     pid, *words = (bench.fake / "board").read_text().split(" ")
-    assert " ".join(words).strip() == f"--logdir {bench.layout.path} --port 7007"
+    assert " ".join(words).strip() == "--port 7007"
     assert not Path(f"/proc/{pid}").exists()
     assert ":7007/" in bench.said
 
 
 def test_tensorboard_that_is_missing_does_not_matter(bench: Bench) -> None:
     bench.add("a")
-    assert bench.run(tensorboard=True, tensorboard_command=("/no/such/program",)) == 0
+    assert bench.run(tensorboard=True) == 0
 
 
 def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) -> None:

@@ -53,7 +53,6 @@ VARIANTS = {
         posterior_only=True,
         keep_environment=("LFADSRM_LOG_LEVEL", "LFADSRM_OTHER"),
         task_command=PROGRAM,
-        tensorboard_command=("/opt/lfads/bin/python", "-m", "tensorboard.main"),
     ),
 }
 
@@ -188,6 +187,7 @@ def test_scheduler_writes_the_same_script(bench: Bench) -> None:
         {"max_restarts": -1},
         {"poll_s": 0},
         {"poll_s": float("nan")},
+        {"poll_s": float("inf")},
         {"look_s": 0.5},
         {"use_gpu": "yes"},
         {"tensorboard": 1},

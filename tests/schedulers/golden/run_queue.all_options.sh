@@ -48,8 +48,7 @@ poll=0.5 # seconds between two looks at the runs of this queue
 look=2 # seconds between two looks at GPUs and other queues, while runs wait for room
 recheck=60 # seconds until a run that another task owns is tried again
 detach=yes
-tensorboard_port=6006
-tensorboard=(/opt/lfads/bin/python -m tensorboard.main --logdir '/data/my lab/runs/example' --port "$tensorboard_port")
+tensorboard_port=6006 # 0: no TensorBoard
 
 # ---- this machine ----------------------------------------------------------------------------------------
 
@@ -63,9 +62,9 @@ fail() {
 case ${1-} in
   '') ;;
   --detach) detach=yes ;;
-  --in-background) detach=no ;; # how --detach starts itself
+  --foreground) detach=no ;; # also if this script was written to detach itself
   *)
-    echo "usage: bash run_queue.sh [--detach]" >&2
+    echo "usage: bash run_queue.sh [--detach | --foreground]" >&2
     exit 2
     ;;
 esac
@@ -74,6 +73,7 @@ script='/data/my lab/runs/example/run_queue.sh'
 host=$(uname -n)
 state_dir='/data/my lab/runs/example/.lfadsrm/local'/$host # one folder a host: process ids mean nothing elsewhere
 outbox='/data/my lab/runs/example/.lfadsrm/outbox'
+tensorboard='/data/my lab/runs/example/launch_tensorboard.sh'
 [[ -d $collection ]] || fail "there is no run collection $collection"
 if ! mkdir -p -- "$state_dir" || [[ ! -w $state_dir ]]; then fail "cannot write to $state_dir"; fi
 [[ -r /proc/$$/stat ]] || fail "/proc is not there: without it no process can be told from another"
@@ -84,9 +84,10 @@ if [[ $detach == yes ]]; then
   log=$state_dir/queue.$submission.log
   new_session=()
   if command -v setsid >/dev/null; then new_session=(setsid); fi
+  # Before the process exists: this one may be the terminal's first, whose end hangs up on all others at once.
+  trap '' HUP
   (
-    trap '' HUP
-    exec "${new_session[@]}" "$BASH" "${BASH_SOURCE[0]}" --in-background </dev/null >>"$log" 2>&1
+    exec "${new_session[@]}" "$BASH" "${BASH_SOURCE[0]}" --foreground </dev/null >>"$log" 2>&1
   ) &
   say "the queue goes on in the background as process $!, also when this terminal ends"
   say "watch it: tail -f $(printf %q "$log")"
@@ -187,7 +188,7 @@ total=${#run_ids[@]}
 stopping='' # the signal that told this queue to stop
 signals=0   # how many came
 last_look=-1000000
-gpus_silent=no    # nvidia-smi gave no answer
+gpus_silent=no # nvidia-smi gave no answer
 tensorboard_pid=''
 
 # alive PID START BOOT: is exactly this process living?
@@ -228,6 +229,7 @@ drop_running() {
   rm -f -- "$aside"
 }
 
+
 # ---- GPUs ------------------------------------------------------------------------------------------------
 # By number of usable GPU; memory in MiB.
 gpus=()       # UUIDs; none: the runs share the cores
@@ -250,7 +252,7 @@ no_gpu() { # WHY: use the cores, or give up where GPUs were asked for
 }
 
 choose_gpus() {
-  local rows index uuid free memory rest wanted entry i found all_index=() all_uuid=() all_total=()
+  local rows index uuid free memory rest wanted entry i found newline=$'\n' all_index=() all_uuid=() all_total=()
   [[ $use_gpu != no ]] || return 0
   wanted=${CUDA_VISIBLE_DEVICES-all}
   case $wanted in '' | -1 | NoDevFiles | none | void) no_gpu "CUDA_VISIBLE_DEVICES hides them" && return ;; esac
@@ -285,7 +287,7 @@ choose_gpus() {
     else
       fail "CUDA_VISIBLE_DEVICES names $entry, which nvidia-smi does not show"
     fi
-  done <<<"${wanted//,/$'\n'}"
+  done <<<"${wanted//,/$newline}"
   ((${#gpus[@]} > 0)) || no_gpu "CUDA_VISIBLE_DEVICES=$wanted leaves none"
 }
 
@@ -311,10 +313,11 @@ check_sizes() {
 # the start, and what a run has taken is missing from the free memory already.
 read_gpus() {
   local rows apps index uuid free memory rest p used g h seen=no taken free_now=() missing=() asked=() usage=()
-  rows=$("${ask[@]}" nvidia-smi --query-gpu=index,uuid,memory.free,memory.total,utilization.gpu \
-    --format=csv,noheader,nounits 2>/dev/null) || return 1
+  # In this order: memory that is taken between the two questions then counts twice for once, and never not at all.
   apps=$("${ask[@]}" nvidia-smi --query-compute-apps=pid,gpu_uuid,used_memory \
     --format=csv,noheader,nounits 2>/dev/null) || apps=''
+  rows=$("${ask[@]}" nvidia-smi --query-gpu=index,uuid,memory.free,memory.total,utilization.gpu \
+    --format=csv,noheader,nounits 2>/dev/null) || return 1
   while IFS=', ' read -r p uuid used; do
     if is_number "$p" && is_number "$used"; then usage[p]=$((${usage[p]:-0} + used)); fi
   done <<<"$apps"
@@ -371,6 +374,7 @@ hold_gpu() { # PID UUID MEMORY: count a run on its GPU
     fi
   done
 }
+
 
 # ---- runs ------------------------------------------------------------------------------------------------
 
@@ -447,7 +451,7 @@ start_runs() {
   last_look=$SECONDS
   look_around
   if ((${#gpus[@]} > 0)) && ! read_gpus; then
-    [[ $gpus_silent == yes ]] || say "nvidia-smi gives no answer; nothing new is started until it does"
+    [[ $gpus_silent == yes || -n $stopping ]] || say "nvidia-smi gives no answer; nothing new is started until it does"
     gpus_silent=yes
     return
   fi
@@ -573,6 +577,7 @@ reap() {
   done
 }
 
+
 # ---- stopping --------------------------------------------------------------------------------------------
 
 # shellcheck disable=SC2317 # called by the traps
@@ -598,13 +603,13 @@ tell_to_end() {
 }
 
 start_tensorboard() {
-  ((${#tensorboard[@]} > 0)) || return 0
+  ((tensorboard_port > 0)) || return 0
   (
     trap '' HUP INT
-    exec env CUDA_VISIBLE_DEVICES= "${tensorboard[@]}" </dev/null >>"$state_dir/tensorboard.log" 2>&1
+    exec env CUDA_VISIBLE_DEVICES= "$BASH" "$tensorboard" --port "$tensorboard_port" </dev/null >>"$state_dir/tensorboard.log" 2>&1
   ) &
   tensorboard_pid=$!
-  say "TensorBoard: http://$host:$tensorboard_port/ (its log: $state_dir/tensorboard.log)"
+  say "TensorBoard: http://localhost:$tensorboard_port/ (its log: $state_dir/tensorboard.log)"
 }
 
 stop_tensorboard() {
@@ -634,6 +639,10 @@ summary() {
 
 # ---- the queue -------------------------------------------------------------------------------------------
 
+for file in "$state_dir"/*.new "$state_dir"/*.old; do # what killed queues left half done
+  name=${file%.*}
+  [[ -e /proc/${name##*.} ]] || rm -f -- "$file"
+done
 for i in "${!run_ids[@]}"; do
   not_before[i]=0 failures[i]=0 restarts[i]=0 state[i]=waiting note[i]=''
   if finished "$i"; then state[i]='done'; else waiting+=("$i"); fi
