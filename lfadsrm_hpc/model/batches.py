@@ -17,7 +17,7 @@ SHUFFLE, JITTER = 1, 2  # uses of the seed
 
 
 class Plan(NamedTuple):
-    """The batches of one pass: trials (n, B) as rows of the resident data, their weights (n, B), sessions (n,)."""
+    """The batches of one pass: rows (n, B) of the resident data, their weights (n, B), sessions (n,)."""
 
     trials: NDArray[np.int32]
     weights: NDArray[np.float32]
@@ -50,7 +50,7 @@ def training_plan(counts: Sequence[int], size: int, seed: int, epoch: int) -> Pl
 
 
 def validation_plan(counts: Sequence[int], size: int) -> Plan:
-    """Return batches that hold every trial once; repeats that fill the last batch of a session weigh nothing."""
+    """Return batches that hold every trial once; repeats that fill a last batch weigh nothing."""
     rows, weights, sessions, start = [], [], [], 0
     for session, count in enumerate(counts):
         order = np.arange(-(-count // size) * size)
@@ -63,7 +63,7 @@ def validation_plan(counts: Sequence[int], size: int) -> Plan:
 
 
 def stack(arch: Architecture, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return the trials of all sessions, (N, T, width), padded with zero neurons; counts as bytes if they fit."""
+    """Return the trials of all sessions, (N, T, width), padded with zeros; counts as bytes if they fit."""
     dtype: Any = np.float32
     if arch.hp.output_dist == "poisson" and all(np.issubdtype(p.dtype, np.integer) for p in parts):
         dtype = np.uint8 if max(int(p.max()) for p in parts) < 256 else np.int32
@@ -86,7 +86,7 @@ def resident(
 
 
 class Masks(NamedTuple):
-    """What is fixed for each session, (S, width) each or None: neurons seen by the encoders, neurons that exist."""
+    """(S, width) each or None: neurons that the encoders see, neurons that exist."""
 
     observed: Tensor | None
     exists: Tensor | None

@@ -1,8 +1,9 @@
 """Checkpoints: one .npz file a save, published by rename, with latest and best parameters together.
 
-A file holds everything that a bit-identical continuation needs: `latest/<name>`, Adam's moments `adam_first/<name>`
-and `adam_second/<name>`, the parameters of the lowest validation cost `best/<name>` (once there are any), those
-at the start of the epoch (in mid-epoch), the fit log so far, and `meta`, a JSON text. No pickles.
+A file holds everything that a bit-identical continuation needs: `latest/<name>`, Adam's moments
+`adam_first/<name>` and `adam_second/<name>`, the parameters of the lowest validation cost `best/<name>` (once
+there are any), those at the start of the epoch (in mid-epoch), the fit log so far, and `meta`, a JSON text.
+No pickles.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 
 FORMAT = 1
 _PATTERN = "checkpoint-*.npz"
+_savez: Any = np.savez  # its annotations do not know that any name may be an array's
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Checkpoint:
 def publish(path: Path, content: Any) -> None:
     """Write a file beside `path`, flush it to disk and rename it; `content` gets the open binary file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with beside.open("wb") as file:
+    with beside.open("w+b") as file:
         content(file)
         file.flush()
         os.fsync(file.fileno())
@@ -58,7 +61,7 @@ def save(folder: Path, arrays: Arrays, meta: dict[str, Any], *, keep: int) -> Pa
     """Write a checkpoint for `meta["step"]` into a folder and remove all but the `keep` newest."""
     path = folder / f"checkpoint-{meta['step']:012d}.npz"
     text = json.dumps({"format": FORMAT, **meta})
-    publish(path, lambda file: np.savez(file, meta=np.array(text), **arrays))
+    publish(path, lambda file: _savez(file, **arrays, meta=np.array(text)))
     for old in sorted(folder.glob(_PATTERN))[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -113,6 +116,7 @@ class Trained:
     params : arrays by name.
     info : kind ("lve" or "latest"), epoch, step, note (empty unless something deserves a look).
     names, neurons, bins, has_readin : see `lfads.Architecture`.
+    held_out : indices of the neurons that the encoders do not see, by session.
     """
 
     params: Arrays
@@ -121,6 +125,7 @@ class Trained:
     neurons: tuple[int, ...]
     bins: int
     has_readin: bool
+    held_out: dict[str, list[int]]
 
 
 def trained(folder: Path) -> Trained:
@@ -150,5 +155,58 @@ def trained(folder: Path) -> Trained:
     info = {"kind": kind, "epoch": epoch, "step": step, "note": note}
     arch = meta["architecture"]
     return Trained(
-        params, info, tuple(arch["names"]), tuple(arch["neurons"]), arch["bins"], arch["has_readin"]
+        params=params,
+        info=info,
+        names=tuple(arch["names"]),
+        neurons=tuple(arch["neurons"]),
+        bins=arch["bins"],
+        has_readin=arch["has_readin"],
+        held_out=meta["held_out"],
     )
+
+
+def by_session(model: Trained) -> Arrays:
+    """Return the parameters with those of each session apart and cut to its neurons.
+
+    `readin/<session>/{W,b}` and `readout/<session>/{W,b}` (`readout_logvar` too for Gaussian data).
+    """
+    arrays: Arrays = {}
+    for name, value in model.params.items():
+        group, _, kind = name.partition("/")
+        if group not in ("readin", "readout", "readout_logvar"):
+            arrays[name] = value
+            continue
+        for k, (session, neurons) in enumerate(zip(model.names, model.neurons, strict=True)):
+            own = value[k]
+            if name == "readin/W":
+                own = own[:neurons]
+            elif group != "readin":
+                own = own[..., :neurons]
+            arrays[f"{group}/{session}/{kind}"] = own
+    return arrays
+
+
+def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any] | None = None) -> None:
+    """Write every parameter of a trained model by name into an HDF5 file, atomically.
+
+    Names as in `lfads.Architecture.shapes`, those of each session apart (`by_session`); `factors/W` as it is
+    trained, before its columns are scaled to unit length. Attributes say which checkpoint it is.
+
+    Raises
+    ------
+    ModelError
+        There is no trained model in `folder`.
+    """
+    import h5py
+
+    model = trained(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def content(file: Any) -> None:
+        with h5py.File(file, "w") as out:
+            for name, value in by_session(model).items():
+                out[name] = value
+            for key, value in {**model.info, **(attributes or {})}.items():
+                out.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
+
+    publish(path, content)

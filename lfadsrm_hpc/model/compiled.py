@@ -1,4 +1,4 @@
-"""The compiled functions of training: slices of many gradient steps, and of validation batches, in one call."""
+"""The compiled functions of training: slices of many gradient steps, or validation batches, in one call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALIDATION_SEED = 0x5DEECE66D  # tells validation's random numbers from training
 
 
 class Slice(NamedTuple):
-    """What a slice of training hands to the next: state, steps done, cost sums (6,), step of a failure or -1."""
+    """What a slice hands to the next: state, steps done, cost sums (6,), step of a failure or -1."""
 
     adam: Adam
     step: Tensor
@@ -31,7 +31,6 @@ class Compiled:
     Parameters
     ----------
     arch, sessions : the model and its data.
-    size : trials a batch.
     """
 
     def __init__(self, arch: Architecture, sessions: Sequence[Session]) -> None:
@@ -52,7 +51,7 @@ class Compiled:
         stop: int,
         rate: float,
     ) -> Slice:
-        """Do the gradient steps of batches start..stop-1 of an epoch; ends early at a cost that is not finite."""
+        """Do the steps of batches start..stop-1 of an epoch; ends early at a cost that is not finite."""
         span = tf.constant([start, stop])
         return self._train(state, data, plan, span, tf.constant(rate, tf.float32))  # type: ignore[no-any-return]
 

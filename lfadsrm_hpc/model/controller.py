@@ -4,7 +4,8 @@ At bin t:
     in_t  = dropout([codes_t, f_{t-1}]);  con_t = GRU(in_t, con_{t-1})
     mu_t  = con_t W + b;  logvar_t = con_t W' + b';  u_t = mu_t + noise_t exp(logvar_t / 2)
     g_t   = GRU([u_t, injected_t], g_{t-1});  f_t = (dropout(g_t)) W^
-with f_{-1} = g_{-1} W^, without dropout. Where rates are fed back, f_{t-1} stands for exp(f_{t-1} W_out + b_out).
+with f_{-1} = g_{-1} W^, without dropout. Where rates are fed back, f_{t-1} stands for
+exp(f_{t-1} W_out + b_out).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def joint_scan(
 
     Parameters
     ----------
-    controller, generator : weights; the controller's inputs are [codes, fed-back], the generator's [u, injected].
+    controller, generator : weights; inputs are [codes, fed-back] and [u, injected].
     maps : W, b of the mean and W', b' of the log-variance of u.
     w_factors : (G, F) normalised; w_rates : read-out (F, D) and (D,) if rates are fed back.
     con0, g0 : (B, C), (B, G) states before the first bin.
@@ -185,12 +186,12 @@ class _Joint:
         )
         d_con0, d_g0, sums, flow = loop(steps, body, start)
         found: dict[str, Any] = {"con0": d_con0, "g0": d_g0}
-        found.update(sums)  # type: ignore[call-overload]
-        found.update({n: array.stack() for n, array in flow.items()})  # type: ignore[attr-defined]
+        found.update(sums)
+        found.update({n: array.stack() for n, array in flow.items()})
         return [found.get(name) for name in v]
 
     def _feedback_back(self, t: Tensor, g: Tensor, d: Tensor, found: dict[str, Tensor]) -> Tensor:
-        """Return the cotangent of the state before bin t through what is fed back; adds weights to `found`."""
+        """Return the cotangent, through what is fed back, of the state before bin t; adds to `found`."""
         v = self.v
         dropped, factors, fed, _ = self.fed_back(t, g)
         if "feedback_scale" in v:

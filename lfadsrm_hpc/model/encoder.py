@@ -1,4 +1,4 @@
-"""Read-in and bidirectional encoders: from data to the posterior of the initial condition and to codes in time."""
+"""Read-in and bidirectional encoders: from data to the initial condition's posterior and codes in time."""
 
 from __future__ import annotations
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lfadsrm_hpc.errors import ParamsError, suggest
@@ -74,23 +76,26 @@ def param(
 ) -> Any:
     """Declare a hyperparameter of a dataclass; `more` are the other attributes of `FieldSpec`.
 
-    Examples
-    --------
-    >>> from dataclasses import dataclass
-    >>> from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-    >>> @dataclass(frozen=True, kw_only=True)
-    ... class Mine(Hyperparameters):
-    ...     threshold_uv: float = param(40.0, "Spike threshold.", kind="float", unit="uV", low=0)
-    >>> Mine(threshold_uv=55).threshold_uv
-    55.0
+        Examples
+        --------
+        >>> from dataclasses import dataclass
+    from types import MappingProxyType
+        >>> from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Mine(Hyperparameters):
+        ...     threshold_uv: float = param(40.0, "Spike threshold.", kind="float", unit="uV", low=0)
+        >>> Mine(threshold_uv=55).threshold_uv
+        55.0
     """
     return dataclasses.field(default=default, metadata={"spec": FieldSpec(kind, doc, group, **more)})
 
 
-def specs(cls: type) -> dict[str, FieldSpec]:
+@functools.cache
+def specs(cls: type) -> Mapping[str, FieldSpec]:
     """Return the description of each constructor field of a dataclass, in order of declaration."""
     plain = FieldSpec("other", "", "Added by the user")
-    return {f.name: f.metadata.get("spec", plain) for f in dataclasses.fields(cls) if f.init}
+    found = {f.name: f.metadata.get("spec", plain) for f in dataclasses.fields(cls) if f.init}
+    return MappingProxyType(found)
 
 
 def defaults(cls: type) -> dict[str, Any]:

@@ -16,7 +16,7 @@ which was measured to be as fast as one product over all bins after the loop, wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lfadsrm_hpc.model.backend import Tensor, tf
 
@@ -24,7 +24,7 @@ from lfadsrm_hpc.model.backend import Tensor, tf
 class Cell(NamedTuple):
     """The weights of one GRU of H units; columns are ordered r, u, c.
 
-    w_x : (n_in, 3H), or None where there is no input; w_ru : (H, 2H); w_c : (H, H); b : (3H,), without the +1.
+    w_x : (n_in, 3H), or None without inputs; w_ru : (H, 2H); w_c : (H, H); b : (3H,), without the +1.
     """
 
     w_x: Tensor | None
@@ -69,7 +69,7 @@ def gru_step_back(
     w_c_t: Tensor,
     clip: float,
 ) -> StepBack:
-    """One bin backward, from the cotangent d of the state `after` (transposed recurrent weights are given)."""
+    """One bin backward, from the cotangent d of the state `after`; takes transposed recurrent weights."""
     units = before.shape[1]
     r, u = ru[:, :units], ru[:, units:]
     d = tf.where(tf.abs(after) < clip, d, tf.zeros([], d.dtype))
@@ -101,9 +101,7 @@ def stack_of(steps: int, like: Tensor, width: int) -> Tensor:
     )
 
 
-def loop(
-    steps: int, body: Callable[..., tuple[object, ...]], start: tuple[object, ...]
-) -> tuple[object, ...]:
+def loop(steps: int, body: Callable[..., tuple[Any, ...]], start: tuple[Any, ...]) -> tuple[Any, ...]:
     """Run `body(i, *carried)` for i = 0..steps-1 and return what is carried."""
     result = tf.while_loop(
         lambda i, *_: i < steps,
@@ -134,7 +132,7 @@ def scan(
     initial : the state before the first bin, (B, H) for each.
     steps : number of bins T.
     backward : for each, whether it runs from the last bin to the first.
-    sequence : for each, whether to return all states (steps, B, H), in order of time, or the last one, (B, H).
+    sequence : for each, whether to return all states (steps, B, H), in order of time, or the last one.
     clip : bound on states.
     input_gradient : whether gradients flow into `inputs`.
 
@@ -186,12 +184,12 @@ class _Scan:
         self.clip, self.input_gradient = clip, input_gradient
 
     def forward(self) -> tuple[Tensor, ...]:
-        steps, count = self.steps, range(len(self.cells))
+        steps = self.steps
         bias = [biases(cell.b) for cell in self.cells]
 
         def body(i: Tensor, *carried: list[Tensor]) -> tuple[list[Tensor], ...]:
             new: tuple[list[Tensor], ...] = ([], [], [], [])
-            for k, h, states, gates, candidates in zip(count, *carried, strict=True):
+            for k, (h, states, gates, candidates) in enumerate(zip(*carried, strict=True)):
                 t = steps - 1 - i if self.backward[k] else i
                 cell, x = self.cells[k], self.x[k]
                 a = bias[k] if x is None else tf.matmul(x[t], cell.w_x) + bias[k]
@@ -209,20 +207,20 @@ class _Scan:
             start[2].append(stack_of(steps, h, 2 * units))
             start[3].append(stack_of(steps, h, units))
         last, *saved = loop(steps, body, start)
-        self.states, self.gates, self.candidates = ([a.stack() for a in arrays] for arrays in saved)  # type: ignore[attr-defined]
+        self.states, self.gates, self.candidates = ([a.stack() for a in arrays] for arrays in saved)
         return tuple(
             (states[:steps] if back else states[1:]) if all_bins else h
             for h, states, back, all_bins in zip(last, self.states, self.backward, self.sequence, strict=True)
         )
 
     def gradient(self, *cotangents: Tensor) -> list[Tensor | None]:
-        steps, count = self.steps, range(len(self.cells))
+        steps = self.steps
         transposed = [(tf.transpose(cell.w_ru), tf.transpose(cell.w_c)) for cell in self.cells]
         wants_dx = [self.input_gradient and x is not None for x in self.x]
 
         def body(i: Tensor, *carried: list[Tensor]) -> tuple[list[Tensor], ...]:
             new: tuple[list[Tensor], ...] = ([], [], [])
-            for k, d, sums, dx in zip(count, *carried, strict=True):
+            for k, (d, sums, dx) in enumerate(zip(*carried, strict=True)):
                 t = i if self.backward[k] else steps - 1 - i
                 states, x = self.states[k], self.x[k]
                 before, after = (t + 1, t) if self.backward[k] else (t, t + 1)
@@ -230,7 +228,7 @@ class _Scan:
                     d = d + cotangents[k][t]
                 back = gru_step_back(
                     d, states[before], states[after], self.gates[k][t], self.candidates[k][t],
-                    *transposed[k], self.clip,
+                    *transposed[k], clip=self.clip,
                 )  # fmt: skip
                 x_t = None if x is None else x[t]
                 new[0].append(back.before)
@@ -253,6 +251,6 @@ class _Scan:
         result: list[Tensor | None] = []
         for k, x in enumerate(self.x):
             if x is not None:
-                result.append(dx[k].stack() if wants_dx[k] else None)  # type: ignore[index]
-            result += [*sums[k], before_first[k]]  # type: ignore[index]
+                result.append(dx[k].stack() if wants_dx[k] else None)
+            result += [*sums[k], before_first[k]]
         return result

@@ -188,7 +188,7 @@ class Architecture:
         }.get(name, True)
 
     def trained_mask(self) -> NDArray[np.float32] | None:
-        """Return 1 for each trained and 0 for each frozen element of the vector; None where all are trained."""
+        """Return 1 for each trained and 0 for each frozen element of the vector; None if all are trained."""
         flags = [self.is_trained(name) for name in self.shapes]
         return None if all(flags) else np.repeat(np.array(flags, np.float32), self.sizes)
 
@@ -281,7 +281,7 @@ def forward(
     decoded = decoder.decode(
         params, arch, z, ci, ext, batch.session, rows=rows, noise=noise, co_noise=co_noise, keep=keep
     )
-    kl_co, correlation = tf.zeros([rows], batch.x.dtype), tf.zeros([], batch.x.dtype)
+    kl_co = correlation = tf.zeros([rows], batch.x.dtype)
     if hp.co_dim:
         prior = params["co_prior/log_tau"], params["co_prior/log_evar"]
         kl_co = priors.kl_ar1(decoded.u, decoded.co_mean, decoded.co_logvar, *prior)

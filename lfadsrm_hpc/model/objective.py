@@ -78,12 +78,13 @@ def costs(
     def over_trials(v: Tensor) -> Tensor:
         return tf.reduce_sum(v * trials)
 
-    recon, kl_ic, kl_co = (over_trials(v) for v in (result.recon, result.kl_ic, result.kl_co))
+    recon, kl_ic, kl_co, correlation = (
+        over_trials(v) for v in (result.recon, result.kl_ic, result.kl_co, result.correlation)
+    )
     if hp.loss_reduction == "mean":
         elements = tf.constant([float(arch.bins * count) for count in arch.neurons])
         recon = recon / elements[session]
-    whole = tf.reduce_sum(trials)
-    l2, correlation = l2_cost(params, hp) * whole, result.correlation * whole
+    l2 = l2_cost(params, hp) * tf.reduce_sum(trials)
     total = recon + weights.kl * (hp.kl_ic_weight * kl_ic + hp.kl_co_weight * kl_co) + weights.l2 * l2
     if hp.co_mean_corr_scale:
         total = total + hp.co_mean_corr_scale * correlation

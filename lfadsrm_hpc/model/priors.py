@@ -36,7 +36,7 @@ def raw_variance(variance: float, var_min: float, var_max: float) -> float:
 
 
 def _ar1(u: Tensor, log_tau: Tensor, log_evar: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and log-variance of the AR(1) prior at each bin given the bin before, each (T, B, U) or alike.
+    """Return mean and log-variance of the AR(1) prior at each bin given the bin before.
 
     phi = exp(-1/tau), innovation variance e; at the first bin the stationary N(0, e/(1 - phi^2)).
     """
@@ -65,11 +65,11 @@ def log_ratio_ar1(u: Tensor, mean: Tensor, logvar: Tensor, log_tau: Tensor, log_
 
 
 def mean_correlation(mean: Tensor) -> Tensor:
-    """Return corr = mean over trials and pairs i<j of (sum_t mu_i mu_j)^2 / 2; 0 with fewer than 2 inputs."""
+    """Return the mean over pairs i<j of (sum_t mu_i mu_j)^2 / 2, per trial; 0 with fewer than 2 inputs."""
     width = mean.shape[2]
     if width < 2:
-        return tf.zeros([], mean.dtype)
+        return tf.zeros([mean.shape[1]], mean.dtype)
     products = tf.einsum("tbi,tbj->bij", mean, mean)
     squares = tf.square(products)
     above = 0.5 * (tf.reduce_sum(squares, [1, 2]) - tf.reduce_sum(tf.linalg.diag_part(squares), 1))
-    return tf.reduce_mean(0.5 * above / (width * (width - 1) / 2))
+    return above / (width * (width - 1))

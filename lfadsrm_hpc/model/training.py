@@ -1,4 +1,4 @@
-"""Training: epochs made of compiled slices, learning-rate rule, validation, checkpoints, fit log, progress."""
+"""Training: epochs of compiled slices, learning-rate rule, validation, checkpoints, fit log, progress."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lfadsrm_hpc.model.compiled import Compiled, Slice, fresh, no_costs, on_devi
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.objective import COSTS, Adam, ramp_value, ramps_done
+from lfadsrm_hpc.model.scalars import ScalarWriter
 from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
 from lfadsrm_hpc.model.session import Session
-from lfadsrm_hpc.model.scalars import ScalarWriter
 
 SLICE_SECONDS = 5.0
 CHECKPOINT_SECONDS = 30.0
@@ -60,7 +60,8 @@ class Progress:
 class Outcome:
     """How a training ended.
 
-    reason : "learning_rate", "max_epochs", "early_stopping" or "stopped" (by `should_stop`; resumable).
+    reason : "learning_rate", "max_epochs", "early_stopping", "stopped" (by `should_stop`; resumable), or
+    "not_trained_on" (asked only for a copy of an unfinished training).
     best_epoch : of the lowest validation cost since both ramps were full, or None.
     costs : the last epoch's line of the fit log.
     rollbacks : how often a cost that was not finite sent the training back to the start of an epoch.
@@ -82,6 +83,7 @@ def train(
     resume_from: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    posterior_only: bool = False,
 ) -> Outcome:
     """Train one model on one or several sessions.
 
@@ -96,6 +98,7 @@ def train(
         bit-identical to one that was never interrupted (same machine and TensorFlow).
     on_progress : called between slices (about every 5 s at most, and after each epoch).
     should_stop : asked between slices; when true, a checkpoint is written and training ends, resumable.
+    posterior_only : do not train: only copy what `resume_from` holds (its reason, or "not_trained_on").
 
     Returns
     -------
@@ -112,7 +115,8 @@ def train(
     DivergedError
         Costs or gradients were not finite, and going back with a lower rate did not help.
     """
-    return _Training(hp, sessions, Path(checkpoint_dir), resume_from, on_progress, should_stop).run()
+    training = _Training(hp, sessions, Path(checkpoint_dir), resume_from, on_progress, should_stop)
+    return training.copy() if posterior_only else training.run()
 
 
 class _Training:
@@ -194,6 +198,10 @@ class _Training:
             "shapes": {name: list(shape) for name, shape in arch.shapes.items()},
         }
 
+    def _held_out(self) -> dict[str, list[int]]:
+        masks = {s.name: s.held_out for s in self.sessions if s.held_out is not None}
+        return {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
+
     def save(self) -> None:
         """Write a checkpoint of everything that a bit-identical continuation needs."""
         arrays: checkpoints.Arrays = {}
@@ -222,6 +230,7 @@ class _Training:
             "rollbacks": self.rollbacks,
             "reason": self.reason,
             "architecture": self._architecture(),
+            "held_out": self._held_out(),
             "hyperparameters": dataclasses.asdict(self.hp),
             "tensorflow": tf.__version__,
         }
@@ -230,10 +239,14 @@ class _Training:
 
     # -- running
 
+    def copy(self) -> Outcome:
+        self.save()
+        self.scalars.close()
+        return self._outcome(self.reason or "not_trained_on")
+
     def run(self) -> Outcome:
-        if self.reason is not None:  # resumed after its end: this folder becomes a copy
-            self.save()
-            return self._outcome(self.reason)
+        if self.reason is not None:  # resumed after its end
+            return self.copy()
         self.compiled = Compiled(self.arch, self.sessions)
         self._load_data()
         try:
