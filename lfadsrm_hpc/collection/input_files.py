@@ -8,8 +8,9 @@ import functools
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,47 @@ if TYPE_CHECKING:
 _SIZES = ("trials", "bins", "neurons", "external_inputs", "bin_ms", "start_ms")
 
 
-@dataclass(frozen=True)
+@dataclass
+class Session:
+    """One dataset, binned and split in one way.
+
+    Attributes
+    ----------
+    inputs : SessionInputs
+        Without alignment.
+    written : Path or None
+        A file with them that this call wrote.
+    """
+
+    inputs: SessionInputs
+    written: Path | None = None
+    _validated: dict[tuple[str, int, int], list[str]] = field(default_factory=dict)
+
+    def warnings(self, output_dist: str, ext_input_dim: int, batch_size: int) -> list[str]:
+        """Return what is odd about them; checked once for each kind of use.
+
+        Raises
+        ------
+        DataError
+        """
+        from lfadsrm_hpc.data.inputs import validate
+
+        use = (output_dist, ext_input_dim, batch_size)
+        if use not in self._validated:
+            self._validated[use] = validate(
+                self.inputs, output_dist=output_dist, ext_input_dim=ext_input_dim, batch_size=batch_size
+            )
+        return self._validated[use]
+
+
+@dataclass
 class Loaded:
-    """One dataset in memory, and what `collection.json` says of it."""
+    """One dataset in memory, what `collection.json` says of it, and its sessions."""
 
     dataset: Dataset
     data: xr.Dataset
     info: dict[str, Any]
+    _sessions: dict[str, Session] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -42,6 +77,27 @@ class Loaded:
     @functools.cached_property
     def alignment_data(self) -> xr.Dataset | None:
         return self.dataset.alignment_data()
+
+    def session(self, params: RunParams) -> Session:
+        """Bin and split as the params say; once for all params that say the same.
+
+        Raises
+        ------
+        DataError
+        """
+        from lfadsrm_hpc.data.inputs import make_inputs
+
+        settings: dict[str, Any] = {
+            "bin_ms": params.spike_bin_ms,
+            "train_to_test_ratio": params.train_to_test_ratio,
+            "split": params.split,
+            "seed": params.split_seed,
+        }
+        key = canonical_json(settings)
+        if key not in self._sessions:
+            inputs = make_inputs(self.data, name=self.dataset.name, **settings)
+            self._sessions[key] = Session(inputs)
+        return self._sessions[key]
 
 
 @dataclass(frozen=True)
@@ -89,62 +145,22 @@ def load(dataset: Dataset, stored: Sequence[Mapping[str, Any]]) -> Loaded:
     return Loaded(dataset, data, info)
 
 
-def session_settings(params: RunParams) -> dict[str, Any]:
-    """Return what binning and splitting depend on."""
-    return {
-        "bin_ms": params.spike_bin_ms,
-        "train_to_test_ratio": params.train_to_test_ratio,
-        "split": params.split,
-        "seed": params.split_seed,
-    }
-
-
-def session(item: Loaded, params: RunParams) -> SessionInputs:
-    """Bin and split a dataset.
-
-    Raises
-    ------
-    DataError
-    """
-    from lfadsrm_hpc.data.inputs import make_inputs
-
-    settings = session_settings(params)
-    return make_inputs(item.data, name=item.dataset.name, fingerprint=item.fingerprint, **settings)
-
-
-def check(
-    sessions: Sequence[SessionInputs], runs: Sequence[Run], validated: set[str], key: str
-) -> Iterator[str]:
+def check(sessions: Sequence[Session], runs: Sequence[Run]) -> Iterator[str]:
     """Check sessions for each kind of use that runs make of them, with their largest batch; give warnings.
-
-    Parameters
-    ----------
-    validated : set of str
-        Uses that were checked before; grows.
-    key : str
-        What `sessions` stands for in it.
 
     Raises
     ------
     DataError, ParamsError
     """
-    from lfadsrm_hpc.data.inputs import validate
-
     uses: dict[tuple[str, int], int] = {}
     for run in runs:
         use = (run.params.output_dist, run.params.ext_input_dim)
         uses[use] = max(uses.get(use, 0), run.params.batch_size)
-        for one in sessions:
-            _check_sizes(run, one)
+        for session in sessions:
+            _check_sizes(run, session.inputs)
     for (output_dist, ext_input_dim), batch_size in uses.items():
-        use_key = f"{key} {output_dist} {ext_input_dim} {batch_size}"
-        if use_key in validated:
-            continue
-        validated.add(use_key)
-        for one in sessions:
-            yield from validate(
-                one, output_dist=output_dist, batch_size=batch_size, ext_input_dim=ext_input_dim
-            )
+        for session in sessions:
+            yield from session.warnings(output_dist, ext_input_dim, batch_size)
 
 
 def _check_sizes(run: Run, one: SessionInputs) -> None:
@@ -166,10 +182,7 @@ def _check_sizes(run: Run, one: SessionInputs) -> None:
 
 
 def write_or_keep(
-    loaded: Sequence[Loaded],
-    sessions: Sequence[SessionInputs],
-    run: Run,
-    stored: Sequence[Mapping[str, Any]],
+    loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run, stored: Sequence[Mapping[str, Any]]
 ) -> Iterator[InputFile]:
     """Write the input files of a run that are missing; check those that are there.
 
@@ -193,8 +206,11 @@ def write_or_keep(
         if not path.exists():
             if aligned is None:
                 aligned = _aligned(loaded, sessions, run)
-            written = _publish(path, dataclasses.replace(aligned[i], fingerprint=fingerprint))
-        if not written:
+            inputs = dataclasses.replace(aligned[i], fingerprint=fingerprint)
+            written = _publish(path, inputs, like=sessions[i].written)
+        if written:
+            sessions[i].written = path
+        else:
             _check_kept(path, item, fingerprint, stored)
         yield InputFile(item.dataset.name, path, fingerprint, written)
 
@@ -210,31 +226,35 @@ def _made_with(run: Run, loaded: Sequence[Loaded]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _aligned(loaded: Sequence[Loaded], sessions: Sequence[SessionInputs], run: Run) -> list[SessionInputs]:
+def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) -> list[SessionInputs]:
+    inputs = [session.inputs for session in sessions]
     if not run.params.aligned(run.n_datasets):
-        return list(sessions)
+        return inputs
     from lfadsrm_hpc.data.alignment import align
 
     data = [item.alignment_data for item in loaded]
     found = align(
-        sessions,
+        inputs,
         run.params.factors_dim,
         method=run.params.alignment_method,
         data=data if any(d is not None for d in data) else None,
     )
     return [
         dataclasses.replace(one, alignment_matrix_cxf=a.matrix, alignment_bias_c=a.bias)
-        for one, a in zip(sessions, found, strict=True)
+        for one, a in zip(inputs, found, strict=True)
     ]
 
 
-def _publish(path: Path, inputs: SessionInputs) -> bool:
+def _publish(path: Path, inputs: SessionInputs, *, like: Path | None) -> bool:
     """Write an input file, complete or not at all; return False if another process was first."""
     from lfadsrm_hpc.data.inputs import write_inputs
 
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
-        write_inputs(beside, inputs)
+        if like is None:
+            write_inputs(beside, inputs)
+        else:
+            _write_like(like, beside, inputs)
         os.link(beside, path)
     except FileExistsError:
         return False
@@ -248,6 +268,27 @@ def _publish(path: Path, inputs: SessionInputs) -> bool:
         with contextlib.suppress(OSError):
             beside.unlink()
     return True
+
+
+def _write_like(source: Path, path: Path, inputs: SessionInputs) -> None:
+    """Write inputs of which another file differs in alignment and fingerprint alone.
+
+    Compressing the counts takes nearly all the time of writing, and a sweep of stitched runs over the number
+    of factors would do it again for each.
+    """
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
+    with h5py.File(path, "r+", locking=False) as file:
+        for key in ("alignment_matrix_cxf", "alignment_bias_c"):
+            if key in file:
+                del file[key]
+            if getattr(inputs, key) is not None:
+                file.create_dataset(key, data=getattr(inputs, key))
+        file.attrs["fingerprint"] = inputs.fingerprint
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _check_kept(path: Path, item: Loaded, fingerprint: str, stored: Sequence[Mapping[str, Any]]) -> None:

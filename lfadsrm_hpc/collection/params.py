@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from lfadsrm_hpc.model.hyperparameters import (
 __all__ = ["ExtraField", "RunParams", "param"]
 
 P = TypeVar("P", bound="RunParams")
+
+_NOTHING: Any = object()
 
 PREPROCESSING = "Run manager logistics and data preprocessing"
 STITCHING = "Stitching multi-session models"
@@ -242,7 +245,7 @@ class RunParams(Hyperparameters):
         return {
             name: value
             for name, value in self.values().items()
-            if name != "name" and (name not in base or canonical(value) != canonical(base[name]))
+            if name != "name" and not _same(value, base.get(name, _NOTHING))
         }
 
     def diff(self, other: RunParams) -> dict[str, tuple[Any, Any]]:
@@ -251,7 +254,7 @@ class RunParams(Hyperparameters):
         return {
             name: (mine.get(name), theirs.get(name))
             for name in mine | theirs
-            if name != "name" and canonical(mine.get(name)) != canonical(theirs.get(name))
+            if name != "name" and not _same(mine.get(name), theirs.get(name))
         }
 
     def diff_text(self, other: RunParams | None = None) -> str:
@@ -264,16 +267,16 @@ class RunParams(Hyperparameters):
 
     def hashed_values(self) -> dict[str, Any]:
         """Return what the param hash covers: values that matter and differ from the frozen defaults."""
-        return self._off_default(lambda affects: affects != "nothing")
+        return {name: value for name, (value, affects) in self._off_default.items() if affects != "nothing"}
 
-    @property
+    @functools.cached_property
     def param_hash(self) -> str:
         """12 characters for all values that change the trained model."""
         return short_hash(canonical_json({"schema": SCHEMA, "values": self.hashed_values()}))
 
     def hashed_data_values(self, n_datasets: int) -> dict[str, Any]:
         """Return what the data hash covers: values that change the input files of a run of `n_datasets`."""
-        found = self._off_default(lambda affects: affects == "data")
+        found = {name: value for name, (value, affects) in self._off_default.items() if affects == "data"}
         if self.aligned(n_datasets):
             # the matrices are neurons x factors, so only here do the factors change the files
             found["alignment"] = [self.alignment_method, self.factors_dim]
@@ -283,17 +286,20 @@ class RunParams(Hyperparameters):
         """Return 12 characters for all values that change the input files of a run of `n_datasets`."""
         return short_hash(canonical_json({"schema": SCHEMA, "data": self.hashed_data_values(n_datasets)}))
 
-    def _off_default(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    @functools.cached_property
+    def _off_default(self) -> dict[str, tuple[Any, str]]:
+        """What differs from the frozen defaults: name -> (canonical value, what it affects)."""
         base = defaults(type(self)) | dict(FROZEN_DEFAULTS[SCHEMA])
-        found = {}
-        for name, spec in specs(type(self)).items():
-            value = canonical(getattr(self, name), name=name)
-            if wanted(spec.affects) and (name not in base or value != canonical(base[name])):
-                found[name] = value
-        for field in self.extra:
-            if wanted(field.affects) and canonical(field.value) != canonical(field.default):
-                found[field.name] = canonical(field.value)
-        return found
+        mine: list[tuple[str, Any, Any, str]] = [
+            (name, getattr(self, name), base.get(name, _NOTHING), spec.affects)
+            for name, spec in specs(type(self)).items()
+        ]
+        mine += [(e.name, e.value, e.default, e.affects) for e in self.extra]
+        return {
+            name: (canonical(value, name=name), affects)
+            for name, value, default, affects in mine
+            if not _same(value, default, name)
+        }
 
     # ---------------------------------------------------------------- JSON
 
@@ -373,7 +379,7 @@ class RunParams(Hyperparameters):
         docs : bool
             Add the meaning, unit and range of each.
         """
-        described = specs(type(self))
+        described = dict(specs(type(self)))
         described |= {e.name: FieldSpec("other", "", USERS) for e in self.extra}
         values, changed = self.values(), self.differences()
         lines = [self.title()]
@@ -387,6 +393,15 @@ class RunParams(Hyperparameters):
                 line = f"  {mark} {name:>{width}}: {text_of(values[name])}"
                 lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
         return "\n".join(line.rstrip() for line in lines)
+
+
+def _same(value: Any, other: Any, name: str = "value") -> bool:
+    """Return whether two values are one: 1 and 1.0 are, and a list and a tuple; 1 and True are not."""
+    if type(value) is type(other) and isinstance(value, (bool, int, float, str, type(None))):
+        return bool(value == other)
+    if other is _NOTHING or isinstance(value, bool) != isinstance(other, bool):
+        return False
+    return bool(canonical(value, name=name) == canonical(other, name=name))
 
 
 def text_of(value: Any) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection import input_files, summary
 from lfadsrm_hpc.collection import stored as stored_file
-from lfadsrm_hpc.collection.hashing import canonical_json
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
 from lfadsrm_hpc.errors import DataWarning, MismatchError, ParamsError, UsageError
 from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
@@ -23,7 +22,6 @@ from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.data.dataset import Dataset
-    from lfadsrm_hpc.data.inputs import SessionInputs
 
 Progress = Callable[[int, int, str], None]
 
@@ -147,16 +145,12 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
     spec = _first(of_spec).spec
     datasets = spec.datasets_in(work.collection.dataset_collection)
     loaded = [_load(work, dataset) for dataset in datasets]
-    sessions: dict[str, list[SessionInputs]] = {}  # by how the data is binned and split
-    validated: set[str] = set()
     for runs in of_spec.values():
-        key = canonical_json(input_files.session_settings(runs[0].params))
-        if key not in sessions:
-            sessions[key] = [input_files.session(item, runs[0].params) for item in loaded]
-        for warning in input_files.check(sessions[key], runs, validated, key):
+        sessions = [item.session(runs[0].params) for item in loaded]
+        for warning in input_files.check(sessions, runs):
             if warning not in work.report.warnings:
                 work.report.warnings.append(warning)
-        inputs = _inputs(work, loaded, sessions[key], runs[0])
+        inputs = _inputs(work, loaded, sessions, runs[0])
         for run in runs:
             _publish_run(work, run, inputs)
             work.step(run.id)
@@ -170,7 +164,7 @@ def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:
 
 
 def _inputs(
-    work: _Work, loaded: Sequence[input_files.Loaded], sessions: Sequence[SessionInputs], run: Run
+    work: _Work, loaded: Sequence[input_files.Loaded], sessions: Sequence[input_files.Session], run: Run
 ) -> list[dict[str, Any]]:
     """Write or keep the input files of one run spec and data hash; return what `params.json` says of them."""
     entries = []
