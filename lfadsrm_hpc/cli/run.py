@@ -103,8 +103,8 @@ def run(
         _hand_over(script, runs, detach and not dry_run, as_json)
         return
     with _stopping_signals(), live_progress(runs) as watch:
-        states = collection.run_local(runs, on_update=watch, **settings)
-    report(runs, states, as_json)
+        collection.run_local(runs, on_update=watch, **settings)
+    report(runs, collection.status(runs, rescan=True), as_json)  # with costs and messages
 
 
 def _experiment_options(place: Place) -> dict[str, Any]:

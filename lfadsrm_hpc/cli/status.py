@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
     from lfadsrm_hpc.manifest.fold import RunStatus
 
+_MOST_MESSAGES = 50
 _COLOURS = {
     RunState.COMPLETED: "green",
     RunState.RUNNING: "cyan",
@@ -70,6 +71,8 @@ def status(
     collection = open_collection(where)
     runs = select_runs(collection, spec, match)
     states = collection.status(runs, rescan=rescan)
+    if not rescan:
+        states = with_messages(runs, states)
     counts = Counter(state.state.value for state in states)
     if as_json:
         print_json(
@@ -91,6 +94,15 @@ def status(
         raise SomeRunsFailedError(
             f"{failed} of {len(runs)} runs have failed", where=collection.path, hint="lfadsrm logs RUN"
         )
+
+
+def with_messages(runs: Sequence[Run], states: Sequence[RunStatus]) -> list[RunStatus]:
+    """Read why runs have failed, of the first so many: the names in the outbox do not say it."""
+    failed = [number for number, state in enumerate(states) if state.state.is_failure][:_MOST_MESSAGES]
+    return [
+        run.status() if n in failed else state
+        for n, (run, state) in enumerate(zip(runs, states, strict=True))
+    ]
 
 
 def counts_text(states: Sequence[RunStatus]) -> str:

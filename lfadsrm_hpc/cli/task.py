@@ -25,7 +25,8 @@ def task(
     """Do one run: train, or resume, sample posterior means, record the exit.
 
     \b
-    Exit codes: 0 done; 1 failed; 64 another task owns the run; 65 bad data; 75 checkpointed, start again.
+    Exit codes: 0 done; 1 failed; 64 another task owns the run; 65 bad data; 75 checkpointed: start it
+    again.
 
     \b
     Examples:

@@ -1,0 +1,71 @@
+"""The help is documentation: every command has it, and its examples are commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+
+from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.cli.main import _COMMANDS, lfadsrm
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(lfadsrm)
+    found = {name: lfadsrm.get_command(context, name) for name in _COMMANDS}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def examples(text: str) -> Iterator[list[str]]:
+    """Yield the words of each `lfadsrm ...` in the examples of a help text."""
+    for line in text.partition("Examples:")[2].splitlines():
+        bare = re.split(r"\s{2,}", line.strip())[0]
+        for part in re.split(r"&&|\|", bare):
+            if part.strip().startswith("lfadsrm "):
+                yield shlex.split(part)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_the_whole(call: Any, flag: str) -> None:
+    said = call(flag)
+    assert (said.code, said.err) == (0, "")
+    assert "Examples:" in said.out
+    assert "Exit codes:" in said.out
+    for name in _COMMANDS:
+        assert (f"  {name} " in said.out) == (name != "task")
+
+
+@pytest.mark.parametrize("name", list(_COMMANDS))
+def test_help_of_each_command(call: Any, name: str) -> None:
+    said = call(name, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"Usage: lfadsrm {name} ")
+    assert list(examples(said.out)), "there are no examples"
+    assert max(map(len, said.out.splitlines())) <= 100
+    for parameter in commands()[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.opts} is not explained"
+
+
+@pytest.mark.parametrize("name", ["", *_COMMANDS])
+def test_examples_use_commands_and_options_that_exist(call: Any, name: str) -> None:
+    known = commands()
+    for _, command, *words in examples(call(*[name] if name else [], "--help").out):
+        assert command in known
+        options = {option for parameter in known[command].params for option in parameter.opts}
+        options |= {option for parameter in known[command].params for option in parameter.secondary_opts}
+        used = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert used <= options
+
+
+def test_the_list_of_commands_is_that_of_the_modules() -> None:
+    assert {command.name for command in commands().values()} == set(_COMMANDS)
+    assert [name for name, command in commands().items() if command.hidden] == ["task"]
+
+
+def test_version(call: Any) -> None:
+    assert call("--version").out == f"lfadsrm, version {__version__}\n"
