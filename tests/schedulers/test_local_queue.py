@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lfadsrm_hpc
 from lfadsrm_hpc.layout import run_key
+from lfadsrm_hpc.manifest.process import Process
+from lfadsrm_hpc.manifest.reading import collection_states
+from lfadsrm_hpc.manifest.records import Claim, Identity, to_json
+from lfadsrm_hpc.manifest.states import RunState
 
 Bench = Any  # the class in conftest.py
 
@@ -149,6 +158,28 @@ def test_run_of_another_task_is_looked_at_again(bench: Bench) -> None:
     assert bench.said.count("belongs to another task") == 1
 
 
+def test_run_that_is_refused_though_nobody_has_it_is_given_up(bench: Bench) -> None:
+    bench.add("cancelled", plan=["0 64"])
+    assert bench.run(recheck_s=0) == 5
+    assert bench.starts() == ["cancelled"] * 3
+    assert "is refused, and no living task has it" in bench.said
+    assert bench.marks() == {"cancelled": ["failed"]}
+
+
+@pytest.mark.parametrize("where", ["here", "another machine"])
+def test_owner_that_may_live_is_waited_for(bench: Bench, where: str) -> None:
+    [run_id] = bench.add("theirs", plan=[*["0 64"] * 6, "0 0"])
+    run = bench.layout.run_by_id(run_id)
+    process = Process.current()
+    if where != "here":
+        process = replace(process, host="another-host", pid=1)
+    claim = Claim(900, 0, Identity.local("S", 1), process, "token")
+    run.attempt(900).path.mkdir(parents=True)
+    run.attempt(900).claim(0).write_bytes(to_json(claim))
+    assert bench.run(recheck_s=0) == 0
+    assert bench.starts() == ["theirs"] * 7
+
+
 def test_checkpointed_run_goes_on(bench: Bench) -> None:
     bench.add("a", plan=["0 75", "0 75", "0 0"])
     assert bench.run() == 0
@@ -172,6 +203,29 @@ def test_killed_run_is_started_again_and_its_death_is_recorded(bench: Bench) -> 
     assert '"code": 137' in record
     assert '"signal": 9' in record
     assert [path.name for path in bench.layout.outbox.iterdir()] == [f"{run_key(run_id)}.001.r1.FAILED.137"]
+
+
+def test_manifest_understands_what_the_queue_recorded(bench: Bench) -> None:
+    """A task that claims as the real one does, and dies without a word."""
+    [run_id] = bench.add("it's $(a)")
+    program = bench.fake / "dies.py"
+    program.write_text(
+        "import os, sys\n"
+        "from lfadsrm_hpc.layout import CollectionLayout\n"
+        "from lfadsrm_hpc.manifest.records import Identity\n"
+        "from lfadsrm_hpc.manifest.store import take_local\n"
+        "from pathlib import Path\n"
+        "words = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "run = CollectionLayout(Path(words['--collection'])).run_by_id(words['--run'])\n"
+        "take_local(run, Identity.local(words['--submission'], words['--task']))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    bench.env["PYTHONPATH"] = str(Path(lfadsrm_hpc.__file__).parent.parent)
+    assert bench.run(task_command=(sys.executable, str(program)), max_restarts=1) == 5
+    run = bench.layout.run_by_id(run_id)
+    [state] = collection_states(bench.layout, [run]).values()
+    assert (state.state, state.attempt, state.code, state.reason) == (RunState.FAILED, 2, 137, "killed")
+    assert [attempt.exit(0).exists() for attempt in run.attempts()] == [True, True]
 
 
 def test_run_killed_from_outside(bench: Bench) -> None:
@@ -258,8 +312,6 @@ def test_tensorboard_that_is_missing_does_not_matter(bench: Bench) -> None:
 def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) -> None:
     bench.add("a", "b", plan=["0.3 0"])
     bench.write(slots=1)
-    import subprocess
-
     reader, writer = os.pipe()
     queue = subprocess.Popen(
         ["bash", str(bench.layout.queue_script)], env=bench.env, stderr=writer, stdin=subprocess.DEVNULL
@@ -279,9 +331,6 @@ def test_unknown_words_are_refused(bench: Bench, word: str) -> None:
 
 
 def test_dash_is_told_to_use_bash(bench: Bench) -> None:
-    import shutil
-    import subprocess
-
     dash = shutil.which("dash")
     if dash is None:
         pytest.skip("dash is not installed")

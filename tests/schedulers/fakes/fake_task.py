@@ -91,7 +91,8 @@ seconds, code, *memory = lines[min(starts, len(lines) - 1)].split()
 
 attempt = run / "attempts" / f"{starts + 1:03d}"
 attempt.mkdir(parents=True)
-claim = {"attempt": starts + 1, "process": {"pid": pid, "start": start_time(pid)}}
+process = {"host": os.uname().nodename, "pid": pid, "start": start_time(pid)}
+claim = {"attempt": starts + 1, "process": process}
 (attempt / "claim.r1.json").write_text(json.dumps(claim, indent=2) + "\n")
 if memory:
     used, lag = memory[0], float(memory[1]) if len(memory) > 1 else 0.0

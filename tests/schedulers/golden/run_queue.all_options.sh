@@ -175,6 +175,7 @@ state=()        # waiting, running, done, failed or stopped
 not_before=()   # in seconds of this script
 failures=()     # times it ended by itself with an error
 restarts=()     # times it was killed, or stopped at a checkpoint
+refused=()      # times its task said that it is another's, though no other could be seen
 note=()         # what was last said about why it waits
 logs=()         # of the failed ones
 began=()        # of the running ones, as all below
@@ -521,15 +522,35 @@ ended() {
   drop_running "$state_dir/${run_keys[i]}.running" "${line[i]}"
 }
 
-owned_by_another() { # I
-  local now
-  put_back "$1" 64
-  now=$(cat -- "$state_dir/${run_keys[$1]}.running" 2>/dev/null)
-  # Was another queue of this host faster? Then it is known which process to wait for; else only time helps.
-  if [[ -n $stopping || (-n $now && $now != "${line[$1]}") ]]; then return; fi
-  not_before[$1]=$((SECONDS + recheck))
-  tell_once "$1" owned "belongs to another task; it is tried again every $recheck s"
+owned_by_another() { # I: its task says that the run is another's, or not to be done
+  local i=$1 now
+  now=$(cat -- "$state_dir/${run_keys[i]}.running" 2>/dev/null)
+  if [[ -n $stopping || (-n $now && $now != "${line[i]}") ]]; then
+    put_back "$i" 64 # another queue of this host was faster: it is known which process to wait for
+    return
+  fi
+  refused[i]=$((refused[i] + 1))
+  if owner_may_live "$i"; then refused[i]=0; fi
+  if ((refused[i] >= 3)); then
+    say "run $((i + 1))/$total ${titles[i]} is refused, and no living task has it"
+    give_up "$i" 64
+    return
+  fi
+  put_back "$i" 64
+  not_before[i]=$((SECONDS + recheck))
+  tell_once "$i" owned "belongs to another task; it is tried again every $recheck s"
 }
+
+# owner_may_live I: does the newest claim belong to a process that lives, as far as can be seen from here?
+owner_may_live() {
+  local claim='' file
+  for file in "$collection/${run_ids[$1]}"/attempts/*/claim.r*.json; do claim=$file; done
+  file=${claim##*/claim.}
+  if [[ ! -e $claim || -e ${claim%/*}/exit.$file ]]; then return 1; fi
+  [[ $(in_claim host) != "\"$host\"" ]] || alive "$(in_claim pid)" "$(in_claim start)" "$boot"
+}
+
+in_claim() { sed -n "s/^ *\"$1\": \(.*[^,]\),\{0,1\}\$/\1/p" "$claim"; } # KEY: its value in the file $claim
 
 start_again() { # I CODE: it was stopped or killed, which is not its own failure
   restarts[$1]=$((restarts[$1] + 1))
@@ -644,7 +665,7 @@ for file in "$state_dir"/*.new "$state_dir"/*.old; do # what killed queues left 
   [[ -e /proc/${name##*.} ]] || rm -f -- "$file"
 done
 for i in "${!run_ids[@]}"; do
-  not_before[i]=0 failures[i]=0 restarts[i]=0 state[i]=waiting note[i]=''
+  not_before[i]=0 failures[i]=0 restarts[i]=0 refused[i]=0 state[i]=waiting note[i]=''
   if finished "$i"; then state[i]='done'; else waiting+=("$i"); fi
 done
 choose_gpus
