@@ -367,7 +367,7 @@ class RunParams(Hyperparameters):
         return self.describe()
 
     def title(self) -> str:
-        """Return the class, both hashes (of one dataset and of several), the name and the differences."""
+        """Return the class, the param hash, the name and the differences from the defaults."""
         name = f' "{self.name}"' if self.name else ""
         return f"{type(self).__name__} param_{self.param_hash}{name} {self.diff_text()}".rstrip()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings as warnings_module
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +92,7 @@ def prepare(
         for name in [name for name, last in last_use.items() if last == spec]:
             work.loaded.pop(name, None)  # memory holds only what is still needed
     document = stored_file.publish(collection.layout, _document(work, runs))
-    _write_texts(collection, document)
-    return work.report, document
+    return work.report, _write_texts(collection, document)
 
 
 def give_warnings(report: PrepareReport) -> None:
@@ -239,29 +238,32 @@ def _document(work: _Work, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _write_texts(collection: RunCollection, document: Mapping[str, Any]) -> None:
-    """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory."""
+def _write_texts(collection: RunCollection, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory.
+
+    Another process may list more runs in the meantime and be overtaken with its texts: then write them again.
+    """
     from lfadsrm_hpc.rendering import render
 
-    layout = collection.layout
-    whole = type(collection).open(collection.path)
-    publish_replacing(layout.summary, summary.full_text(whole).encode())
-    script = render(
-        "launch_tensorboard.sh.j2",
-        {
+    layout, now = collection.layout, dict(document)
+    for _ in range(stored_file.MOST_ROUNDS):
+        whole = type(collection).open(collection.path)
+        publish_replacing(layout.summary, summary.full_text(whole).encode())
+        values = {
             "collection": collection.name,
             "python": sys.executable,
-            "runs": list(_tensorboard_runs(document["runs"], whole)),
-        },
-    )
-    publish_replacing(layout.tensorboard_script, script.encode())
-
-
-def _tensorboard_runs(ids: Sequence[str], whole: RunCollection) -> Iterator[dict[str, str]]:
-    for run_id in ids:
-        run = whole.run_by_id(run_id)
-        yield {
-            "name": run_id.replace("/", "__"),
-            "folder": run.layout.checkpoints.relative_to(whole.path).as_posix(),
-            "note": run.params.diff_text(),
+            "runs": [_tensorboard_run(run, whole) for run in whole.runs],
         }
+        publish_replacing(layout.tensorboard_script, render("launch_tensorboard.sh.j2", values).encode())
+        before, now = now, stored_file.read_stored(layout) or now
+        if now == before and whole.n_runs == len(now["runs"]):
+            break
+    return now
+
+
+def _tensorboard_run(run: Run, whole: RunCollection) -> dict[str, str]:
+    return {
+        "name": run.id.replace("/", "__"),
+        "folder": run.layout.checkpoints.relative_to(whole.path).as_posix(),
+        "note": run.params.diff_text(),
+    }

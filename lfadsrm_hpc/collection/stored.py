@@ -16,7 +16,7 @@ FORMAT = 1
 _KEYS = ("comment", "params", "run_specs", "runs", "datasets")
 
 # how often listings of processes that prepare at one time may cross before we give up
-_MOST_ROUNDS = 100
+MOST_ROUNDS = 100
 
 
 def as_bytes(document: Mapping[str, Any]) -> bytes:
@@ -75,7 +75,7 @@ def publish(layout: CollectionLayout, mine: Mapping[str, Any]) -> dict[str, Any]
     ------
     ConfigError, MismatchError
     """
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(MOST_ROUNDS):
         stored = read_stored(layout)
         check_specs(stored, {s["name"]: s["datasets"] for s in mine["run_specs"]}, layout.collection_json)
         merged = merge(stored, mine)

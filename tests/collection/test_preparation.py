@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.collection import params as params_module
-from lfadsrm_hpc.collection import stored
+from lfadsrm_hpc.collection import preparation, stored
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 from lfadsrm_hpc.data.inputs import read_fingerprint, read_inputs
@@ -30,6 +32,11 @@ from lfadsrm_hpc.errors import (
 )
 
 HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyParams(RunParams):
+    area: str = param("M1", "Brain area.", kind="str", affects="data")
 
 
 def snapshot(folder: Path, pattern: str) -> dict[str, tuple[int, int, bytes]]:
@@ -266,6 +273,20 @@ def test_reopening_needs_neither_script_nor_datasets(collection: RunCollection, 
         opened.prepare_for_lfads()
 
 
+def test_reopening_with_the_class_of_the_params(tmp_path: Path, datasets: DatasetCollection) -> None:
+    rc = RunCollection(tmp_path / "runs", "mine", datasets)
+    rc.add_params([MyParams(area=area, batch_size=4) for area in ("M1", "PMd")])
+    rc.add_run_spec(RunSpec("single_dataset001", datasets, 0))
+    assert len(rc.prepare_for_lfads().inputs_written) == 2  # the area is part of the data hash
+    mine = RunCollection.open(rc.path, params_class=MyParams)
+    assert mine.params == rc.params
+    plain = RunCollection.open(rc.path)
+    assert [run.id for run in plain.runs] == [run.id for run in rc.runs]
+    assert plain.find_run(area="PMd").id == rc.runs[1].id
+    for run in [*plain.runs, *mine.runs]:
+        run.check_inputs()
+
+
 def test_opening_what_is_no_collection(tmp_path: Path, collection: RunCollection) -> None:
     with pytest.raises(NotFoundError, match="no run collection"):
         RunCollection.open(tmp_path / "nothing")
@@ -457,11 +478,13 @@ def test_bad_data_names_the_dataset(tmp_path: Path, base: RunParams) -> None:
 
 PREPARE = """
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from conftest import add_dataset
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import DatasetCollection
 root, number = Path(sys.argv[1]), int(sys.argv[2])
@@ -479,7 +502,7 @@ rc.prepare_for_lfads()
 
 
 def test_processes_that_prepare_at_one_time(tmp_path: Path) -> None:
-    n = 4
+    n = 3
     command = [sys.executable, "-c", PREPARE, str(tmp_path)]
     pipe = subprocess.PIPE
     workers = [
@@ -534,6 +557,55 @@ def test_runs_on_disk_that_no_list_names_are_found_again(collection: RunCollecti
     some.prepare_for_lfads()
     opened = RunCollection.open(collection.path)
     assert {run.id for run in opened.runs} == {run.id for run in collection.runs}
+
+
+def test_texts_that_another_process_overtook_are_written_again(
+    collection: RunCollection, base: RunParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = RunCollection(collection.root, collection.name, collection.dataset_collection)
+    other.add_params(base.replace(factors_dim=9))
+    other.add_run_spec(collection.run_specs)
+    real = preparation.publish_replacing
+
+    def overtaken(path: Path, data: bytes) -> None:
+        """Let the other process prepare all of its own before this one's summary is written."""
+        if path.name == "summary.txt" and other.n_runs:
+            monkeypatch.setattr(preparation, "publish_replacing", real)
+            other.prepare_for_lfads()
+        real(path, data)
+
+    monkeypatch.setattr(preparation, "publish_replacing", overtaken)
+    collection.prepare_for_lfads()
+    text = collection.layout.summary.read_text()
+    assert all(run.id in text for run in [*collection.runs, *other.runs])
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_and_prepared_again(tmp_path: Path) -> None:
+    """kill -9 while preparing: the next call finishes it, and nothing half-written has a final name."""
+    command = [sys.executable, "-c", PREPARE, str(tmp_path), "0", str(HERE)]
+    killed = 0
+    for moment in (0.02, 0.1, 0.2, 0.3, 0.45, 0.6):
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+        time.sleep(moment)
+        killed += worker.poll() is None
+        worker.kill()
+        worker.communicate()
+        for path in tmp_path.rglob("lfads_*.h5"):
+            read_inputs(path)
+        for path in [*tmp_path.rglob("params.json"), *tmp_path.rglob("collection.json")]:
+            json.loads(path.read_bytes())
+    assert killed > 0
+    subprocess.run(command, input="go\n", text=True, check=True, capture_output=True)
+    opened = RunCollection.open(tmp_path / "runs" / "shared")
+    assert opened.n_runs == 18
+    for run in opened.runs:
+        run.check_inputs()
 
 
 def test_a_file_system_without_hard_links(collection: RunCollection, monkeypatch: pytest.MonkeyPatch) -> None:
