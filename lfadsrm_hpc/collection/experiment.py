@@ -246,6 +246,12 @@ class Experiment:
         datasets = self.dataset_collection()
         collection = cls(self.root, self.name, datasets, comment=self.comment)
         collection.add_params(params)
+        if len(collection.params) < len(params):
+            raise ConfigError(
+                f"{len(params)} combinations give only {len(collection.params)} different models",
+                where=self.where("sweep"),
+                hint="sweep over what changes the model; drop values that are there twice",
+            )
         if self.singles:
             for dataset in datasets:
                 collection.add_run_spec(RunSpec(dataset.single_run_name, datasets, [dataset.name]))

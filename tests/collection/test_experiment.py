@@ -192,6 +192,8 @@ class TestSlips:
             ("[sweep]\nfactors_dim = 4", "factors_dim must be a list", "[sweep]", "factors_dim = [1, 2]"),
             ("[sweep]\nfactors_dim = []", "factors_dim must be a list", "[sweep]", ""),
             ("[sweep]\nfactors_dim = [4, -1]", "factors_dim = -1", "[sweep]", ""),
+            ("[sweep]\nuse_xla = ['on', 'off']", "2 combinations give only 1 different", "[sweep]", ""),
+            ("[sweep]\nco_dim = [1, 1.0, 2]", "3 combinations give only 2 different", "[sweep]", "twice"),
             ("[sweep]\nbase = [4]", "no hyperparameter 'base'", "[sweep]", ""),
             ("[sweep]\nfactorsdim = [4]", "no hyperparameter", "[sweep]", "'factors_dim'"),
             (

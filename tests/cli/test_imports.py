@@ -1,0 +1,108 @@
+"""What commands import: a login node answers at once, and needs none of the heavy libraries for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "xarray",
+    "pandas",
+    "matplotlib",
+    "h5py",
+    "netCDF4",
+    "scipy",
+    "numpy",
+    "jinja2",
+}
+# Calls the command as its script does, then prints what is in sys.modules.
+RUNNER = """
+import json, sys
+sys.argv = ["lfadsrm", *json.loads(sys.argv[1])]
+from lfadsrm_hpc.cli.main import main
+try:
+    main()
+except SystemExit as ended:
+    names = sorted({name.split(".")[0] for name in sys.modules})
+    rooms = sorted(name for name in sys.modules if name.startswith("lfadsrm_hpc."))
+    print(json.dumps({"code": ended.code, "names": names, "rooms": rooms}), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def imported(shell: Any) -> Any:
+    def called(*args: object, cwd: Path | None = None) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-c", RUNNER, json.dumps([str(arg) for arg in args])],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=shell.environment,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
+        assert found["code"] == 0, done.stderr
+        return found
+
+    return called
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "--json", "--rescan", "--match", "factors_dim=2"],
+        ["logs", "single_day1", "-n", "1"],
+        ["show"],
+        ["show", "--datasets"],
+        ["show", "--params"],
+        ["init", "another"],
+    ],
+)
+def test_these_commands_import_nothing_heavy(imported: Any, experiment: Path, words: list[str]) -> None:
+    if words[0] == "logs":
+        (log,) = [make_log(experiment)]
+        words = [words[0], log, *words[2:]]
+    assert not HEAVY & set(imported(*words, cwd=experiment)["names"])
+
+
+def make_log(experiment: Path) -> str:
+    """Give one run a log; return its id."""
+    from lfadsrm_hpc.api import RunCollection
+
+    run = RunCollection.open(experiment / "runs/small").runs[0]
+    run.layout.attempt(1).path.mkdir(parents=True)
+    run.layout.attempt(1).log.write_text("a line\n")
+    return run.id
+
+
+def test_a_queue_is_rendered_without_the_model(imported: Any, experiment: Path) -> None:
+    names = set(imported("run", "--dry-run", cwd=experiment)["names"])
+    assert not names & {"tensorflow", "keras", "pandas", "matplotlib", "scipy", "netCDF4"}
+    assert "jinja2" in names, "the test would not notice"
+
+
+def test_help_imports_no_command(imported: Any, tmp_path: Path) -> None:
+    found = imported("--help", cwd=tmp_path)
+    assert set(found["rooms"]) <= {
+        "lfadsrm_hpc._version",
+        "lfadsrm_hpc.cli",
+        "lfadsrm_hpc.cli.main",
+        "lfadsrm_hpc.errors",
+    }
+    assert not (HEAVY | {"rich"}) & set(found["names"])
+
+
+def test_importing_the_package_is_cheap(shell: Any) -> None:
+    code = "import lfadsrm_hpc, sys; print(sorted(n for n in sys.modules if n.startswith('lfadsrm_hpc')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=shell.environment, check=True
+    )
+    assert done.stdout.strip() == "['lfadsrm_hpc', 'lfadsrm_hpc._version']"
