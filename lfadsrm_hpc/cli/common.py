@@ -38,17 +38,19 @@ json_option = click.option(
 )
 
 
+match_option = click.option(
+    "--match",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only runs with this hyperparameter value; may be repeated (all must hold).",
+)
+
+
 def selection_options(command: F) -> F:
-    """Add the options by which `run`, `status` and others select runs."""
-    command = click.option(
-        "--match",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Only runs with this hyperparameter value; may be repeated (all must hold).",
-    )(command)
+    """Add the options by which `run` and `status` select runs."""
     return click.option(
         "--spec", multiple=True, metavar="NAME", help="Only runs of this run spec; may be repeated."
-    )(command)
+    )(match_option(command))
 
 
 @dataclass(frozen=True)
@@ -167,15 +169,17 @@ def _value(text: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def find_one_run(collection: RunCollection, text: str) -> Run:
+def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()) -> Run:
     """Return the run that `text` means: its id, its run spec, or a part of its id that only one run has.
 
     Raises
     ------
     NotFoundError
         None or several.
+    UsageError
+        See `select_runs`.
     """
-    runs = list(collection.runs)
+    runs = select_runs(collection, (), match)
     for fits in (
         [run for run in runs if run.id == text],
         [run for run in runs if run.spec.name == text],
@@ -190,7 +194,9 @@ def find_one_run(collection: RunCollection, text: str) -> Run:
     if len(shown) > _MOST_LISTED:
         shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
     what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"
-    raise NotFoundError(what, where=collection.path, hint="\n    ".join(["name one of", *shown]))
+    raise NotFoundError(
+        what, where=collection.path, hint="\n    ".join(["name one of, or add --match", *shown])
+    )
 
 
 def varying_names(runs: Sequence[Run]) -> list[str]:

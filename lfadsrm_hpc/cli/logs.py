@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from lfadsrm_hpc.cli.common import find_one_run, open_collection, say
+from lfadsrm_hpc.cli.common import find_one_run, match_option, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
 from lfadsrm_hpc.layout import RunLayout
 
@@ -28,20 +28,23 @@ _POLL_S = 0.5
     metavar="WHERE",
     help="The run collection or its experiment; otherwise the one found from here upwards.",
 )
+@match_option
 @click.option("-n", "--lines", default=40, show_default=True, type=click.IntRange(0), help="0: all of it.")
 @click.option("--attempt", type=click.IntRange(1), help="The log of this attempt, not of the newest.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the attempt ends, or Ctrl-C.")
-def logs(run: str, where: Path | None, lines: int, attempt: int | None, follow: bool) -> None:
+def logs(
+    run: str, where: Path | None, match: tuple[str, ...], lines: int, attempt: int | None, follow: bool
+) -> None:
     """Print the log of RUN: its id, its run spec, or a part of its id that no other run has.
 
     \b
     Examples:
       lfadsrm logs single_day1
       lfadsrm logs param_ab12cd34ef56/single_day1 -n 0 | less
-      lfadsrm logs single_day1 -f
+      lfadsrm logs single_day1 --match factors_dim=8 -f
       lfadsrm logs single_day1 --attempt 1       an earlier try
     """
-    found = find_one_run(open_collection(where), run)
+    found = find_one_run(open_collection(where), run, match)
     chosen = _log(found.layout, attempt)
     say(f"# {chosen}")
     with chosen.open(encoding="utf-8", errors="replace") as stream:

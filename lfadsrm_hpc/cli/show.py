@@ -13,6 +13,7 @@ from lfadsrm_hpc.cli.common import (
     find_one_run,
     find_place,
     json_option,
+    match_option,
     open_collection,
     print_json,
     where_argument,
@@ -20,7 +21,7 @@ from lfadsrm_hpc.cli.common import (
 from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.api import Run, RunCollection
     from lfadsrm_hpc.collection.experiment import Experiment
 
 _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "external_inputs")
@@ -31,19 +32,29 @@ _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "e
 @click.option("--datasets", is_flag=True, help="The recording sessions.")
 @click.option("--params", is_flag=True, help="Every hyperparameter: default, unit, range, meaning.")
 @click.option("--run", "run_text", metavar="RUN", help="One run: its params, files and state.")
+@match_option
 @json_option
-def show(where: Path | None, datasets: bool, params: bool, run_text: str | None, as_json: bool) -> None:
+def show(
+    where: Path | None,
+    datasets: bool,
+    params: bool,
+    run_text: str | None,
+    match: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Show WHERE: a run collection, an experiment, or what is found from here upwards.
 
     \b
     Examples:
       lfadsrm show                       params, run specs, counts
       lfadsrm show my_experiment --datasets      also before it is prepared
-      lfadsrm show --run single_day1
+      lfadsrm show --run single_day1 --match factors_dim=8
       lfadsrm show --params | less       all hyperparameters; needs no collection
     """
     if datasets + params + (run_text is not None) > 1:
         raise UsageError("--datasets, --params and --run do not go together", hint="give one of them")
+    if match and run_text is None:
+        raise UsageError("--match is for --run", hint="`lfadsrm status --match ...` lists runs")
     if params:
         _params(as_json)
         return
@@ -52,7 +63,7 @@ def show(where: Path | None, datasets: bool, params: bool, run_text: str | None,
         return
     collection = open_collection(where)
     if run_text is not None:
-        _run(collection, run_text, as_json)
+        _run(find_one_run(collection, run_text, match), as_json)
     elif as_json:
         print_json(_content(collection))
     else:
@@ -91,8 +102,7 @@ def _params(as_json: bool) -> None:
     print_json({"params": described})
 
 
-def _run(collection: RunCollection, text: str, as_json: bool) -> None:
-    run = find_one_run(collection, text)
+def _run(run: Run, as_json: bool) -> None:
     state = run.status()
     files = {name: str(path) for name, path in run.posterior_files().items() if path.is_file()}
     if as_json:

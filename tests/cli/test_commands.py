@@ -254,6 +254,11 @@ class TestShow:
         assert "no run fits 'no such run'" in said.err
         assert said.err.count("factors_dim=") == 6
 
+    def test_a_run_by_its_params(self, call: Any, experiment: Path) -> None:
+        words = ["show", experiment, "--run", "single_day1", "--match", "factors_dim=3", "--json"]
+        assert call(*words).json["record"]["params"]["values"]["factors_dim"] == 3
+        assert call("show", experiment, "--match", "factors_dim=3").code == 2
+
     def test_one_thing_at_a_time(self, call: Any, experiment: Path) -> None:
         assert call("show", experiment, "--datasets", "--params").code == 2
 
@@ -365,6 +370,7 @@ class TestLogs:
         assert (said.code, said.out) == (0, "log of attempt 2\nits last line\n")
         assert said.err == f"# {small / run_id / 'attempts/002/log.txt'}\n"
         assert call("logs", run_id, "-C", experiment, "--attempt", 1).out.startswith("log of attempt 1\n")
+        assert call("logs", "single_day1", "--match", "factors_dim=2", "-C", experiment).out == said.out
         assert call("logs", run_id, "-C", experiment, "-n", 1).out == "its last line\n"
         assert call("logs", run_id, "-C", experiment, "-n", 0).out.count("\n") == 2
 
