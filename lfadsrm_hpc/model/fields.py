@@ -79,7 +79,6 @@ def param(
         Examples
         --------
         >>> from dataclasses import dataclass
-    from types import MappingProxyType
         >>> from lfadsrm_hpc.model.hyperparameters import Hyperparameters
         >>> @dataclass(frozen=True, kw_only=True)
         ... class Mine(Hyperparameters):
