@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.controller import joint_scan
-from lfadsrm_hpc.model.encoder import apply, cell_of, dropout
+from lfadsrm_hpc.model.encoder import apply, cell_of, dropout, of_session
 from lfadsrm_hpc.model.gru import scan
 from lfadsrm_hpc.model.noise import Noise
 
@@ -123,13 +123,19 @@ def _rate_weights(
 ) -> tuple[Tensor, Tensor] | None:
     if arch.hp.feedback_factors_or_rates != "rates" or not arch.feedback_width:
         return None
-    return params["readout/W"][session], params["readout/b"][session]
+    return of_session(params["readout/W"], session), of_session(params["readout/b"], session)
 
 
 def read_out(params: dict[str, Tensor], arch: Architecture, factors: Tensor, session: Tensor) -> Tensor:
     """Return log-rates (T, B, width), or for Gaussian data means and log-variances, (T, B, 2 width)."""
-    outputs = apply(factors, params["readout/W"][session], params["readout/b"][session])
+    outputs = apply(
+        factors, of_session(params["readout/W"], session), of_session(params["readout/b"], session)
+    )
     if arch.hp.output_dist != "gaussian":
         return outputs
-    logvar = apply(factors, params["readout_logvar/W"][session], params["readout_logvar/b"][session])
+    logvar = apply(
+        factors,
+        of_session(params["readout_logvar/W"], session),
+        of_session(params["readout_logvar/b"], session),
+    )
     return tf.concat([outputs, logvar], 2)

@@ -56,7 +56,7 @@ def encode(
     hp, size = arch.hp, x.shape[1]
     x = dropout(noise, NOISE_DATA, x, keep)
     if arch.has_readin:
-        x = apply(x, params["readin/W"][session], params["readin/b"][session])
+        x = apply(x, of_session(params["readin/W"], session), of_session(params["readin/b"], session))
     if ext is not None and not hp.inject_ext_input_to_gen:
         x = tf.concat([x, dropout(noise, NOISE_EXT, ext, keep)], 2)
     ic = ["ic_enc/fwd", "ic_enc/rev"] if hp.ic_dim else []
@@ -72,6 +72,15 @@ def encode(
         logvar = tf.matmul(e, params["ic/logvar/W"]) + params["ic/logvar/b"]
         logvar = tf.math.log(tf.exp(logvar) + hp.ic_post_var_min)
     return Encoded(mean, logvar, _codes(states[len(ic) :], hp.controller_input_lag))
+
+
+def of_session(stacked: Tensor, session: Tensor) -> Tensor:
+    """Return one session's slice of parameters stacked over sessions, (S, ...).
+
+    Not `stacked[session]`: the gradient of that needs the index at compile time, so XLA would compile the
+    step anew for every epoch's order of sessions. `tf.gather` is differentiated for any index.
+    """
+    return tf.gather(stacked, session)
 
 
 def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:

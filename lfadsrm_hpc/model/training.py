@@ -225,7 +225,7 @@ class _Training:
             "step": int(self.state.step),
             "epoch": self.epoch,
             "position": self.position,
-            "epoch_start_step": int(self.epoch_start.step),
+            "epoch_start_step": int((self.epoch_start if self.position else self.state).step),
             "best": self.best,
             "rollbacks": self.rollbacks,
             "reason": self.reason,
