@@ -1,0 +1,117 @@
+"""The pages in docs/ are true: their code runs, their links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A link's target: a file with or without an anchor; not the web.
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of code of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}, line {self.line} ({self.language})"
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [Block(page, text[: m.start()].count("\n") + 1, m[1], m[2]) for m in FENCE.finditer(text)]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty folder, with `lfadsrm` on the path."""
+    command = tmp_path / "bin" / "lfadsrm"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lfadsrm_hpc "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in ("LFADSRM_COLLECTION", "LFADSRM_JSON"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "here"
+
+
+def execute(block: Block, names: dict[str, Any]) -> None:
+    if block.language == "python":
+        exec(compile("\n" * block.line + block.text, str(block.page), "exec"), names)
+    elif block.language == "bash":
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.text], capture_output=True, text=True, check=False
+        )
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{done.stderr}"
+    elif block.language == "toml":
+        first = block.text.splitlines()[0]
+        assert first.startswith("# "), f"{block} does not name its file"
+        Path(first[2:]).write_text(block.text)
+    else:
+        raise AssertionError(f"{block}: nobody knows how to run this; leave the language out")
+
+
+@pytest.mark.train
+@pytest.mark.slow
+def test_quickstart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib.use("Agg")
+    names: dict[str, Any] = {"__name__": "quickstart"}
+    for block in blocks(ROOT / "docs/quickstart.md"):
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    assert (place / "learning_curves.png").stat().st_size > 1000
+    assert dict(names["pm"].rates.sizes) == {"trial": 90, "time": 50, "neuron": names["pm"].sizes["neuron"]}
+    assert names["average"].sizes["condition"] == 6
+    assert names["held_back"].sizes["trial"] == 18
+    assert [group.rpartition("/")[2] for group in names["tree"].groups[-2:]] == ["day1", "day2"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_code_can_be_read(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python":
+            compile(block.text, str(block), "exec")
+        elif block.language == "bash":
+            assert not re.search(r"(?m)^\$ ", block.text), f"{block}: prompts cannot be copied"
+            done = subprocess.run(
+                ["bash", "-n"], input=block.text, text=True, capture_output=True, check=False
+            )
+            assert done.returncode == 0, f"{block}: {done.stderr}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_commands_in_the_text_exist() -> None:
+    from lfadsrm_hpc.cli.main import _COMMANDS
+
+    # The page of the architecture tells of commands to come.
+    for page in [ROOT / "README.md", *(page for page in PAGES if page.name != "architecture.md")]:
+        for command in re.findall(r"`lfadsrm ([a-z]+)", page.read_text()):
+            assert command in _COMMANDS, f"{page.name} names `lfadsrm {command}`"
