@@ -167,9 +167,19 @@ def live_progress(runs: Sequence[Run]) -> Iterator[Watch]:
     with Live(console=console(stderr=True), refresh_per_second=2, transient=True) as live:
 
         def show(states: Sequence[RunStatus]) -> None:
-            live.update(Group(table(runs, states), Text(headline(states))))
+            rows = most_telling(states, live.console.height - 4)
+            shown = table([runs[row] for row in rows], [states[row] for row in rows])
+            live.update(Group(shown, Text(headline(states))))
 
         yield show
+
+
+def most_telling(states: Sequence[RunStatus], most: int) -> list[int]:
+    """Return which runs to show where there is no room for all: those running, then failed, then the rest."""
+    order = sorted(
+        range(len(states)), key=lambda n: (not states[n].state.is_live, not states[n].state.is_failure)
+    )
+    return sorted(order[: max(most, 1)])
 
 
 def headline(states: Sequence[RunStatus]) -> str:

@@ -118,20 +118,22 @@ def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run spec", "params", "state"):
-        shown.add_column(name, no_wrap=True)
+    shown.add_column("run spec", overflow="fold")
+    shown.add_column("params", overflow="fold")
+    shown.add_column("state", no_wrap=True)
     for name in ("try", "epoch", "train", "valid", "left"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("", overflow="fold")
+    remarks = [remark(state) for state in states]
+    shown.add_column("", overflow="fold", min_width=min(24, max(map(len, remarks), default=0)))
     varying = varying_names(runs)
-    for run, state in zip(runs, states, strict=True):
+    for run, state, note in zip(runs, states, remarks, strict=True):
         cells = [
             run.spec.name,
             params_label(run, varying),
             state.state.value.lower(),
             str(state.attempt or ""),
             *progress_cells(state),
-            remark(state),
+            note,
         ]
         texts = [Text(cell) for cell in cells]  # names may hold what rich would take for markup
         texts[2].stylize(_COLOURS.get(state.state, "red" if state.state.is_failure else ""))
