@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.model import likelihoods
-from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.lfads import Architecture, Batch
 from lfadsrm_hpc.model.session import Session
 
@@ -116,8 +116,8 @@ def gather(
         x=pick("data"),
         session=session,
         constant=tf.gather(data["constant"], trials),
-        observed=None if masks.observed is None else masks.observed[session],
-        mask=None if masks.exists is None else masks.exists[session],
+        observed=None if masks.observed is None else of_session(masks.observed, session),
+        mask=None if masks.exists is None else of_session(masks.exists, session),
         ext=pick("ext") if arch.hp.ext_input_dim else None,
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.controller import joint_scan
-from lfadsrm_hpc.model.encoder import apply, cell_of, dropout, of_session
+from lfadsrm_hpc.model.encoder import apply, cell_of, dropout
 from lfadsrm_hpc.model.gru import scan
 from lfadsrm_hpc.model.noise import Noise
 

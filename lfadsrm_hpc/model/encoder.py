@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.gru import Cell, scan
 from lfadsrm_hpc.model.noise import Noise
 
@@ -72,15 +72,6 @@ def encode(
         logvar = tf.matmul(e, params["ic/logvar/W"]) + params["ic/logvar/b"]
         logvar = tf.math.log(tf.exp(logvar) + hp.ic_post_var_min)
     return Encoded(mean, logvar, _codes(states[len(ic) :], hp.controller_input_lag))
-
-
-def of_session(stacked: Tensor, session: Tensor) -> Tensor:
-    """Return one session's slice of parameters stacked over sessions, (S, ...).
-
-    Not `stacked[session]`: the gradient of that needs the index at compile time, so XLA would compile the
-    step anew for every epoch's order of sessions. `tf.gather` is differentiated for any index.
-    """
-    return tf.gather(stacked, session)
 
 
 def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
