@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import layout as paths
 from lfadsrm_hpc.collection import collection as collections
@@ -150,30 +150,13 @@ class Run(runs.Run):
         return name
 
 
-class RunCollection(collections.RunCollection):
+class RunCollection(collections.RunCollection[Run]):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one.
     """
 
     run_class = Run
-
-    @property
-    def runs(self) -> list[Run]:
-        return cast("list[Run]", super().runs)
-
-    def find_runs(self, *args: Any, **kwargs: Any) -> list[Run]:
-        return cast("list[Run]", super().find_runs(*args, **kwargs))
-
-    def find_run(self, *args: Any, **kwargs: Any) -> Run:
-        return cast(Run, super().find_run(*args, **kwargs))
-
-    def run_by_id(self, run_id: str) -> Run:
-        return cast(Run, super().run_by_id(run_id))
-
-    find_runs.__doc__ = collections.RunCollection.find_runs.__doc__
-    find_run.__doc__ = collections.RunCollection.find_run.__doc__
-    run_by_id.__doc__ = collections.RunCollection.run_by_id.__doc__
 
     # ---------------------------------------------------------------- running
 
@@ -294,14 +277,6 @@ class RunCollection(collections.RunCollection):
             last = log.read_text(errors="replace")[-2000:].strip() if log else "see above"
             raise SchedulerError(f"the local queue ended with status {code}: {last}", where=script)
         return states
-
-    def delete_outputs(self, *args: Any, **kwargs: Any) -> list[runs.Run]:
-        """Delete what runs have made; a run that may be running is refused.
-
-        See `lfadsrm_hpc.collection.collection.RunCollection.delete_outputs`.
-        """
-        kwargs.setdefault("is_live", lambda run: store.owner(run.layout) is not None)
-        return super().delete_outputs(*args, **kwargs)
 
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
         """Return the runs that a queue would do: those not complete, or, for posterior means only, all."""

@@ -312,7 +312,7 @@ class _Task:
             split=trials.split,
             condition=trials.condition,
             neuron_names=session.neuron_names,
-            output_dist=params.output_dist,
+            output_dist="gaussian" if params.output_dist == "gaussian" else "poisson",
             sizes=sampler.sizes,
             attributes=attributes,
         ) as writer:

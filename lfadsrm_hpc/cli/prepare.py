@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment import Experiment
     from lfadsrm_hpc.collection.preparation import Progress
 

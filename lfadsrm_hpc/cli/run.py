@@ -21,7 +21,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.status import clock, counts_text, duration, table
+from lfadsrm_hpc.cli.status import clock, counts_text, duration, print_states, table
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -240,7 +240,7 @@ def report(runs: Sequence[Run], states: Sequence[RunStatus], as_json: bool) -> N
     if as_json:
         print_json({"runs": [state.to_dict() for state in states]})
     else:
-        console().print(table(runs, states))
+        print_states(runs, states)
     bad = [state for state in states if state.state is not RunState.COMPLETED]
     if bad:
         raise SomeRunsFailedError(

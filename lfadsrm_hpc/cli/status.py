@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.manifest.fold import RunStatus
 
 _MOST_MESSAGES = 50
+_COLUMNS = ("run spec", "params", "state", "try", "epoch", "train", "valid", "left", "")
 _COLOURS = {
     RunState.COMPLETED: "green",
     RunState.RUNNING: "cyan",
@@ -86,8 +87,7 @@ def status(
             }
         )
     else:
-        out = console()
-        out.print(table(runs, states))
+        print_states(runs, states)
         click.echo(f"{collection.path}: {counts_text(states)}")
     failed = sum(state.state.is_failure for state in states)
     if fail and failed:
@@ -113,32 +113,40 @@ def counts_text(states: Sequence[RunStatus]) -> str:
 
 
 def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
-    """Return the states as a table, a line a run."""
+    """Return the states as a table, a line a run; columns that would be empty are left out."""
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("run spec", overflow="fold")
-    shown.add_column("params", overflow="fold")
-    shown.add_column("state", no_wrap=True)
-    for name in ("try", "epoch", "train", "valid", "left"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    remarks = [remark(state) for state in states]
-    shown.add_column("", overflow="fold", min_width=min(24, max(map(len, remarks), default=0)))
     varying = varying_names(runs)
-    for run, state, note in zip(runs, states, remarks, strict=True):
-        cells = [
+    rows = [
+        (
             run.spec.name,
             params_label(run, varying),
             state.state.value.lower(),
             str(state.attempt or ""),
             *progress_cells(state),
-            note,
-        ]
-        texts = [Text(cell) for cell in cells]  # names may hold what rich would take for markup
+            remark(state),
+        )
+        for run, state in zip(runs, states, strict=True)
+    ]
+    used = [column for column in range(len(_COLUMNS)) if column < 3 or any(row[column] for row in rows)]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in used:
+        number = _COLUMNS[column] in ("try", "epoch", "train", "valid", "left")
+        shown.add_column(_COLUMNS[column], justify="right" if number else "left", no_wrap=True)
+    for row, state in zip(rows, states, strict=True):
+        texts = [Text(cell) for cell in row]  # names may hold what rich would take for markup
         texts[2].stylize(_COLOURS.get(state.state, "red" if state.state.is_failure else ""))
-        shown.add_row(*texts)
+        shown.add_row(*(texts[column] for column in used))
     return shown
+
+
+def print_states(runs: Sequence[Run], states: Sequence[RunStatus]) -> None:
+    """Print the table, and below it the first line of what each failed run says."""
+    console().print(table(runs, states))
+    for state in states:
+        if state.state.is_failure and state.message:
+            click.echo(f"{state.run_id}: {state.message.splitlines()[0]}")
 
 
 def progress_cells(state: RunStatus) -> tuple[str, str, str, str]:
@@ -160,15 +168,14 @@ def progress_cells(state: RunStatus) -> tuple[str, str, str, str]:
 
 
 def remark(state: RunStatus) -> str:
-    """Return what is worth a word: why a run failed, or that it has been silent."""
-    if state.state.is_failure:
-        return (state.message.splitlines() or [state.reason or ""])[0][:120]
+    """Return what is worth a word: that a run has been silent, how long it took, that it was killed."""
     age = state.heartbeat_age_s
     if state.state is RunState.RUNNING and age is not None and age > 90:
         return f"silent for {duration(age)}"
     if state.state is RunState.COMPLETED and state.started and state.ended:
         return f"took {duration(state.ended - state.started)}"
-    return ""
+    reason = (state.reason or "").replace("_", " ")
+    return reason if state.state.is_failure and reason != state.state.value.lower() else ""
 
 
 def duration(seconds: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lfadsrm_hpc.collection import outputs, preparation, summary
 from lfadsrm_hpc.collection.params import RunParams, matches
@@ -17,10 +17,11 @@ from lfadsrm_hpc.layout import CollectionLayout, check_name
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.dataset import DatasetCollection
 
-C = TypeVar("C", bound="RunCollection")
+C = TypeVar("C", bound="RunCollection[Any]")
+R = TypeVar("R", bound=Run)
 
 
-class RunCollection:
+class RunCollection(Generic[R]):
     """All run specs x all run params, and the directory `<root>/<name>` that they live in.
 
     What is added lives in memory until `prepare_for_lfads` writes it. A collection that is on disk already is
@@ -49,7 +50,7 @@ class RunCollection:
         In order of run specs, then params.
     """
 
-    run_class: ClassVar[type[Run]] = Run
+    run_class: type[R] = Run  # type: ignore[assignment] # what subclasses for other runs set
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class RunCollection:
         return list(self._specs.values())
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[R]:
         return list(self._runs())
 
     @property
@@ -99,7 +100,7 @@ class RunCollection:
         """What `collection.json` says of each dataset; empty unless the collection was opened or prepared."""
         return list(self._stored.get("datasets", {}).get("items", []))
 
-    def _runs(self) -> Iterator[Run]:
+    def _runs(self) -> Iterator[R]:
         for spec in self._specs.values():
             for params_hash, params in self._params.items():
                 if (spec.name, params_hash) not in self._absent:
@@ -238,7 +239,7 @@ class RunCollection:
         spec: str | RunSpec | Iterable[str | RunSpec] | None = None,
         params: int | str | RunParams | Iterable[int | str | RunParams] | None = None,
         **match: Any,
-    ) -> list[Run]:
+    ) -> list[R]:
         """Return the runs that fit, in order.
 
         Parameters
@@ -276,7 +277,7 @@ class RunCollection:
         spec: str | RunSpec | None = None,
         params: int | str | RunParams | None = None,
         **match: Any,
-    ) -> Run:
+    ) -> R:
         """Return the one run that fits; see `find_runs`.
 
         Raises
@@ -295,7 +296,7 @@ class RunCollection:
             + summary.lines([f"{run.id} {run.params.diff_text()}".strip() for run in listed]),
         )
 
-    def run_by_id(self, run_id: str) -> Run:
+    def run_by_id(self, run_id: str) -> R:
         """Return the run with the id `param_<hash>/<run spec>`.
 
         Raises

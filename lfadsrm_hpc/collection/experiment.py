@@ -69,7 +69,7 @@ stitched = "all"             # ... and all of them together, under this name; le
 # slots = 2                  # runs at a time without a GPU
 """
 
-C = TypeVar("C", bound="RunCollection")
+C = TypeVar("C", bound="RunCollection[Any]")
 
 
 def template(name: str) -> str:

@@ -57,7 +57,7 @@ class PrepareReport:
 class _Work:
     """One call of `prepare`: what it has so far."""
 
-    collection: RunCollection
+    collection: RunCollection[Any]
     stored: dict[str, Any] | None
     report: PrepareReport
     progress: Progress | None
@@ -77,7 +77,7 @@ class _Work:
 
 
 def prepare(
-    collection: RunCollection, progress: Progress | None = None
+    collection: RunCollection[Any], progress: Progress | None = None
 ) -> tuple[PrepareReport, dict[str, Any]]:
     """Do what `RunCollection.prepare_for_lfads` says; return the report and `collection.json`'s content."""
     runs = collection.runs
@@ -104,7 +104,9 @@ def give_warnings(report: PrepareReport) -> None:
 # ---------------------------------------------------------------- the plan
 
 
-def _check_plan(collection: RunCollection, runs: Sequence[Run], stored: Mapping[str, Any] | None) -> None:
+def _check_plan(
+    collection: RunCollection[Any], runs: Sequence[Run], stored: Mapping[str, Any] | None
+) -> None:
     if not runs:
         what = "run params" if not collection.params else "run specs"
         raise UsageError(
@@ -238,7 +240,7 @@ def _document(work: _Work, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _write_texts(collection: RunCollection, document: Mapping[str, Any]) -> dict[str, Any]:
+def _write_texts(collection: RunCollection[Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory.
 
     Another process may list more runs in the meantime and be overtaken with its texts: then write them again.
@@ -261,7 +263,7 @@ def _write_texts(collection: RunCollection, document: Mapping[str, Any]) -> dict
     return now
 
 
-def _tensorboard_run(run: Run, whole: RunCollection) -> dict[str, str]:
+def _tensorboard_run(run: Run, whole: RunCollection[Any]) -> dict[str, str]:
     return {
         "name": run.id.replace("/", "__"),
         "folder": run.layout.checkpoints.relative_to(whole.path).as_posix(),

@@ -28,7 +28,7 @@ class Run:
         `param_<hash>/<run spec>`.
     """
 
-    def __init__(self, collection: RunCollection, spec: RunSpec, params: RunParams) -> None:
+    def __init__(self, collection: RunCollection[Any], spec: RunSpec, params: RunParams) -> None:
         self.collection = collection
         self.spec = spec
         self.params = params

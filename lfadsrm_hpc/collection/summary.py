@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
@@ -37,7 +37,7 @@ def _plural(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def collection_text(collection: RunCollection, most: int | None = None) -> str:
+def collection_text(collection: RunCollection[Any], most: int | None = None) -> str:
     """Return path, datasets, params with their differences from the defaults, run specs and counts."""
     datasets = collection.dataset_collection
     known = collection.dataset_info
@@ -64,7 +64,7 @@ def _cut(items: list[str], most: int | None) -> list[str]:
     return [*items[:most], f"  ... and {len(items) - most} more (summary_text() shows all)"]
 
 
-def full_text(collection: RunCollection) -> str:
+def full_text(collection: RunCollection[Any]) -> str:
     """Return everything: the collection, its datasets, its runs with their files, and all params."""
     text = [collection_text(collection), "", "  Datasets"]
     for item in collection.dataset_info:

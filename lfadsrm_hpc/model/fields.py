@@ -76,15 +76,15 @@ def param(
 ) -> Any:
     """Declare a hyperparameter of a dataclass; `more` are the other attributes of `FieldSpec`.
 
-        Examples
-        --------
-        >>> from dataclasses import dataclass
-        >>> from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-        >>> @dataclass(frozen=True, kw_only=True)
-        ... class Mine(Hyperparameters):
-        ...     threshold_uv: float = param(40.0, "Spike threshold.", kind="float", unit="uV", low=0)
-        >>> Mine(threshold_uv=55).threshold_uv
-        55.0
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Mine(Hyperparameters):
+    ...     threshold_uv: float = param(40.0, "Spike threshold.", kind="float", unit="uV", low=0)
+    >>> Mine(threshold_uv=55).threshold_uv
+    55.0
     """
     return dataclasses.field(default=default, metadata={"spec": FieldSpec(kind, doc, group, **more)})
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.lfads import Architecture, Params, Result
 
@@ -83,7 +83,7 @@ def costs(
     )
     if hp.loss_reduction == "mean":
         elements = tf.constant([float(arch.bins * count) for count in arch.neurons])
-        recon = recon / elements[session]
+        recon = recon / of_session(elements, session)
     l2 = l2_cost(params, hp) * tf.reduce_sum(trials)
     total = recon + weights.kl * (hp.kl_ic_weight * kl_ic + hp.kl_co_weight * kl_co) + weights.l2 * l2
     if hp.co_mean_corr_scale:
