@@ -207,10 +207,11 @@ class RunCollection(collections.RunCollection[Run]):
         """
         settings = queue_options(options)
         chosen = self._to_do(settings) if runs is None else list(runs)
+        names = self._short_names()
         for run in chosen:
             run.check_inputs()
         tasks = [
-            QueueTask(run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), run.params.diff_text())
+            QueueTask(run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), names[run.params.param_hash])
             for run in chosen
         ]
         return local.write_queue_script(self.layout, tasks, settings, submission or new_ulid())
@@ -248,6 +249,11 @@ class RunCollection(collections.RunCollection[Run]):
         InterruptedRunError
             Ctrl-C: the runs have checkpointed; calling it again goes on from there.
         """
+        if options.pop("survive_hangup", False):
+            raise UsageError(
+                "a queue that survives its terminal cannot be waited for",
+                hint="write_shell_script_run_queue(survive_hangup=True), then: bash run_queue.sh",
+            )
         chosen = self._to_do(queue_options(options)) if runs is None else list(runs)
         script = self.write_shell_script_run_queue(chosen, **options)
         log = script.with_suffix(".log") if on_update is not None else None
@@ -277,6 +283,16 @@ class RunCollection(collections.RunCollection[Run]):
             last = log.read_text(errors="replace")[-2000:].strip() if log else "see above"
             raise SchedulerError(f"the local queue ended with status {code}: {last}", where=script)
         return states
+
+    def _short_names(self) -> dict[str, str]:
+        """Return what tells each of the params from the others, by hash: "factors_dim=4"."""
+        values = {params.param_hash: params.values() for params in self.params}
+        names = dict.fromkeys(name for found in values.values() for name in found)
+        varying = [n for n in names if len({repr(found.get(n)) for found in values.values()}) > 1]
+        return {
+            key: " ".join(f"{name}={found[name]}" for name in varying if name in found)
+            for key, found in values.items()
+        }
 
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
         """Return the runs that a queue would do: those not complete, or, for posterior means only, all."""

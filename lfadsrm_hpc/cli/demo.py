@@ -26,9 +26,9 @@ COLLECTION = "demo"
 STITCHED = "stitched_all"
 SIZES = {
     # trials a condition, epochs: what about two, five and fifteen minutes on two cores give
-    "quick": (8, 60),
-    "normal": (16, 150),
-    "long": (25, 400),
+    "quick": (12, 50),
+    "normal": (16, 110),
+    "long": (25, 300),
 }
 _SMOOTHING_MS = (10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)
 
@@ -153,6 +153,9 @@ def build(
         ic_enc_dim=64,
         ic_dim=32,
         keep_prob=0.95,
+        learning_rate_init=0.015,
+        learning_rate_decay_factor=0.9,
+        learning_rate_n_to_compare=3,
         learning_rate_stop=1e-4,
         kl_increase_steps=300,
         l2_increase_steps=300,

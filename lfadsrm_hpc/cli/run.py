@@ -21,7 +21,15 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.status import clock, counts_text, duration, print_states, table
+from lfadsrm_hpc.cli.status import (
+    clock,
+    counts_text,
+    duration,
+    params_label,
+    print_states,
+    table,
+    varying_names,
+)
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -194,6 +202,8 @@ def _lines(runs: Sequence[Run], every_s: float = 15.0) -> Callable[[Sequence[Run
     """Return a function that prints a line for each change of state, and a summary now and then."""
     import time
 
+    varying = varying_names(runs)
+    names = {run.id: f"{run.spec.name}, {params_label(run, varying)}" for run in runs}
     seen: dict[str, RunState] = {}
     spoken = time.monotonic()
 
@@ -203,14 +213,14 @@ def _lines(runs: Sequence[Run], every_s: float = 15.0) -> Callable[[Sequence[Run
             if seen.get(run.id, state.state) is not state.state or (
                 run.id not in seen and state.state is not RunState.PREPARED
             ):
-                say(f"{clock()}  {run.id} ({run.params.diff_text()}): {state.state.value.lower()}")
+                say(f"{clock()}  {names[run.id]}: {state.state.value.lower()}")
             seen[run.id] = state.state
         if time.monotonic() - spoken >= every_s:
             spoken = time.monotonic()
             say(headline(states))
             for run, state in zip(runs, states, strict=True):
                 if state.state is RunState.RUNNING:
-                    say(f"          {run.spec.name}: {_progress_text(state)}")
+                    say(f"          {names[run.id]}: {_progress_text(state)}")
 
     return show
 
@@ -223,10 +233,9 @@ def _progress_text(state: RunStatus) -> str:
         f"epoch {epoch}" if epoch else "",
         f"train {train}" if train else "",
         f"valid {valid}" if valid else "",
+        f"{left} left" if left and state.progress.get("phase") == "training" else left,
     ]
-    return ", ".join(
-        [part for part in parts if part] + ([f"{left} left" if left[-1:] in "smh" else left] if left else [])
-    )
+    return ", ".join(part for part in parts if part)
 
 
 def report(runs: Sequence[Run], states: Sequence[RunStatus], as_json: bool) -> None:
