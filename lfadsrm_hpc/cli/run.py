@@ -15,20 +15,20 @@ from lfadsrm_hpc.cli.common import (
     console,
     find_place,
     json_option,
+    params_label,
     print_json,
     say,
     select_runs,
     selection_options,
+    varying_names,
     where_argument,
 )
 from lfadsrm_hpc.cli.status import (
     clock,
     counts_text,
     duration,
-    params_label,
     print_states,
     table,
-    varying_names,
 )
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
