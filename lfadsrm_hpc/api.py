@@ -19,6 +19,7 @@ from lfadsrm_hpc.errors import (
     NotFoundError,
     ResultsError,
     SchedulerError,
+    UsageError,
     suggest,
 )
 from lfadsrm_hpc.manifest import store
