@@ -47,6 +47,7 @@ path = "datasets"
 
 [params]
 spike_bin_ms = 30
+alignment_method = "ridge"       # rare spikes of near-silent neurons make least squares extreme
 ext_input_dim = {conditions}
 inject_ext_input_to_gen = true
 co_dim = 0
@@ -103,7 +104,7 @@ def lfadsrm(*arguments: str) -> None:
 def score(run: Any, inputs: SessionInputs) -> float:
     """Return the bits/spike of one run on the withheld neurons of one session."""
     with run.load_posterior_means(inputs.dataset) as means:
-        held_out = np.isin(means.neuron.values, np.atleast_1d(means.attrs["held_out_neurons"]))
+        held_out = np.isin(means.neuron.values, json.loads(means.attrs["held_out_neurons"]))
         rates = means.rates.sel(trial=inputs.valid_inds).values
     return co_smoothing_bits_per_spike(
         rates, inputs.valid_data, train_counts=inputs.train_data, held_out=held_out, bin_ms=inputs.bin_ms
@@ -152,7 +153,7 @@ def evaluate(collection: RunCollection) -> list[dict[str, Any]]:
         single = collection.find_run(f"single_{name}")
         inputs = read_inputs(single.input_files()[name])
         with single.load_posterior_means() as means:
-            held_out = np.isin(means.neuron.values, np.atleast_1d(means.attrs["held_out_neurons"]))
+            held_out = np.isin(means.neuron.values, json.loads(means.attrs["held_out_neurons"]))
         others = co_smoothing_baselines(
             inputs.train_data,
             inputs.valid_data,
