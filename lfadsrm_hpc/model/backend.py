@@ -9,6 +9,7 @@ LFADSRM_THREADS : number of CPU threads of this process (all cores when unset).
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,6 +29,8 @@ def _import_tensorflow() -> Any:
     goes on where there is none; `tf.keras` remains available, loaded when it is first used.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    collecting = gc.isenabled()
+    gc.disable()  # half a second of looking through a million new objects, none of them garbage
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
@@ -37,6 +40,9 @@ def _import_tensorflow() -> Any:
             del os.environ["TF_USE_LEGACY_KERAS"]
         else:
             os.environ["TF_USE_LEGACY_KERAS"] = before
+        if collecting:
+            gc.enable()
+    gc.freeze()
     return tensorflow
 
 
@@ -84,4 +90,6 @@ def of_session(stacked: Tensor, session: Tensor) -> Tensor:
     As a product with a one-hot vector: `stacked[session]` and the gradient of `tf.gather` make XLA take the
     order of sessions as a constant, and compile the step anew for every epoch.
     """
+    if stacked.shape[0] == 1:
+        return stacked[0]
     return tf.tensordot(tf.one_hot(session, stacked.shape[0], dtype=stacked.dtype), stacked, 1)

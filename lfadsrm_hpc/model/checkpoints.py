@@ -165,14 +165,20 @@ def trained(folder: Path) -> Trained:
     )
 
 
-def by_session(model: Trained) -> Arrays:
-    """Return the parameters with those of each session apart and cut to its neurons.
+def apart(model: Trained) -> Arrays:
+    """Return the parameters with those of each session and of each direction of an encoder apart.
 
-    `readin/<session>/{W,b}` and `readout/<session>/{W,b}` (`readout_logvar` too for Gaussian data).
+    `readin/<session>/{W,b}` and `readout/<session>/{W,b}` (`readout_logvar` too for Gaussian data), cut to
+    the session's neurons; `ic_enc/fwd/W_x` and so on.
     """
     arrays: Arrays = {}
     for name, value in model.params.items():
         group, _, kind = name.partition("/")
+        if group in ("ic_enc", "ci_enc"):
+            arrays.update(
+                {f"{group}/{side}/{kind}": own for side, own in zip(("fwd", "rev"), value, strict=False)}
+            )
+            continue
         if group not in ("readin", "readout", "readout_logvar"):
             arrays[name] = value
             continue
@@ -189,7 +195,7 @@ def by_session(model: Trained) -> Arrays:
 def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any] | None = None) -> None:
     """Write every parameter of a trained model by name into an HDF5 file, atomically.
 
-    Names as in `lfads.Architecture.shapes`, those of each session apart (`by_session`); `factors/W` as it is
+    Names as in `lfads.Architecture.shapes`, sessions and encoders `apart`; `factors/W` as it is
     trained, before its columns are scaled to unit length. Attributes say which checkpoint it is.
 
     Raises
@@ -204,7 +210,7 @@ def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any
 
     def content(file: Any) -> None:
         with h5py.File(file, "w") as out:
-            for name, value in by_session(model).items():
+            for name, value in apart(model).items():
                 out[name] = value
             for key, value in {**model.info, **(attributes or {})}.items():
                 out.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)

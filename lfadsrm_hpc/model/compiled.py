@@ -74,7 +74,7 @@ class Compiled:
             tape.watch(theta)
             params = self.arch.unpack(theta)
             result = forward(params, self.arch, batch, training=True, noise=Noise(self.hp.seed, step))
-            cost = costs(params, self.arch, result, batch.session, weights_at(step, self.hp), trials)
+            cost = costs(theta, self.arch, result, batch.session, weights_at(step, self.hp), trials)
             total = cost[0]
         gradient = tape.gradient(total, theta)
         return cost, gradient if self.trained is None else gradient * self.trained
@@ -112,7 +112,7 @@ class Compiled:
             batch = batches.gather(self.arch, data, self.masks, plan["trials"][i], plan["sessions"][i])
             noise = Noise(self.hp.seed ^ VALIDATION_SEED, step * 65536 + i)
             result = forward(params, self.arch, batch, training=False, noise=noise)
-            cost = costs(params, self.arch, result, batch.session, weights, plan["weights"][i])
+            cost = costs(theta, self.arch, result, batch.session, weights, plan["weights"][i])
             return i + 1, sums + cost
 
         return tf.while_loop(lambda i, _: i < span[1], body, (span[0], sums))[1]

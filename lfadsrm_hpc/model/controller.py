@@ -16,23 +16,25 @@ from typing import Any
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.gru import (
     Cell,
-    biases,
     gru_step,
     gru_step_back,
+    input_weights,
     loop,
     outer,
     stack_of,
     weight_gradients,
+    with_one,
 )
 
-_CELL = ("w_x", "w_ru", "w_c", "b")
+_CELL = ("w_x", "w_ru", "w_c")  # w_x with the biases as its last row
 
 
 def joint_scan(
     *,
     controller: Cell,
     generator: Cell,
-    maps: tuple[Tensor, ...],
+    w_u: Tensor,
+    b_u: Tensor,
     w_factors: Tensor,
     w_rates: tuple[Tensor, Tensor] | None,
     con0: Tensor,
@@ -50,7 +52,7 @@ def joint_scan(
     Parameters
     ----------
     controller, generator : weights; inputs are [codes, fed-back] and [u, injected].
-    maps : W, b of the mean and W', b' of the log-variance of u.
+    w_u, b_u : (C, 2U), (2U,) from controller states to mean and log-variance of u.
     w_factors : (G, F) normalised; w_rates : read-out (F, D) and (D,) if rates are fed back.
     con0, g0 : (B, C), (B, G) states before the first bin.
     codes : (T, B, N), already dropped out; noise : (T, B, U) standard normal; injected : (T, B, I) or None.
@@ -63,10 +65,11 @@ def joint_scan(
     tuple of Tensor
         States of the controller (T, B, C) and of the generator (T, B, G).
     """
-    named: dict[str, Tensor | None] = {f"con_{k}": v for k, v in zip(_CELL, controller, strict=True)}
-    named.update({f"gen_{k}": v for k, v in zip(_CELL, generator, strict=True)})
-    named.update(zip(("w_mu", "b_mu", "w_lv", "b_lv"), maps, strict=True))
-    named.update(con0=con0, g0=g0, codes=codes, noise=noise, injected=injected)
+    named: dict[str, Tensor | None] = {}
+    for prefix, cell in (("con", controller), ("gen", generator)):
+        weights = (input_weights(cell), cell.w_ru, cell.w_c)
+        named.update({f"{prefix}_{k}": v for k, v in zip(_CELL, weights, strict=True)})
+    named.update(w_u=w_u, b_u=b_u, con0=con0, g0=g0, codes=codes, noise=noise, injected=injected)
     if feedback:
         named.update(w_factors=w_factors, feedback_scale=feedback_scale)
         if state_scale is not None:  # the state before bin t, of which the initial one is not dropped out
@@ -86,8 +89,6 @@ def joint_scan(
 class _Joint:
     def __init__(self, v: dict[str, Tensor], clip: float) -> None:
         self.v, self.clip = v, clip
-        self.con = Cell(*(v[f"con_{k}"] for k in _CELL))
-        self.gen = Cell(*(v[f"gen_{k}"] for k in _CELL))
         self.steps = v["codes"].shape[0]
         self.feedback = "w_factors" in v
 
@@ -100,23 +101,23 @@ class _Joint:
         return dropped, factors, fed, fed * v["feedback_scale"][t] if "feedback_scale" in v else fed
 
     def generator_input(self, t: Tensor, u: Tensor) -> Tensor:
-        return tf.concat([u, self.v["injected"][t]], 1) if "injected" in self.v else u
+        return with_one(tf.concat([u, self.v["injected"][t]], 1) if "injected" in self.v else u)
 
     def controller_input(self, t: Tensor, g: Tensor) -> Tensor:
         codes = self.v["codes"][t]
-        return tf.concat([codes, self.fed_back(t, g)[3]], 1) if self.feedback else codes
+        return with_one(tf.concat([codes, self.fed_back(t, g)[3]], 1) if self.feedback else codes)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         v, steps = self.v, self.steps
-        con_bias, gen_bias = biases(self.con.b), biases(self.gen.b)
 
         def body(t: Tensor, con: Tensor, gen: Tensor, saved: list[Tensor]) -> tuple[Any, ...]:
-            a = tf.matmul(self.controller_input(t, gen), self.con.w_x) + con_bias
-            con, con_ru, con_c = gru_step(con, a, self.con.w_ru, self.con.w_c, self.clip)
-            part = v["noise"][t] * tf.exp(0.5 * (tf.matmul(con, v["w_lv"]) + v["b_lv"]))
-            u = tf.matmul(con, v["w_mu"]) + v["b_mu"] + part
-            a = tf.matmul(self.generator_input(t, u), self.gen.w_x) + gen_bias
-            gen, gen_ru, gen_c = gru_step(gen, a, self.gen.w_ru, self.gen.w_c, self.clip)
+            a = tf.matmul(self.controller_input(t, gen), v["con_w_x"])
+            con, con_ru, con_c = gru_step(con, a, v["con_w_ru"], v["con_w_c"], self.clip)
+            mean, logvar = tf.split(tf.matmul(con, v["w_u"]) + v["b_u"], 2, axis=1)
+            part = v["noise"][t] * tf.exp(0.5 * logvar)
+            u = mean + part
+            a = tf.matmul(self.generator_input(t, u), v["gen_w_x"])
+            gen, gen_ru, gen_c = gru_step(gen, a, v["gen_w_ru"], v["gen_w_c"], self.clip)
             values = (
                 (t + 1, con),
                 (t, con_ru),
@@ -143,9 +144,8 @@ class _Joint:
     def gradient(self, d_con_all: Tensor, d_gen_all: Tensor) -> list[Tensor | None]:
         v, steps = self.v, self.steps
         cons, con_ru, con_c, gens, gen_ru, gen_c, us, parts = self.saved
-        con_t, gen_t = ((tf.transpose(c.w_ru), tf.transpose(c.w_c)) for c in (self.con, self.gen))
         inputs, codes = us.shape[2], v["codes"].shape[2]
-        weights = [n for n in v if n.startswith(("con_", "gen_"))] + ["w_mu", "b_mu", "w_lv", "b_lv"]
+        weights = [n for n in v if n.startswith(("con_", "gen_"))] + ["w_u", "b_u"]
         weights += [n for n in ("w_factors", "w_out", "b_out") if n in v]
         flows = [n for n in ("codes", "injected") if n in v]
 
@@ -155,27 +155,34 @@ class _Joint:
             t = steps - 1 - i
             found: dict[str, Tensor] = {}
             back = gru_step_back(
-                d_gen + d_gen_all[t], gens[t], gens[t + 1], gen_ru[t], gen_c[t], *gen_t, self.clip
+                d_gen + d_gen_all[t],
+                gens[t],
+                gens[t + 1],
+                gen_ru[t],
+                gen_c[t],
+                v["gen_w_ru"],
+                v["gen_w_c"],
+                self.clip,
             )
             grads = weight_gradients(gens[t], self.generator_input(t, us[t]), back)
             found.update({f"gen_{k}": g for k, g in zip(_CELL, grads, strict=True)})
-            d_in = tf.matmul(tf.concat([back.ru, back.c], 1), self.gen.w_x, transpose_b=True)
+            d_in = tf.matmul(back.pre, v["gen_w_x"], transpose_b=True)
             if "injected" in v:
-                flow["injected"] = flow["injected"].write(t, d_in[:, inputs:])
+                flow["injected"] = flow["injected"].write(t, d_in[:, inputs:-1])
             d_gen, d_u = back.before, d_in[:, :inputs]
-            d_lv = 0.5 * d_u * parts[t]
             con = cons[t + 1]
-            found.update(w_mu=outer(con, d_u), b_mu=tf.reduce_sum(d_u, 0))
-            found.update(w_lv=outer(con, d_lv), b_lv=tf.reduce_sum(d_lv, 0))
-            d_con = d_con + d_con_all[t] + tf.matmul(d_u, v["w_mu"], transpose_b=True)
-            d_con = d_con + tf.matmul(d_lv, v["w_lv"], transpose_b=True)
-            back = gru_step_back(d_con, cons[t], con, con_ru[t], con_c[t], *con_t, self.clip)
+            d_map = tf.concat([d_u, 0.5 * d_u * parts[t]], 1)
+            found.update(w_u=outer(con, d_map), b_u=tf.reduce_sum(d_map, 0))
+            d_con = d_con + d_con_all[t] + tf.matmul(d_map, v["w_u"], transpose_b=True)
+            back = gru_step_back(
+                d_con, cons[t], con, con_ru[t], con_c[t], v["con_w_ru"], v["con_w_c"], self.clip
+            )
             grads = weight_gradients(cons[t], self.controller_input(t, gens[t]), back)
             found.update({f"con_{k}": g for k, g in zip(_CELL, grads, strict=True)})
-            d_in = tf.matmul(tf.concat([back.ru, back.c], 1), self.con.w_x, transpose_b=True)
+            d_in = tf.matmul(back.pre, v["con_w_x"], transpose_b=True)
             flow["codes"] = flow["codes"].write(t, d_in[:, :codes])
             if self.feedback:
-                d_gen = d_gen + self._feedback_back(t, gens[t], d_in[:, codes:], found)
+                d_gen = d_gen + self._feedback_back(t, gens[t], d_in[:, codes:-1], found)
             return back.before, d_gen, {n: sums[n] + found[n] for n in weights}, flow
 
         start = (

@@ -84,7 +84,8 @@ def decode(
         con, states = joint_scan(
             controller=cell_of(params, "con"),
             generator=cell_of(params, "gen"),
-            maps=tuple(params[f"co/{k}"] for k in ("mean/W", "mean/b", "logvar/W", "logvar/b")),
+            w_u=params["co/W"],
+            b_u=params["co/b"],
             w_factors=w_factors,
             w_rates=_rate_weights(params, arch, session),
             con0=tf.tile(params["con/h0"][None], [rows, 1]),
@@ -99,14 +100,10 @@ def decode(
             feedback=arch.feedback_width > 0,
             clip=hp.cell_clip_value,
         )
-        mean = apply(con, params["co/mean/W"], params["co/mean/b"])
-        logvar = apply(con, params["co/logvar/W"], params["co/logvar/b"])
+        mean, logvar = tf.split(apply(con, params["co/W"], params["co/b"]), 2, axis=2)
         u = mean + co_noise * tf.exp(0.5 * logvar)
     else:
-        (states,) = scan(
-            [cell_of(params, "gen")], [injected], [g0],
-            steps=arch.bins, backward=[False], sequence=[True], clip=hp.cell_clip_value,
-        )  # fmt: skip
+        states = scan(cell_of(params, "gen"), injected, g0, steps=arch.bins, clip=hp.cell_clip_value)
     factors = apply(states if scale is None else states * scale, w_factors)
     return Decoded(g0, states, factors, u, mean, logvar)
 

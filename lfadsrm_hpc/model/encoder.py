@@ -53,25 +53,21 @@ def encode(
     ext : (T, B, I) external inputs, or None.
     noise, keep : for dropout.
     """
-    hp, size = arch.hp, x.shape[1]
+    hp = arch.hp
     x = dropout(noise, NOISE_DATA, x, keep)
     if arch.has_readin:
         x = apply(x, of_session(params["readin/W"], session), of_session(params["readin/b"], session))
     if ext is not None and not hp.inject_ext_input_to_gen:
         x = tf.concat([x, dropout(noise, NOISE_EXT, ext, keep)], 2)
-    ic = ["ic_enc/fwd", "ic_enc/rev"] if hp.ic_dim else []
-    ci = [name for name in ("ci_enc/fwd", "ci_enc/rev") if f"{name}/b" in params]
-    if arch.ic_steps == arch.bins:
-        states = _run(params, arch, x, ic + ci, size)
-    else:
-        states = _run(params, arch, x[: arch.ic_steps], ic, size) + _run(params, arch, x, ci, size)
-    mean = logvar = None
-    if ic:
-        e = dropout(noise, NOISE_CODE, tf.concat(states[:2], 1), keep)
-        mean = tf.matmul(e, params["ic/mean/W"]) + params["ic/mean/b"]
-        logvar = tf.matmul(e, params["ic/logvar/W"]) + params["ic/logvar/b"]
+    mean = logvar = ci = None
+    if hp.ic_dim:
+        states = _run(params, arch, x[: arch.ic_steps], "ic_enc")
+        e = dropout(noise, NOISE_CODE, tf.concat([states[-1, 0], states[-1, 1]], 1), keep)
+        mean, logvar = tf.split(tf.matmul(e, params["ic/W"]) + params["ic/b"], 2, axis=1)
         logvar = tf.math.log(tf.exp(logvar) + hp.ic_post_var_min)
-    return Encoded(mean, logvar, _codes(states[len(ic) :], hp.controller_input_lag))
+    if hp.co_dim:
+        ci = _codes(_run(params, arch, x, "ci_enc"), hp.controller_input_lag)
+    return Encoded(mean, logvar, ci)
 
 
 def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -82,32 +78,26 @@ def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return tf.reshape(y, [*x.shape[:2], w.shape[1]])
 
 
-def _run(
-    params: dict[str, Tensor], arch: Architecture, x: Tensor, names: list[str], size: int
-) -> list[Tensor]:
-    if not names:
-        return []
-    cells = [cell_of(params, name) for name in names]
-    initial = [tf.tile(params[f"{name}/h0"][None], [size, 1]) for name in names]
+def _run(params: dict[str, Tensor], arch: Architecture, x: Tensor, name: str) -> Tensor:
+    """Return the states (T, K, B, H) of forward and, if there is one, backward encoder, each in its order."""
+    cell, h0 = cell_of(params, name), params[f"{name}/h0"]
+    sides = [x, tf.reverse(x, [0])][: h0.shape[0]]
     return scan(
-        cells,
-        [x] * len(cells),
-        initial,
+        cell,
+        tf.stack(sides, 1),
+        tf.tile(h0[:, None], [1, x.shape[1], 1]),
         steps=x.shape[0],
-        backward=[name.endswith("rev") for name in names],
-        sequence=[name.startswith("ci") for name in names],
         clip=arch.hp.cell_clip_value,
         input_gradient=arch.has_readin and arch.is_trained("readin/W"),
     )
 
 
-def _codes(states: list[Tensor], lag: int) -> Tensor | None:
+def _codes(states: Tensor, lag: int) -> Tensor:
     """Return [ci_fwd(t - lag), ci_rev(t + lag)], zeros outside the trial."""
-    if not states:
-        return None
-    steps = states[0].shape[0]
+    steps = states.shape[0]
     lag = min(lag, steps)
-    forward = tf.pad(states[0][: steps - lag], [[lag, 0], [0, 0], [0, 0]])
-    if len(states) == 1:
-        return forward
-    return tf.concat([forward, tf.pad(states[1][lag:], [[0, lag], [0, 0], [0, 0]])], 2)
+    # either side, in its own order, is delayed by the lag
+    delayed = tf.pad(states[: steps - lag], [[lag, 0], [0, 0], [0, 0], [0, 0]])
+    if states.shape[1] == 1:
+        return delayed[:, 0]
+    return tf.concat([delayed[:, 0], tf.reverse(delayed[:, 1], [0])], 2)

@@ -11,6 +11,7 @@ Why by hand: differentiating a `tf.while_loop` automatically stacks every interm
 the time of its matrix products. Here the forward loop saves states, gates and candidates; the backward loop
 carries the state's cotangent, and adds up the weight gradients bin by bin while their factors lie in cache,
 which was measured to be as fast as one product over all bins after the loop, without storing what that needs.
+Inputs carry a constant 1 at their end, so that biases are a row of the input weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lfadsrm_hpc.model.backend import Tensor, tf
 
 
 class Cell(NamedTuple):
-    """The weights of one GRU of H units; columns are ordered r, u, c.
+    """The weights of one GRU of H units, or of K of them stacked along a first axis; columns are r, u, c.
 
     w_x : (n_in, 3H), or None without inputs; w_ru : (H, 2H); w_c : (H, H); b : (3H,), without the +1.
     """
@@ -33,29 +34,33 @@ class Cell(NamedTuple):
     b: Tensor
 
 
-def biases(b: Tensor) -> Tensor:
-    """Return the biases (1, 3H) with the constant +1 on the update gate."""
-    units = b.shape[0] // 3
-    return (
-        b + tf.concat([tf.zeros([units], b.dtype), tf.ones([units], b.dtype), tf.zeros([units], b.dtype)], 0)
-    )[None]
+def input_weights(cell: Cell) -> Tensor:
+    """Return (n_in + 1, 3H): input weights and, as last row, biases with the +1 of the update gate."""
+    units = cell.w_c.shape[-1]
+    plus = tf.constant([0.0] * units + [1.0] * units + [0.0] * units, cell.b.dtype)
+    row = (cell.b + plus)[..., None, :]
+    return row if cell.w_x is None else tf.concat([cell.w_x, row], -2)
+
+
+def with_one(x: Tensor) -> Tensor:
+    """Return inputs (..., n_in) with a constant 1 at their end, (..., n_in + 1)."""
+    return tf.concat([x, tf.ones_like(x[..., :1])], -1)
 
 
 def gru_step(h: Tensor, a: Tensor, w_ru: Tensor, w_c: Tensor, clip: float) -> tuple[Tensor, Tensor, Tensor]:
     """One bin forward: state (B, H) and input term a (B, 3H) give (new state, gates [r, u], candidate)."""
-    units = h.shape[1]
-    ru = tf.sigmoid(a[:, : 2 * units] + tf.matmul(h, w_ru))
-    r, u = ru[:, :units], ru[:, units:]
-    c = tf.tanh(a[:, 2 * units :] + tf.matmul(r * h, w_c))
+    units = h.shape[-1]
+    ru = tf.sigmoid(a[..., : 2 * units] + tf.matmul(h, w_ru))
+    r, u = ru[..., :units], ru[..., units:]
+    c = tf.tanh(a[..., 2 * units :] + tf.matmul(r * h, w_c))
     return tf.clip_by_value(c + u * (h - c), -clip, clip), ru, c
 
 
 class StepBack(NamedTuple):
-    """What one bin backward gives: cotangents of the state before, of the pre-activations, and r*h."""
+    """What one bin backward gives: cotangents of the state before and of the pre-activations; and r*h."""
 
     before: Tensor
-    ru: Tensor
-    c: Tensor
+    pre: Tensor
     reset: Tensor
 
 
@@ -65,19 +70,20 @@ def gru_step_back(
     after: Tensor,
     ru: Tensor,
     c: Tensor,
-    w_ru_t: Tensor,
-    w_c_t: Tensor,
+    w_ru: Tensor,
+    w_c: Tensor,
     clip: float,
 ) -> StepBack:
-    """One bin backward, from the cotangent d of the state `after`; takes transposed recurrent weights."""
-    units = before.shape[1]
-    r, u = ru[:, :units], ru[:, units:]
+    """One bin backward, from the cotangent d of the state `after`."""
+    units = before.shape[-1]
+    r, u = ru[..., :units], ru[..., units:]
     d = tf.where(tf.abs(after) < clip, d, tf.zeros([], d.dtype))
     d_c = d * (1.0 - u) * (1.0 - c * c)
     d_u = d * (before - c) * u * (1.0 - u)
-    d_rh = tf.matmul(d_c, w_c_t)
-    d_ru = tf.concat([d_rh * before * r * (1.0 - r), d_u], 1)
-    return StepBack(d * u + d_rh * r + tf.matmul(d_ru, w_ru_t), d_ru, d_c, r * before)
+    d_rh = tf.matmul(d_c, w_c, transpose_b=True)
+    d_ru = tf.concat([d_rh * before * r * (1.0 - r), d_u], -1)
+    d_before = d * u + d_rh * r + tf.matmul(d_ru, w_ru, transpose_b=True)
+    return StepBack(d_before, tf.concat([d_ru, d_c], -1), r * before)
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
@@ -86,19 +92,17 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
 
 
 def weight_gradients(before: Tensor, x: Tensor | None, back: StepBack) -> list[Tensor]:
-    """Return one bin's gradients of (w_x, w_ru, w_c, b), without w_x where there is no input."""
-    sums = tf.concat([tf.reduce_sum(back.ru, 0), tf.reduce_sum(back.c, 0)], 0)
-    gradients = [outer(before, back.ru), outer(back.reset, back.c), sums]
-    if x is not None:
-        gradients.insert(0, tf.concat([outer(x, back.ru), outer(x, back.c)], 1))
-    return gradients
+    """Return one bin's gradients of input weights (with biases), w_ru and w_c; x has its constant 1."""
+    units = before.shape[-1]
+    d_ru, d_c = back.pre[..., : 2 * units], back.pre[..., 2 * units :]
+    d_x = tf.reduce_sum(back.pre, -2, keepdims=True) if x is None else outer(x, back.pre)
+    return [d_x, outer(before, d_ru), outer(back.reset, d_c)]
 
 
 def stack_of(steps: int, like: Tensor, width: int) -> Tensor:
-    """Return an empty array of `steps` tensors (B, width)."""
-    return tf.TensorArray(
-        like.dtype, size=steps, element_shape=[like.shape[0], width], clear_after_read=False
-    )
+    """Return an empty array of `steps` tensors, shaped as `like` but `width` wide."""
+    shape = [*like.shape[:-1], width]
+    return tf.TensorArray(like.dtype, size=steps, element_shape=shape, clear_after_read=False)
 
 
 def loop(steps: int, body: Callable[..., tuple[Any, ...]], start: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -113,144 +117,96 @@ def loop(steps: int, body: Callable[..., tuple[Any, ...]], start: tuple[Any, ...
 
 
 def scan(
-    cells: Sequence[Cell],
-    inputs: Sequence[Tensor | None],
-    initial: Sequence[Tensor],
-    *,
-    steps: int,
-    backward: Sequence[bool],
-    sequence: Sequence[bool],
-    clip: float,
-    input_gradient: bool = False,
-) -> list[Tensor]:
-    """Run several independent GRUs over the same bins in one loop.
+    cell: Cell, x: Tensor | None, h0: Tensor, *, steps: int, clip: float, input_gradient: bool = False
+) -> Tensor:
+    """Run one GRU, or K independent ones at once, over all bins.
 
     Parameters
     ----------
-    cells : the weights of each.
-    inputs : (steps, B, n_in) for each, or None.
-    initial : the state before the first bin, (B, H) for each.
+    cell : the weights; with K cells, all have a first axis K.
+    x : (steps, B, n_in), or (steps, K, B, n_in), or None.
+    h0 : (B, H) or (K, B, H), the state before the first bin.
     steps : number of bins T.
-    backward : for each, whether it runs from the last bin to the first.
-    sequence : for each, whether to return all states (steps, B, H), in order of time, or the last one.
     clip : bound on states.
-    input_gradient : whether gradients flow into `inputs`.
+    input_gradient : whether gradients flow into x.
 
     Returns
     -------
-    list of Tensor
-        One for each cell. Second derivatives are not available.
+    Tensor
+        All states, (steps, B, H) or (steps, K, B, H). Second derivatives are not available.
     """
-    flat: list[Tensor] = []
-    for cell, x, h0 in zip(cells, inputs, initial, strict=True):
-        if x is not None:
-            flat += [x, cell.w_x]
-        flat += [cell.w_ru, cell.w_c, cell.b, h0]
-    has_input = [x is not None for x in inputs]
+    values = [input_weights(cell), cell.w_ru, cell.w_c, h0]
+    if x is not None:
+        values.append(with_one(x))
 
-    def run(*args: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., list[Tensor | None]]]:
-        problem = _Scan(args, has_input, steps, backward, sequence, clip, input_gradient)
+    def run(*args: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor | None]]]:
+        problem = _Scan(args, steps, clip, input_gradient)
         return problem.forward(), problem.gradient
 
-    return list(tf.custom_gradient(run)(*flat))
+    return tf.custom_gradient(run)(*values)
 
 
 class _Scan:
     """One forward pass and what it saved for the backward pass.
 
-    States lie in arrays of steps+1 slots, the initial one included: the state before bin t is in slot t and
-    the one after it in slot t+1; the other way round for a GRU that runs backward.
+    States lie in an array of steps+1 slots: the state before bin t in slot t, the one after it in slot t+1.
     """
 
-    def __init__(
-        self,
-        args: Sequence[Tensor],
-        has_input: Sequence[bool],
-        steps: int,
-        backward: Sequence[bool],
-        sequence: Sequence[bool],
-        clip: float,
-        input_gradient: bool,
-    ) -> None:
-        rest = list(args)
-        self.x: list[Tensor | None] = []
-        self.cells: list[Cell] = []
-        self.h0: list[Tensor] = []
-        for has in has_input:
-            self.x.append(rest.pop(0) if has else None)
-            self.cells.append(Cell(rest.pop(0) if has else None, rest.pop(0), rest.pop(0), rest.pop(0)))
-            self.h0.append(rest.pop(0))
-        self.steps, self.backward, self.sequence = steps, backward, sequence
-        self.clip, self.input_gradient = clip, input_gradient
+    def __init__(self, args: Sequence[Tensor], steps: int, clip: float, input_gradient: bool) -> None:
+        self.w_x, self.w_ru, self.w_c, self.h0 = args[:4]
+        self.x = args[4] if len(args) > 4 else None
+        self.steps, self.clip = steps, clip
+        self.input_gradient = input_gradient and self.x is not None
 
-    def forward(self) -> tuple[Tensor, ...]:
-        steps = self.steps
-        bias = [biases(cell.b) for cell in self.cells]
+    def forward(self) -> Tensor:
+        def body(
+            t: Tensor, h: Tensor, states: Tensor, gates: Tensor, candidates: Tensor
+        ) -> tuple[Tensor, ...]:
+            a = self.w_x if self.x is None else tf.matmul(self.x[t], self.w_x)
+            h, ru, c = gru_step(h, a, self.w_ru, self.w_c, self.clip)
+            return h, states.write(t + 1, h), gates.write(t, ru), candidates.write(t, c)
 
-        def body(i: Tensor, *carried: list[Tensor]) -> tuple[list[Tensor], ...]:
-            new: tuple[list[Tensor], ...] = ([], [], [], [])
-            for k, (h, states, gates, candidates) in enumerate(zip(*carried, strict=True)):
-                t = steps - 1 - i if self.backward[k] else i
-                cell, x = self.cells[k], self.x[k]
-                a = bias[k] if x is None else tf.matmul(x[t], cell.w_x) + bias[k]
-                h, ru, c = gru_step(h, a, cell.w_ru, cell.w_c, self.clip)
-                slot = t if self.backward[k] else t + 1
-                parts = (h, states.write(slot, h), gates.write(t, ru), candidates.write(t, c))
-                for part, value in zip(new, parts, strict=True):
-                    part.append(value)
-            return new
-
-        start: tuple[list[Tensor], ...] = (list(self.h0), [], [], [])
-        for k, h in enumerate(self.h0):
-            units = h.shape[1]
-            start[1].append(stack_of(steps + 1, h, units).write(steps if self.backward[k] else 0, h))
-            start[2].append(stack_of(steps, h, 2 * units))
-            start[3].append(stack_of(steps, h, units))
-        last, *saved = loop(steps, body, start)
-        self.states, self.gates, self.candidates = ([a.stack() for a in arrays] for arrays in saved)
-        return tuple(
-            (states[:steps] if back else states[1:]) if all_bins else h
-            for h, states, back, all_bins in zip(last, self.states, self.backward, self.sequence, strict=True)
+        h0, steps, units = self.h0, self.steps, self.h0.shape[-1]
+        start = (
+            h0,
+            stack_of(steps + 1, h0, units).write(0, h0),
+            stack_of(steps, h0, 2 * units),
+            stack_of(steps, h0, units),
         )
+        _, *saved = loop(steps, body, start)
+        self.states, self.gates, self.candidates = (array.stack() for array in saved)
+        return self.states[1:]
 
-    def gradient(self, *cotangents: Tensor) -> list[Tensor | None]:
-        steps = self.steps
-        transposed = [(tf.transpose(cell.w_ru), tf.transpose(cell.w_c)) for cell in self.cells]
-        wants_dx = [self.input_gradient and x is not None for x in self.x]
+    def gradient(self, cotangent: Tensor) -> list[Tensor | None]:
+        steps, h0 = self.steps, self.h0
 
-        def body(i: Tensor, *carried: list[Tensor]) -> tuple[list[Tensor], ...]:
-            new: tuple[list[Tensor], ...] = ([], [], [])
-            for k, (d, sums, dx) in enumerate(zip(*carried, strict=True)):
-                t = i if self.backward[k] else steps - 1 - i
-                states, x = self.states[k], self.x[k]
-                before, after = (t + 1, t) if self.backward[k] else (t, t + 1)
-                if self.sequence[k]:
-                    d = d + cotangents[k][t]
-                back = gru_step_back(
-                    d, states[before], states[after], self.gates[k][t], self.candidates[k][t],
-                    *transposed[k], clip=self.clip,
-                )  # fmt: skip
-                x_t = None if x is None else x[t]
-                new[0].append(back.before)
-                new[1].append(
-                    [s + g for s, g in zip(sums, weight_gradients(states[before], x_t, back), strict=True)]
-                )
-                if wants_dx[k]:
-                    both = tf.concat([back.ru, back.c], 1)
-                    dx = dx.write(t, tf.matmul(both, self.cells[k].w_x, transpose_b=True))
-                new[2].append(dx)
-            return new
+        def body(i: Tensor, d: Tensor, sums: list[Tensor], d_x: Tensor) -> tuple[Any, ...]:
+            t = steps - 1 - i
+            before, after = self.states[t], self.states[t + 1]
+            back = gru_step_back(
+                d + cotangent[t],
+                before,
+                after,
+                self.gates[t],
+                self.candidates[t],
+                self.w_ru,
+                self.w_c,
+                self.clip,
+            )
+            x = None if self.x is None else self.x[t]
+            found = weight_gradients(before, x, back)
+            if self.input_gradient:
+                d_x = d_x.write(t, tf.matmul(back.pre, self.w_x, transpose_b=True))
+            return back.before, [s + g for s, g in zip(sums, found, strict=True)], d_x
 
-        start: tuple[list[Tensor], ...] = ([], [], [])
-        for k, (h, cell) in enumerate(zip(self.h0, self.cells, strict=True)):
-            start[0].append(tf.zeros_like(h) if self.sequence[k] else cotangents[k])
-            start[1].append([tf.zeros_like(w) for w in cell if w is not None])
-            width = cell.w_x.shape[0] if cell.w_x is not None else 1
-            start[2].append(stack_of(steps, h, width) if wants_dx[k] else tf.zeros([], h.dtype))
-        before_first, sums, dx = loop(steps, body, start)
-        result: list[Tensor | None] = []
-        for k, x in enumerate(self.x):
-            if x is not None:
-                result.append(dx[k].stack() if wants_dx[k] else None)
-            result += [*sums[k], before_first[k]]
+        wanted = self.input_gradient
+        start = (
+            tf.zeros_like(h0),
+            [tf.zeros_like(w) for w in (self.w_x, self.w_ru, self.w_c)],
+            stack_of(steps, h0, self.w_x.shape[-2]) if wanted else tf.zeros([], h0.dtype),
+        )
+        d_h0, sums, d_x = loop(steps, body, start)
+        result = [*sums, d_h0]
+        if self.x is not None:
+            result.append(d_x.stack() if wanted else None)
         return result

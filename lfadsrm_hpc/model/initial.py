@@ -50,10 +50,10 @@ def _scale(arch: Architecture, name: str) -> Any:
     shape = arch.shapes[name]
     if kind == "W":
         return 1.0 / math.sqrt(shape[-2])
-    joint = group.startswith(("ic_enc", "ci_enc"))  # inputs and state share one matrix, so one n_in
-    n_in = shape[0]
+    joint = group in ("ic_enc", "ci_enc")  # inputs and state share one matrix, so one n_in
+    n_in = shape[-2]
     if joint:
-        n_in = arch.shapes[f"{group}/W_c"][0] + arch.shapes[f"{group}/W_x"][0]
+        n_in = arch.shapes[f"{group}/W_c"][-2] + arch.shapes[f"{group}/W_x"][-2]
     if group == "gen":
         factor = hp.gen_cell_input_weight_scale if kind == "W_x" else hp.gen_cell_rec_weight_scale
     else:
@@ -62,9 +62,9 @@ def _scale(arch: Architecture, name: str) -> Any:
         return factor / math.sqrt(n_in)
     if kind == "W_c":
         return 1.0 / math.sqrt(n_in)
-    columns = np.full(shape[1], factor / math.sqrt(n_in))
+    columns = np.full(shape[-1], factor / math.sqrt(n_in))
     if kind == "W_x":  # the scale is for gates only
-        columns[2 * shape[1] // 3 :] = 1.0 / math.sqrt(n_in)
+        columns[2 * shape[-1] // 3 :] = 1.0 / math.sqrt(n_in)
     return columns
 
 

@@ -111,17 +111,23 @@ class Architecture:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter, in the order of the parameter vector."""
+        """Name and shape of every parameter, in the order of the parameter vector.
+
+        Encoders have a first axis: forward, backward; read-ins and read-outs have one for the sessions. The
+        columns of `ic` and `co` are means, then log-variances.
+        """
         hp, count, width, factors = self.hp, len(self.names), self.width, self.hp.factors_dim
         shapes: dict[str, tuple[int, ...]] = {}
 
-        def gru(name: str, inputs: int, units: int, initial: bool) -> None:
+        def gru(
+            name: str, inputs: int, units: int, first: tuple[int, ...] = (), initial: bool = True
+        ) -> None:
             if inputs:
-                shapes[f"{name}/W_x"] = (inputs, 3 * units)
-            shapes.update({f"{name}/W_ru": (units, 2 * units), f"{name}/W_c": (units, units)})
-            shapes[f"{name}/b"] = (3 * units,)
+                shapes[f"{name}/W_x"] = (*first, inputs, 3 * units)
+            shapes.update({f"{name}/W_ru": (*first, units, 2 * units), f"{name}/W_c": (*first, units, units)})
+            shapes[f"{name}/b"] = (*first, 3 * units)
             if initial:
-                shapes[f"{name}/h0"] = (units,)
+                shapes[f"{name}/h0"] = (*first, units)
 
         def linear(name: str, inputs: int, outputs: int) -> None:
             shapes.update({f"{name}/W": (inputs, outputs), f"{name}/b": (outputs,)})
@@ -129,24 +135,20 @@ class Architecture:
         if self.has_readin:
             shapes.update({"readin/W": (count, width, factors), "readin/b": (count, factors)})
         if hp.ic_dim:
-            for side in ("fwd", "rev"):
-                gru(f"ic_enc/{side}", self.encoder_width, hp.ic_enc_dim, True)
-            linear("ic/mean", 2 * hp.ic_enc_dim, hp.ic_dim)
-            linear("ic/logvar", 2 * hp.ic_enc_dim, hp.ic_dim)
+            gru("ic_enc", self.encoder_width, hp.ic_enc_dim, (2,))
+            linear("ic", 2 * hp.ic_enc_dim, 2 * hp.ic_dim)
             shapes.update({"ic_prior/mean": (hp.ic_dim,), "ic_prior/logvar": (hp.ic_dim,)})
             if hp.ic_dim != hp.gen_dim:
                 linear("gen/from_ic", hp.ic_dim, hp.gen_dim)
         else:
             shapes["gen/h0"] = (hp.gen_dim,)
         if hp.co_dim:
-            sides = ("fwd",) if hp.do_causal_controller else ("fwd", "rev")
-            for side in sides:
-                gru(f"ci_enc/{side}", self.encoder_width, hp.ci_enc_dim, True)
-            gru("con", len(sides) * hp.ci_enc_dim + self.feedback_width, hp.con_dim, True)
-            linear("co/mean", hp.con_dim, hp.co_dim)
-            linear("co/logvar", hp.con_dim, hp.co_dim)
+            sides = 1 if hp.do_causal_controller else 2
+            gru("ci_enc", self.encoder_width, hp.ci_enc_dim, (sides,))
+            gru("con", sides * hp.ci_enc_dim + self.feedback_width, hp.con_dim)
+            linear("co", hp.con_dim, 2 * hp.co_dim)
             shapes.update({"co_prior/log_tau": (hp.co_dim,), "co_prior/log_evar": (hp.co_dim,)})
-        gru("gen", self.generator_inputs, hp.gen_dim, False)
+        gru("gen", self.generator_inputs, hp.gen_dim, initial=False)
         shapes["factors/W"] = (hp.gen_dim, factors)
         shapes.update({"readout/W": (count, factors, width), "readout/b": (count, width)})
         if hp.output_dist == "gaussian":

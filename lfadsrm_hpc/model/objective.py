@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture, Params, Result
+from lfadsrm_hpc.model.lfads import Architecture, Result
 
 COSTS = ("total", "recon", "kl_ic", "kl_co", "l2", "correlation")
 BETA1, BETA2 = 0.9, 0.999
@@ -48,43 +49,44 @@ def ramp_value(step: int, start: int, increase: int) -> float:
     return float(np.clip((step - start) / increase, 0.0, 1.0))
 
 
-def l2_cost(params: Params, hp: Hyperparameters) -> Tensor:
-    """Return the penalty on the recurrent weights and their biases of generator and controller.
+def l2_weights(arch: Architecture) -> NDArray[np.float32]:
+    """Return what weighs each squared element of the parameter vector in the L2 cost, (P,).
 
-    L2 = [s_gen sum v^2 / 2 + s_con sum v^2 / 2] / (number of those elements)
+    L2 = [s_gen sum v^2 / 2 + s_con sum v^2 / 2] / (number of those elements), over the recurrent matrices and
+    their biases of generator and controller.
     """
-    cost, count = tf.zeros([], params["gen/b"].dtype), 0
-    for group, scale in (("gen", hp.l2_gen_scale), ("con", hp.l2_con_scale)):
-        if f"{group}/b" not in params:
-            continue
-        for name in ("W_ru", "W_c", "b"):
-            v = params[f"{group}/{name}"]
-            count += int(np.prod(v.shape))
-            cost = cost + 0.5 * scale * tf.reduce_sum(tf.square(v))
-    return cost / float(count)
+    scales = {"gen": arch.hp.l2_gen_scale, "con": arch.hp.l2_con_scale}
+    each, count = [], 0
+    for name, size in zip(arch.shapes, arch.sizes, strict=True):
+        group, _, kind = name.partition("/")
+        counted = group in scales and kind in ("W_ru", "W_c", "b")
+        count += size * counted
+        each.append(0.5 * scales[group] if counted else 0.0)
+    return np.repeat(np.array(each) / count, arch.sizes).astype(np.float32)
+
+
+def l2_cost(theta: Tensor, arch: Architecture) -> Tensor:
+    """Return the L2 cost of a parameter vector."""
+    return tf.tensordot(theta * theta, tf.constant(l2_weights(arch), theta.dtype), 1)
 
 
 def costs(
-    params: Params, arch: Architecture, result: Result, session: Tensor, weights: Weights, trials: Tensor
+    theta: Tensor, arch: Architecture, result: Result, session: Tensor, weights: Weights, trials: Tensor
 ) -> Tensor:
     """Return the costs in the order of `COSTS`, (6,), weighted sums over trials.
 
     Parameters
     ----------
+    theta : (P,) parameters, for the L2 cost.
     trials : (B,) weights of the trials; 1/B each gives the mean.
     """
     hp = arch.hp
-
-    def over_trials(v: Tensor) -> Tensor:
-        return tf.reduce_sum(v * trials)
-
-    recon, kl_ic, kl_co, correlation = (
-        over_trials(v) for v in (result.recon, result.kl_ic, result.kl_co, result.correlation)
-    )
+    each = tf.stack([result.recon, result.kl_ic, result.kl_co, result.correlation, tf.ones_like(trials)])
+    recon, kl_ic, kl_co, correlation, whole = tf.unstack(tf.linalg.matvec(each, trials))
     if hp.loss_reduction == "mean":
         elements = tf.constant([float(arch.bins * count) for count in arch.neurons])
         recon = recon / of_session(elements, session)
-    l2 = l2_cost(params, hp) * tf.reduce_sum(trials)
+    l2 = l2_cost(theta, arch) * whole
     total = recon + weights.kl * (hp.kl_ic_weight * kl_ic + hp.kl_co_weight * kl_co) + weights.l2 * l2
     if hp.co_mean_corr_scale:
         total = total + hp.co_mean_corr_scale * correlation

@@ -293,7 +293,7 @@ class Sampler:
             ic_noise=inputs.get("ic_noise"),
             co_noise=inputs.get("co_noise"),
         )
-        return {**self._averages(result, inputs["weights"], samples), **self._costs(params, result)}
+        return {**self._averages(result, inputs["weights"], samples), **self._costs(theta, result)}
 
     def _mask(self, wanted: Any) -> Tensor:
         return tf.constant([float(wanted(k)) for k in range(self.arch.width)], tf.float32)
@@ -324,11 +324,12 @@ class Sampler:
             means["prior_g0_logvar"] = over_samples(like + result.prior_logvar)
         return means
 
-    def _costs(self, params: dict[str, Tensor], result: Result) -> dict[str, Tensor]:
+    def _costs(self, theta: Tensor, result: Result) -> dict[str, Tensor]:
         """Return the training cost, ramps as at the checkpoint, and minus the ELBO, of each sample."""
         hp, step = self.hp, int(self.checkpoint["step"])
         kl_co = result.kl_co
         if hp.co_dim and not self.push_mean:
+            params = self.arch.unpack(theta)
             prior = params["co_prior/log_tau"], params["co_prior/log_evar"]
             d = result.decoded
             kl_co = priors.log_ratio_ar1(d.u, d.co_mean, d.co_logvar, *prior)
@@ -337,6 +338,6 @@ class Sampler:
             recon = recon / float(self.arch.bins * self.neurons)
         kl = hp.kl_ic_weight * result.kl_ic + hp.kl_co_weight * result.kl_co
         cost = recon + ramp_value(step, hp.kl_start_step, hp.kl_increase_steps) * kl
-        cost = cost + ramp_value(step, hp.l2_start_step, hp.l2_increase_steps) * l2_cost(params, hp)
+        cost = cost + ramp_value(step, hp.l2_start_step, hp.l2_increase_steps) * l2_cost(theta, self.arch)
         cost = cost + hp.co_mean_corr_scale * result.correlation
         return {"costs": cost, "bounds": result.recon + result.kl_ic + kl_co}

@@ -53,7 +53,11 @@ def _translate(arch: Architecture, read: Callable[[str], NDArray[Any]], path: Pa
     for name in arch.shapes:
         group = name.split("/")[0]
         if group in ("ic_enc", "ci_enc"):
-            arrays[name] = _encoder(name, read, arch)
+            sides = ("fwd", "rev")[: arch.shapes[name][0]]
+            arrays[name] = np.stack([_encoder(name, side, read, arch) for side in sides])
+        elif group in _MAPS:
+            parts = [read(f"{_MAPS[group]}_{part}_{name[-1]}") for part in ("mean", "logvar")]
+            arrays[name] = np.concatenate(parts, 1)
         elif name in _PLAIN:
             arrays[name] = read(_PLAIN[name])
         elif group in ("readin", "readout", "readout_logvar"):
@@ -69,28 +73,22 @@ def _translate(arch: Architecture, read: Callable[[str], NDArray[Any]], path: Pa
     return arrays
 
 
+_MAPS = {"ic": "z_ic_enc_2_post_g0", "co": "con_con_to_post_co"}
+
 _PLAIN = {
-    "ic/mean/W": "z_ic_enc_2_post_g0_mean_W",
-    "ic/mean/b": "z_ic_enc_2_post_g0_mean_b",
-    "ic/logvar/W": "z_ic_enc_2_post_g0_logvar_W",
-    "ic/logvar/b": "z_ic_enc_2_post_g0_logvar_b",
     "ic_prior/mean": "z_prior_g0_mean",
     "gen/from_ic/W": "gen_g0_2_gen_ic_W",
     "gen/from_ic/b": "gen_g0_2_gen_ic_b",
     "factors/W": "gen_gen_2_fac_W",
     "con/h0": "con_c0",
-    "co/mean/W": "con_con_to_post_co_mean_W",
-    "co/mean/b": "con_con_to_post_co_mean_b",
-    "co/logvar/W": "con_con_to_post_co_logvar_W",
-    "co/logvar/b": "con_con_to_post_co_logvar_b",
     "co_prior/log_tau": "z_u_prior_ar1_logatau",
     "co_prior/log_evar": "z_u_prior_ar1_logevars",
 }
 
 
-def _encoder(name: str, read: Callable[[str], NDArray[Any]], arch: Architecture) -> NDArray[Any]:
+def _encoder(name: str, side: str, read: Callable[[str], NDArray[Any]], arch: Architecture) -> NDArray[Any]:
     """The original multiplies [x, h] (candidate: [x, r*h]) by one matrix; ours are apart, columns r, u, c."""
-    group, side, kind = name.split("/")
+    group, kind = name.split("/")
     start = f"{group}_{side}"
     if kind == "h0":
         return read(f"{start}_{group}_t0_{side}")

@@ -137,6 +137,7 @@ def test_model_params_by_name(model: Any, tmp_path: Path) -> None:
         assert file.attrs["kind"] == "lve"
         assert file.attrs["versions"] == '{"a": 1}'
         np.testing.assert_array_equal(file["gen/W_ru"], best["gen/W_ru"])
+        np.testing.assert_array_equal(file["ci_enc/rev/W_c"], best["ci_enc/W_c"][1])
         np.testing.assert_array_equal(file["readin/b/W"], best["readin/W"][1, :4])
         np.testing.assert_array_equal(file["readout/b/b"], best["readout/b"][1, :4])
         np.testing.assert_array_equal(file["readin/a/b"], best["readin/b"][0])

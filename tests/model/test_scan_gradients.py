@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.controller import joint_scan
-from lfadsrm_hpc.model.gru import Cell, biases, gru_step, scan
+from lfadsrm_hpc.model.gru import Cell, scan
 
 T, B = 5, 3
 CLIP = 1.5
@@ -28,16 +29,27 @@ def cell(rng: np.random.Generator, inputs: int, units: int) -> Cell:
     )
 
 
-def plain_scan(c: Cell, x: Any, h: Any, backward: bool) -> Any:
-    states = [None] * T
-    for t in reversed(range(T)) if backward else range(T):
-        a = biases(c.b) if x is None else x[t] @ c.w_x + biases(c.b)
-        h = gru_step(h, a, c.w_ru, c.w_c, CLIP)[0]
-        states[t] = h
-    return tf.stack(states), h
+def plain_step(c: Cell, x: Any, h: Any) -> Any:
+    """One bin from the equations, with biases apart."""
+    units = c.w_c.shape[-1]
+    a = c.b + tf.constant(np.repeat([0.0, 1.0, 0.0], units))
+    if x is not None:
+        a = a + x @ c.w_x
+    ru = tf.sigmoid(a[..., : 2 * units] + h @ c.w_ru)
+    candidate = tf.tanh(a[..., 2 * units :] + (ru[..., :units] * h) @ c.w_c)
+    u = ru[..., units:]
+    return tf.clip_by_value(u * h + (1 - u) * candidate, -CLIP, CLIP)
 
 
-def compare(values: list[Any], ours: Any, plain: Any, *, compiled: bool = False) -> None:
+def plain_scan(c: Cell, x: Any, h: Any) -> Any:
+    states = []
+    for t in range(T):
+        h = plain_step(c, None if x is None else x[t], h)
+        states.append(h)
+    return tf.stack(states)
+
+
+def compare(values: list[Any], ours: Any, plain: Any, compiled: bool = False) -> None:
     """Check that two functions of the values and all their gradients agree."""
     results = []
     for function in (ours, plain):
@@ -58,42 +70,41 @@ def compare(values: list[Any], ours: Any, plain: Any, *, compiled: bool = False)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_scan_of_several_cells(compiled: bool) -> None:
-    """Forward and backward, with and without inputs, all states or the last; initial states beyond the clip."""
+def test_scan_with_and_without_inputs(compiled: bool) -> None:
+    """Initial states reach beyond the clip."""
     rng = np.random.default_rng(1)
-    a, b, c = cell(rng, 4, 3), cell(rng, 4, 2), cell(rng, 0, 5)
-    x = normal(rng, T, B, 4)
-    h0 = [normal(rng, B, n, scale=1.5) for n in (3, 2, 5)]
-    weigh = [normal(rng, T, B, 3), normal(rng, B, 2), normal(rng, T, B, 5)]
-    values = [x, *a, *b, *(w for w in c if w is not None), *h0]
+    a, b = cell(rng, 4, 3), cell(rng, 0, 5)
+    values = [normal(rng, T, B, 4), *a, *(w for w in b if w is not None)]
+    values += [normal(rng, B, n, scale=1.5) for n in (3, 5)]
+    weigh = normal(rng, T, B, 3), normal(rng, T, B, 5)
 
-    def unpack(v: Any) -> Any:
-        return v[0], Cell(*v[1:5]), Cell(*v[5:9]), Cell(None, *v[9:12]), list(v[12:])
+    def run(scan_a: Any, scan_b: Any, *v: Any) -> Any:
+        states = scan_a(Cell(*v[1:5]), v[0], v[8]), scan_b(Cell(None, *v[5:8]), None, v[9])
+        return sum(tf.reduce_sum(w * y) for w, y in zip(weigh, states, strict=True))
 
-    def total(outputs: Any) -> Any:
-        return sum(tf.reduce_sum(w * y) for w, y in zip(weigh, outputs, strict=True))
+    def ours(c: Cell, x: Any, h: Any) -> Any:
+        return scan(c, x, h, steps=T, clip=CLIP, input_gradient=True)
+
+    compare(
+        values, functools.partial(run, ours, ours), functools.partial(run, plain_scan, plain_scan), compiled
+    )
+
+
+def test_scan_of_several_cells_at_once() -> None:
+    rng = np.random.default_rng(2)
+    both = [cell(rng, 4, 3) for _ in range(2)]
+    stacked = [tf.stack(weights) for weights in zip(*both, strict=True)]
+    values = [normal(rng, T, 2, B, 4), *stacked, normal(rng, 2, B, 3)]
+    weigh = normal(rng, T, 2, B, 3)
 
     def ours(*v: Any) -> Any:
-        x, a, b, c, h0 = unpack(v)
-        return total(
-            scan(
-                [a, b, c], [x, x, None], h0,
-                steps=T, backward=[False, True, False], sequence=[True, False, True], clip=CLIP,
-                input_gradient=True,
-            )
-        )  # fmt: skip
+        return tf.reduce_sum(weigh * scan(Cell(*v[1:5]), v[0], v[5], steps=T, clip=CLIP, input_gradient=True))
 
     def plain(*v: Any) -> Any:
-        x, a, b, c, h0 = unpack(v)
-        return total(
-            [
-                plain_scan(a, x, h0[0], False)[0],
-                plain_scan(b, x, h0[1], True)[1],
-                plain_scan(c, None, h0[2], False)[0],
-            ]
-        )
+        states = [plain_scan(Cell(*(w[k] for w in v[1:5])), v[0][:, k], v[5][k]) for k in range(2)]
+        return tf.reduce_sum(weigh * tf.stack(states, 1))
 
-    compare(values, ours, plain, compiled=compiled)
+    compare(values, ours, plain)
 
 
 def test_scan_against_finite_differences() -> None:
@@ -101,9 +112,7 @@ def test_scan_against_finite_differences() -> None:
     c, x, h0 = cell(rng, 2, 3), normal(rng, T, B, 2), normal(rng, B, 3, scale=0.3)
 
     def cost(w_ru: Any) -> Any:
-        states = scan(
-            [c._replace(w_ru=w_ru)], [x], [h0], steps=T, backward=[False], sequence=[True], clip=9.0
-        )[0]
+        states = scan(c._replace(w_ru=w_ru), x, h0, steps=T, clip=9.0)
         return tf.reduce_sum(tf.square(states))
 
     with tf.GradientTape() as tape:
@@ -131,11 +140,12 @@ def plain_joint(v: dict[str, Any], feedback: bool) -> Any:
             if "feedback_scale" in v:
                 fed = fed * v["feedback_scale"][t]
             x = tf.concat([x, fed], 1)
-        con = gru_step(con, x @ v["con"].w_x + biases(v["con"].b), v["con"].w_ru, v["con"].w_c, CLIP)[0]
-        u = con @ v["w_mu"] + v["b_mu"] + v["noise"][t] * tf.exp(0.5 * (con @ v["w_lv"] + v["b_lv"]))
+        con = plain_step(v["con"], x, con)
+        mean, logvar = tf.split(con @ v["w_u"] + v["b_u"], 2, axis=1)
+        u = mean + v["noise"][t] * tf.exp(0.5 * logvar)
         if "injected" in v:
             u = tf.concat([u, v["injected"][t]], 1)
-        g = gru_step(g, u @ v["gen"].w_x + biases(v["gen"].b), v["gen"].w_ru, v["gen"].w_c, CLIP)[0]
+        g = plain_step(v["gen"], u, g)
         dropped = g * v["state_scale"][t] if "state_scale" in v else g
         cons.append(con)
         gens.append(g)
@@ -157,8 +167,7 @@ def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
     width = {"factors": factors, "rates": neurons, "nothing": 0}[fed_back]
     feedback = width > 0
     values: dict[str, Any] = {
-        "w_mu": normal(rng, con, inputs), "b_mu": normal(rng, inputs),
-        "w_lv": normal(rng, con, inputs), "b_lv": normal(rng, inputs),
+        "w_u": normal(rng, con, 2 * inputs), "b_u": normal(rng, 2 * inputs),
         "con0": normal(rng, B, con), "g0": normal(rng, B, gen, scale=1.5),
         "codes": normal(rng, T, B, codes), "injected": normal(rng, T, B, injected),
     }  # fmt: skip
@@ -183,7 +192,7 @@ def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
         d = unpack(v)
         states = joint_scan(
             controller=d["con"], generator=d["gen"],
-            maps=(d["w_mu"], d["b_mu"], d["w_lv"], d["b_lv"]),
+            w_u=d["w_u"], b_u=d["b_u"],
             w_factors=d.get("w_factors"), w_rates=(d["w_out"], d["b_out"]) if fed_back == "rates" else None,
             con0=d["con0"], g0=d["g0"], codes=d["codes"], noise=d["noise"], injected=d["injected"],
             state_scale=d.get("state_scale"), feedback_scale=d.get("feedback_scale"),
@@ -194,4 +203,4 @@ def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
     def plain(*v: Any) -> Any:
         return sum(tf.reduce_sum(w * y) for w, y in zip(weigh, plain_joint(unpack(v), feedback), strict=True))
 
-    compare([*cells[0], *cells[1], *values.values()], ours, plain, compiled=compiled)
+    compare([*cells[0], *cells[1], *values.values()], ours, plain, compiled)

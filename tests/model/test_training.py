@@ -213,11 +213,11 @@ def costs_of(hp: Any, sessions: list[Session], index: int, params: dict[str, Any
     batch = batches.gather(
         arch, data, batches.Masks.of(arch, sessions), tf.range(start, start + trials), tf.constant(index)
     )
-    tensors = {n: tf.constant(v, tf.float32) for n, v in params.items()}
-    result = forward(tensors, arch, batch, training=False)
+    theta = tf.constant(arch.pack(params))
+    result = forward(arch.unpack(theta), arch, batch, training=False)
     weights = objective.Weights(tf.constant(1.0), tf.constant(1.0))
     return objective.costs(
-        tensors, arch, result, batch.session, weights, tf.fill([trials], 1.0 / trials)
+        theta, arch, result, batch.session, weights, tf.fill([trials], 1.0 / trials)
     ).numpy()
 
 
