@@ -172,8 +172,8 @@ class RunWarning(LfadsrmWarning):
     """A run went on, but something about it deserves a look."""
 
 
-def suggest(name: str, known: Sequence[str]) -> str | None:
-    """Name the known word nearest to a misspelt one, as a hint.
+def suggest(name: object, known: Sequence[str]) -> str | None:
+    """Name the known word nearest to a misspelt one, as a hint; None for what is no word.
 
     Examples
     --------
@@ -182,5 +182,7 @@ def suggest(name: str, known: Sequence[str]) -> str | None:
     """
     import difflib
 
+    if not isinstance(name, str):
+        return None
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {nearest[0]!r}?" if nearest else None

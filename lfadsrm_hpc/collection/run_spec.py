@@ -24,8 +24,9 @@ class RunSpec:
         Becomes a folder name.
     dataset_collection : DatasetCollection or None
         Where the datasets are looked up; None when the spec is read from disk and only names are known.
-    which : int, str, or a list of them
-        Positions (from 0) or names, in the order in which they are stitched.
+    which : int, str or Dataset, or a list of them
+        Positions (from 0), names or datasets, in the order in which they are stitched; or a mask, True or
+        False for each dataset of the collection.
     comment : str
 
     Attributes
@@ -42,13 +43,17 @@ class RunSpec:
         self,
         name: str,
         dataset_collection: DatasetCollection | None,
-        which: Which | Iterable[Which],
+        which: Which | Dataset | Iterable[Which | Dataset],
         comment: str = "",
     ) -> None:
         self.name = check_name(name, "run spec")
         self.comment = comment
         self._collection = dataset_collection
-        given = [which] if isinstance(which, str) or not isinstance(which, Iterable) else list(which)
+        given: list[Any] = (
+            [which] if isinstance(which, str) or not isinstance(which, Iterable) else list(which)
+        )
+        if any(_is_truth_value(item) for item in given):
+            given = self._masked(given)
         self.dataset_names = tuple(self._name_of(item) for item in given)
         if not self.dataset_names:
             raise UsageError("no datasets are named", where=f"run spec {name!r}", hint="name at least one")
@@ -56,7 +61,18 @@ class RunSpec:
         if twice:
             raise UsageError(f"dataset {twice[0]!r} is named twice", where=f"run spec {name!r}")
 
-    def _name_of(self, item: Which) -> str:
+    def _masked(self, mask: list[Any]) -> list[int]:
+        n = None if self._collection is None else len(self._collection)
+        if not all(_is_truth_value(item) for item in mask) or len(mask) != n:
+            raise UsageError(
+                f"a mask of {len(mask)} values for {n or 'unknown'} datasets",
+                where=f"run spec {self.name!r}",
+                hint="give True or False for each dataset, or positions (from 0), or names",
+            )
+        return [i for i, wanted in enumerate(mask) if wanted]
+
+    def _name_of(self, item: Any) -> str:
+        item = getattr(item, "name", item)
         if self._collection is None:
             if not isinstance(item, str):
                 raise UsageError(
@@ -135,3 +151,8 @@ class RunSpec:
     def __repr__(self) -> str:
         n = self.n_datasets
         return f'RunSpec "{self.name}" ({n} dataset{"" if n == 1 else "s"}: {", ".join(self.dataset_names)})'
+
+
+def _is_truth_value(item: Any) -> bool:
+    """Return whether it is True or False, numpy's included: as a position it would mean dataset 1 or 0."""
+    return isinstance(item, bool) or getattr(getattr(item, "dtype", None), "kind", "") == "b"

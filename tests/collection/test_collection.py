@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lfadsrm_hpc.collection import params as params_module
@@ -24,6 +25,9 @@ def test_run_specs(datasets: DatasetCollection) -> None:
     assert spec.is_stitched
     assert not RunSpec("one", datasets, 0).is_stitched
     assert RunSpec("one", datasets, -1).dataset_names == ("dataset003",)
+    assert RunSpec("these", datasets, [datasets[1], 0]).dataset_names == ("dataset002", "dataset001")
+    assert RunSpec("mask", datasets, [False, True, True]).dataset_names == ("dataset002", "dataset003")
+    assert RunSpec("mask", datasets, np.array([True, False, False])).dataset_names == ("dataset001",)
     assert RunSpec.from_json(spec.to_json()) == spec
     with pytest.raises(UsageError, match="by name only"):
         _ = RunSpec.from_json(spec.to_json()).datasets
@@ -38,6 +42,9 @@ def test_run_specs(datasets: DatasetCollection) -> None:
         ("x", [0, "dataset001"], "named twice"),
         ("x", [7], "no dataset 7"),
         ("x", [0.5], "no dataset 0.5"),
+        ("x", [True, False], "a mask of 2 values for 3 datasets"),
+        ("x", [True, 0, False], "a mask of 3 values"),
+        ("x", [False, False, False], "no datasets"),
         ("x", "dataset01", "did you mean 'dataset001'"),
     ],
 )
@@ -110,6 +117,8 @@ def test_find_runs(collection: RunCollection) -> None:
         collection.find_runs("all", 2)
     with pytest.raises(NotFoundError, match="hash or name 'nothing'"):
         collection.find_runs(params="nothing")
+    with pytest.raises(NotFoundError, match="there is no run spec 3"):
+        collection.find_runs(3)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match="did you mean 'factors_dim'"):
         collection.find_runs(factor_dim=3)
 
