@@ -59,7 +59,7 @@ class RunCollection(Generic[R]):
         dataset_collection: DatasetCollection | None = None,
         comment: str = "",
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # so that a later change of the current folder does not matter
         self.name = check_name(name, "run collection")
         self.dataset_collection = dataset_collection
         self.comment = comment

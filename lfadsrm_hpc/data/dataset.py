@@ -299,7 +299,7 @@ class DatasetCollection(Sequence[Dataset]):
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # so that a later change of the current folder does not matter
         self.name = (self.path.name or self.path.resolve().name) if name is None else name
         self._datasets: list[Dataset] = []
 

@@ -204,6 +204,27 @@ def test_every_dataset_is_loaded_and_fingerprinted_once(tmp_path: Path, base: Ru
 # ---------------------------------------------------------------- again and later
 
 
+def test_changing_the_folder_afterwards_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: RunParams
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    spikes = np.random.default_rng(0).poisson(0.5, (20, 10, 4))
+    np.savez("data/day1.npz", spikes=spikes, bin_ms=base.spike_bin_ms)
+    dc = DatasetCollection("data")
+    Dataset(dc, "day1.npz")
+    rc = RunCollection("runs", "relative", dc)
+    rc.add_params(base)
+    rc.add_run_spec(RunSpec("day1", dc, [0]))
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    rc.prepare_for_lfads(warn=False)
+    monkeypatch.chdir(tmp_path)
+    assert rc.runs[0].is_prepared
+    assert rc.path == tmp_path / "runs" / "relative"
+    assert list(Path("elsewhere").iterdir()) == []
+
+
 def test_preparing_again_touches_nothing(collection: RunCollection) -> None:
     collection.prepare_for_lfads()
     before = snapshot(collection.path, "*.h5") | snapshot(collection.path, "*.json")
