@@ -16,6 +16,9 @@ import xarray as xr
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.results.posterior_format import FORMAT, FORMAT_VERSION
 
+# A run that is complete is passed over by a plain `lfadsrm run`.
+_AGAIN = "make them again from the trained model: `lfadsrm run --posterior-only`"
+
 
 def open_posterior_means(path: str | os.PathLike[str], *, expect_token: str | None = None) -> xr.Dataset:
     """Open the posterior means of one dataset of one run, lazily.
@@ -44,7 +47,7 @@ def open_posterior_means(path: str | os.PathLike[str], *, expect_token: str | No
         raise ResultsError(
             "there are no posterior means here",
             where=path,
-            hint="the run has not finished, or its outputs were deleted: see `lfadsrm status`",
+            hint=f"see `lfadsrm status`; if the run is complete, {_AGAIN}",
         )
     try:
         means = xr.open_dataset(path, engine="netcdf4", decode_times=False, chunks=None)
@@ -58,7 +61,7 @@ def open_posterior_means(path: str | os.PathLike[str], *, expect_token: str | No
         raise ResultsError(
             f"the posterior means are incomplete or damaged ({error})",
             where=path,
-            hint="copy it again if it is a copy; else delete it and start the run again: `lfadsrm run`",
+            hint=f"copy it again if it is a copy; else {_AGAIN}",
         ) from error
     try:
         _check(means, path, expect_token)
@@ -118,7 +121,7 @@ def _check(means: xr.Dataset, path: Path, expect_token: str | None) -> None:
         raise ResultsError(
             "the posterior means are incomplete: the program that wrote them did not finish",
             where=path,
-            hint="delete the file and start the run again: `lfadsrm run`",
+            hint=_AGAIN,
         )
     token = means.attrs.get("claim_token")
     if expect_token is not None and token != expect_token:
@@ -126,5 +129,5 @@ def _check(means: xr.Dataset, path: Path, expect_token: str | None) -> None:
             f"the posterior means were written by another attempt (claim {token}) than the one that "
             f"completed the run (claim {expect_token})",
             where=path,
-            hint="delete the file and start the run again: `lfadsrm run`",
+            hint=_AGAIN,
         )

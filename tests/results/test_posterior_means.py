@@ -327,7 +327,7 @@ def test_chunks_are_bounded_and_inside_the_array(shape: tuple[int, int, int], ti
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="lfadsrm status"):
+    with pytest.raises(ResultsError, match=r"lfadsrm status.*lfadsrm run --posterior-only"):
         open_posterior_means(tmp_path / "a.nc")
 
 
@@ -336,8 +336,9 @@ def test_a_truncated_copy_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     for kept in (0, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:kept])
-        with pytest.raises(ResultsError, match="incomplete or damaged"):
+        with pytest.raises(ResultsError, match="incomplete or damaged") as said:
             open_posterior_means(path)
+        assert "--posterior-only" in str(said.value)  # a plain `lfadsrm run` passes over complete runs
 
 
 def test_an_unfinished_file_under_the_final_name_is_refused(tmp_path: Path) -> None:
