@@ -18,6 +18,8 @@ from lfadsrm_hpc.model.session import Session
 WEIGHTS = 3  # use of the seed
 MIN_MEAN_COUNT = 1e-4  # floor of the mean count a bin whose log starts a read-out bias
 
+MAX_READ_OUT = 2.0  # largest norm of a neuron's first read-out weights
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -25,8 +27,8 @@ def initial_parameters(arch: Architecture, sessions: Sequence[Session]) -> Array
     """Return the parameters by name before training.
 
     Weights are N(0, (a/sqrt(n_in))^2) with the weight scale a, biases 0, except: the read-in starts at the
-    alignment matrix A (b = -a A with the alignment bias a) and the read-out at A^T where there is one; the
-    read-out's bias starts at the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
+    alignment matrix A (b = -a A with the alignment bias a) and the read-out at A^T where there is one (a
+    neuron's weights scaled down to norm 2 where they exceed it: `_bounded`); the read-out's bias starts at the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
     priors start at their hyperparameters.
     """
     hp = arch.hp
@@ -79,6 +81,16 @@ def _priors(arch: Architecture, arrays: Arrays) -> None:
         arrays["co_prior/log_evar"][:] = math.log(hp.prior_ar_nvar)
 
 
+def _bounded(matrix: NDArray[Any]) -> NDArray[Any]:
+    """Return an alignment matrix (D, F) with the rows of some neurons scaled down, as a read-out.
+
+    Regression gives a near-silent neuron weights of 30 and more, since its averages are tiny. Read out into a
+    log-rate they overflow in the first steps, so that training diverges.
+    """
+    norm = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.asarray(matrix * np.minimum(1.0, MAX_READ_OUT / np.maximum(norm, 1e-12)))
+
+
 def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Arrays) -> None:
     hp = arch.hp
     for name in ("readin/W", "readout/W"):
@@ -96,7 +108,7 @@ def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Ar
                 arrays["readin/b"][k] = -(session.alignment_bias * seen) @ start
             arrays["readin/W"][k, :count] = start
         out = _normal(hp.seed, "readout" + key, (hp.factors_dim, count)) / math.sqrt(hp.factors_dim)
-        arrays["readout/W"][k, :, :count] = out if matrix is None else matrix.T
+        arrays["readout/W"][k, :, :count] = out if matrix is None else _bounded(matrix).T
         mean = session.train.mean(axis=(0, 1))
         if hp.output_dist == "poisson":
             mean = np.log(np.maximum(mean, MIN_MEAN_COUNT))
