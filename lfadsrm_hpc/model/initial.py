@@ -28,7 +28,8 @@ def initial_parameters(arch: Architecture, sessions: Sequence[Session]) -> Array
 
     Weights are N(0, (a/sqrt(n_in))^2) with the weight scale a, biases 0, except: the read-in starts at the
     alignment matrix A (b = -a A with the alignment bias a) and the read-out at A^T where there is one (a
-    neuron's weights scaled down to norm 2 where they exceed it: `_bounded`); the read-out's bias starts at the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
+    neuron's weights scaled down to norm 2 where they exceed it: `_bounded`); the read-out's bias starts at
+    the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
     priors start at their hyperparameters.
     """
     hp = arch.hp
