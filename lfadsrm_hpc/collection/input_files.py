@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc.collection.hashing import canonical_json
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.errors import MismatchError, ParamsError
+from lfadsrm_hpc.errors import DataError, MismatchError, ParamsError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -152,6 +152,7 @@ def check(sessions: Sequence[Session], runs: Sequence[Run]) -> Iterator[str]:
     ------
     DataError, ParamsError
     """
+    _check_lengths(sessions)
     uses: dict[tuple[str, int], int] = {}
     for run in runs:
         use = (run.params.output_dist, run.params.ext_input_dim)
@@ -163,6 +164,19 @@ def check(sessions: Sequence[Session], runs: Sequence[Run]) -> Iterator[str]:
             yield from session.warnings(output_dist, ext_input_dim, batch_size)
 
 
+def _check_lengths(sessions: Sequence[Session]) -> None:
+    """Refuse sessions whose trials differ in length: one model has one number of bins."""
+    first, *others = [session.inputs for session in sessions]
+    for other in others:
+        if len(other.time_ms) != len(first.time_ms):
+            raise DataError(
+                f"trials have {len(other.time_ms)} bins, those of dataset {first.dataset!r} have "
+                f"{len(first.time_ms)}",
+                where=f"dataset {other.dataset!r}",
+                hint="cut all sessions of a run spec to the same window",
+            )
+
+
 def _check_sizes(run: Run, one: SessionInputs) -> None:
     _, n_bins, n_neurons = one.train_data.shape
     where = f"run {run.id}, dataset {one.dataset!r}"
@@ -172,6 +186,12 @@ def _check_sizes(run: Run, one: SessionInputs) -> None:
             f"held_out_neurons names neuron {held[-1]} and {len(held)} in all; the dataset has {n_neurons}",
             where=where,
             hint=f"indices go from 0 to {n_neurons - 1}, and at least one neuron must stay",
+        )
+    if held is not None and n_neurons < 2:
+        raise ParamsError(
+            "held_out_neurons would leave none to the encoders: the dataset has one neuron",
+            where=where,
+            hint="leave held_out_neurons at None for it",
         )
     if ahead >= n_bins:
         raise ParamsError(

@@ -450,6 +450,30 @@ def test_params_that_do_not_fit_the_data(
         collection.prepare_for_lfads()
 
 
+def test_stitched_sessions_must_be_equally_long_with_and_without_alignment(
+    tmp_path: Path, base: RunParams
+) -> None:
+    dc = DatasetCollection(tmp_path)
+    for name, bins in (("a", 10), ("b", 12)):
+        Dataset.from_arrays(dc, name, np.ones((6, bins, 2)), bin_ms=base.spike_bin_ms, condition=[0, 1] * 3)
+    for aligned in (True, False):
+        rc = RunCollection(tmp_path, f"aligned {aligned}", dc)
+        rc.add_params(base.replace(use_alignment_matrix=aligned))
+        rc.add_run_spec(RunSpec("both", dc, ["a", "b"]))
+        with pytest.raises(DataError, match=r"12 bins, those of dataset 'a' have 10(?s:.*)'b'"):
+            rc.prepare_for_lfads(warn=False)
+
+
+def test_the_only_neuron_cannot_be_held_out(tmp_path: Path, base: RunParams) -> None:
+    dc = DatasetCollection(tmp_path)
+    Dataset.from_arrays(dc, "a", np.ones((6, 10, 1)), bin_ms=base.spike_bin_ms)
+    rc = RunCollection(tmp_path, "one", dc)
+    rc.add_params(base.replace(held_out_neurons=0.2))
+    rc.add_run_spec(RunSpec("a", dc, ["a"]))
+    with pytest.raises(ParamsError, match="one neuron"):
+        rc.prepare_for_lfads(warn=False)
+
+
 def test_rates_may_be_fed_back_in_single_runs(collection: RunCollection, base: RunParams) -> None:
     collection.clear_params()
     collection.add_params(base.replace(feedback_factors_or_rates="rates", co_dim=1))
