@@ -25,7 +25,9 @@ FLOORS = [
     {"__main__"},
 ]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
-LIGHT_ROOMS = {"errors", "layout", "command", "rendering", "manifest", "schedulers", "collection", "api", "cli"}
+LIGHT_ROOMS = {
+    "errors", "layout", "command", "rendering", "manifest", "schedulers", "collection", "api", "cli",
+}  # fmt: skip
 
 
 def modules() -> list[Path]:

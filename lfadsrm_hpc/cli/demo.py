@@ -26,9 +26,9 @@ COLLECTION = "demo"
 STITCHED = "stitched_all"
 SIZES = {
     # trials a condition, epochs: what about two, five and fifteen minutes on two cores give
-    "quick": (12, 50),
-    "normal": (16, 110),
-    "long": (25, 300),
+    "quick": (16, 60),
+    "normal": (20, 90),
+    "long": (30, 300),
 }
 _SMOOTHING_MS = (10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)
 
@@ -151,9 +151,9 @@ def build(
         batch_size=64,
         gen_dim=64,
         ic_enc_dim=64,
-        ic_dim=32,
+        ic_dim=64,
         keep_prob=0.95,
-        learning_rate_init=0.015,
+        learning_rate_init=0.02,
         learning_rate_decay_factor=0.9,
         learning_rate_n_to_compare=3,
         learning_rate_stop=1e-4,

@@ -1,6 +1,6 @@
 """Co-smoothing on real recordings: LFADS, alone and stitched, beside three predictions without dynamics.
 
-    python tests/benchmarks/co_smoothing.py --data ../shared/data/ecker_v1/data_v1_binned_moving.mat
+    python tests/benchmarks/co_smoothing.py --data data_v1_binned_moving.mat
 
 Three sessions of one monkey's V1 (drifting gratings; Ecker et al. 2010) go through the command line:
 experiment.toml, `lfadsrm prepare`, `lfadsrm run`. A seeded 20 % of the neurons is withheld from the encoders,
@@ -113,10 +113,11 @@ def score(run: Any, inputs: SessionInputs) -> float:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/ecker_v1/data_v1_binned_moving.mat"))
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--data", type=Path, required=True, help="data_v1_binned_moving.mat")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 8], help="indices in the file")
-    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--folder", type=Path, help="keep everything there (default: a temporary folder)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
