@@ -1,7 +1,8 @@
 """One task on a compute node: claim -> train -> posterior means -> exit record.
 
-`run_task` is what the hidden command `lfadsrm task` calls, on the local queue and under every scheduler. It
-returns 0 (done), 1 (failed), 64 (another task owns the run), 65 (bad data) or 75 (checkpointed and resumable).
+`run_task` is what the hidden command `lfadsrm task` calls, on the local queue and under every scheduler.
+It returns 0 (done), 1 (failed), 64 (another task owns the run), 65 (bad data) or 75 (checkpointed and
+resumable).
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import read_record
-from lfadsrm_hpc.errors import ClaimLostError, ConfigError, DataError, LfadsrmError, MismatchError
+from lfadsrm_hpc.errors import (
+    ClaimLostError,
+    ConfigError,
+    DataError,
+    LfadsrmError,
+    MismatchError,
+    ModelError,
+)
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import (
@@ -232,13 +240,8 @@ class _Task:
 
         folder = self.run.checkpoint_dir(self.claim.attempt, self.claim.incarnation)
         source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
-        if self.posterior_only and source is None:
-            raise ConfigError(
-                "there is no trained model to sample from", where=self.run.path, hint="train the run first"
-            )
-        if self.posterior_only and source is not None:
-            self._say(f"posterior means alone, from {source.name}")
-            return source
+        if self.posterior_only:
+            return self._ended_training(source)
         if source is not None:
             self._say(f"resumes from {source.name}")
         outcome = training.train(
@@ -254,6 +257,27 @@ class _Task:
             raise _Stopped
         self._say(f"training ended at epoch {outcome.epoch}, step {outcome.step}: {outcome.reason}")
         return folder
+
+    def _ended_training(self, source: Path | None) -> Path:
+        """Return the checkpoints to sample from without training.
+
+        Those of an unfinished training are refused: the run would count as complete. The failure says nothing
+        against the data, so training the run stays possible.
+        """
+        from lfadsrm_hpc.model import checkpoints
+
+        if source is None:
+            raise ModelError(
+                "there is no trained model to sample from", where=self.run.path, hint="train the run first"
+            )
+        if checkpoints.load(source).meta["reason"] is None:
+            raise ModelError(
+                "the training has not ended, so there are no posterior means to make yet",
+                where=source,
+                hint="train the run to its end first: `lfadsrm run`",
+            )
+        self._say(f"posterior means alone, from {source.name}")
+        return source
 
     def _on_progress(self, progress: Progress) -> None:
         self.progress = asdict(progress)
