@@ -296,9 +296,9 @@ class RunCollection(collections.RunCollection[Run]):
         }
 
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
-        """Return the runs that a queue would do: those not complete, or, for posterior means only, all."""
+        """Return the runs that a queue would do: those not complete, or the trained ones if only to sample."""
         if options.posterior_only:
-            return self.runs
+            return [run for run in self.runs if run.layout.has_checkpoint]
         done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}
         return [run for run in self.runs if run.id not in done]
 

@@ -134,6 +134,11 @@ class RunLayout:
         return sorted(found, reverse=True)
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether some incarnation has left a checkpoint: it may be resumed, or sampled from."""
+        return any(any(folder.glob("*.npz")) for _, _, folder in self.checkpoint_dirs())
+
+    @property
     def attempts_dir(self) -> Path:
         return self.path / "attempts"
 

@@ -27,7 +27,7 @@ STITCHED = "stitched_all"
 SIZES = {
     # trials a condition, epochs: what about two, five and fifteen minutes on two cores give
     "quick": (16, 60),
-    "normal": (20, 90),
+    "normal": (20, 120),
     "long": (30, 300),
 }
 _SMOOTHING_MS = (10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)
@@ -153,7 +153,7 @@ def build(
         ic_enc_dim=64,
         ic_dim=64,
         keep_prob=0.95,
-        learning_rate_init=0.02,
+        learning_rate_init=0.015,
         learning_rate_decay_factor=0.9,
         learning_rate_n_to_compare=3,
         learning_rate_stop=1e-4,

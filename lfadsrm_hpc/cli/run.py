@@ -97,14 +97,16 @@ def run(
     collection = RunCollection.open(place.collection)
     settings = {**_experiment_options(place), **{k: v for k, v in options.items() if v is not None}}
     runs = select_runs(collection, spec, match)
-    if not settings.get("posterior_only"):
+    if settings.get("posterior_only"):
+        runs = [run for run in runs if run.layout.has_checkpoint]
+        nothing = "no run has been trained yet"
+    else:
         states = collection.status(runs)
         pairs = zip(runs, states, strict=True)
         runs = [run for run, state in pairs if state.state is not RunState.COMPLETED]
+        nothing = "every run is complete"
     if not runs:
-        raise NothingEligibleError(
-            "every run is complete", where=collection.path, hint="`lfadsrm status` shows them"
-        )
+        raise NothingEligibleError(nothing, where=collection.path, hint="`lfadsrm status` shows them")
     detach = detach or bool(settings.get("survive_hangup"))
     if dry_run or detach:
         script = collection.write_shell_script_run_queue(runs, **settings)

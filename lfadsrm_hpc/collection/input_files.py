@@ -187,11 +187,11 @@ def _check_sizes(run: Run, one: SessionInputs) -> None:
             where=where,
             hint=f"indices go from 0 to {n_neurons - 1}, and at least one neuron must stay",
         )
-    if held is not None and n_neurons < 2:
+    if isinstance(held, float) and max(1, round(held * n_neurons)) >= n_neurons:
         raise ParamsError(
-            "held_out_neurons would leave none to the encoders: the dataset has one neuron",
+            f"held_out_neurons = {held:g} would leave none of the {n_neurons} neurons to the encoders",
             where=where,
-            hint="leave held_out_neurons at None for it",
+            hint="make it smaller, or leave it at None for this dataset",
         )
     if ahead >= n_bins:
         raise ParamsError(

@@ -18,6 +18,7 @@ from lfadsrm_hpc.collection import stored as stored_file
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
 from lfadsrm_hpc.errors import DataWarning, MismatchError, ParamsError, UsageError
 from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
+from lfadsrm_hpc.model.hyperparameters import NOT_YET
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
@@ -121,6 +122,9 @@ def _check_plan(
     specs = {spec.name: list(spec.dataset_names) for spec in collection.run_specs}
     stored_file.check_specs(stored, specs, collection.layout.collection_json)
     for run in runs:
+        for name, value in NOT_YET.items():
+            if getattr(run.params, name) != value:
+                raise ParamsError(f"{name} is not available yet", where=run.id, hint=f"leave it at {value}")
         if run.params.feedback_factors_or_rates == "rates" and run.n_datasets > 1 and run.params.co_dim > 0:
             raise ParamsError(
                 f"feedback_factors_or_rates='rates' needs one dataset, and run spec {run.name!r} has "

@@ -23,7 +23,7 @@ from lfadsrm_hpc.errors import ModelError
 
 Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 1
+FORMAT = 2
 _PATTERN = "checkpoint-*.npz"
 _savez: Any = np.savez  # its annotations do not know that any name may be an array's
 
@@ -90,7 +90,7 @@ def load(folder: Path) -> Checkpoint:
     Raises
     ------
     ModelError
-        There is none, or it is of a newer format.
+        There is none, or it is of another format.
     """
     path = newest(folder)
     if path is None:
@@ -98,11 +98,11 @@ def load(folder: Path) -> Checkpoint:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files if name != "meta"}
         meta = json.loads(str(file["meta"]))
-    if meta["format"] > FORMAT:
+    if meta["format"] != FORMAT:
         raise ModelError(
-            f"this checkpoint has format {meta['format']}, this version reads up to {FORMAT}",
+            f"this checkpoint has format {meta['format']}, and this version reads {FORMAT}",
             where=path,
-            hint="update lfadsrm-hpc",
+            hint="use the version of lfadsrm_hpc that wrote it, or delete the outputs and train the run anew",
         )
     return Checkpoint(path, arrays, meta)
 

@@ -45,6 +45,10 @@ STITCHING = "Stitching multi-session models"
 RETRAINING = "Retraining"
 
 
+NOT_YET = {"sample_validation_rate": 0.0, "mixed_precision": False}
+"""Hyperparameters that have a name and a place, but are not built yet: the only value that works."""
+
+
 def check_held_out(value: Any) -> float | tuple[int, ...] | None:
     """Return the withheld neurons as None, a fraction, or sorted 0-based indices; ValueError otherwise."""
     if isinstance(value, (bool, str)):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lfadsrm_hpc.errors import ParamsError
 from lfadsrm_hpc.model import decoder, encoder, likelihoods, priors
 from lfadsrm_hpc.model.backend import Tensor, tf
-from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.hyperparameters import NOT_YET, Hyperparameters
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.session import Session, check_together
 
@@ -62,7 +62,7 @@ class Architecture:
                 f"forward_prediction_bins = {hp.forward_prediction_bins} leaves the encoders none of the "
                 f"{sessions[0].bins} bins"
             )
-        for name, off in (("sample_validation_rate", 0.0), ("mixed_precision", False)):
+        for name, off in NOT_YET.items():
             if getattr(hp, name) != off:
                 raise ParamsError(f"{name} is not available yet", hint=f"leave it at {off}")
         return cls(

@@ -158,7 +158,12 @@ class TestQueueOptions:
             assert "\nslots=0 " in script
             assert "fake_task" not in script
 
-    def test_the_command_line_wins(self, shell: Any, experiment: Path) -> None:
+    def test_the_command_line_wins(self, shell: Any, experiment: Path, small: Path) -> None:
+        trained = (
+            RunCollection.open(small).runs[0].layout.checkpoint_dir(1, 0) / "checkpoint-000000000001.npz"
+        )
+        trained.parent.mkdir(parents=True)
+        trained.touch()
         words = ["--slots", 5, "--threads", 3, "--max-per-gpu", 7, "--gpu", "--max-attempts", 4]
         script = self.script(shell, experiment, *words, "--tensorboard", "--posterior-only")
         lines = [line.partition(" #")[0] for line in script.splitlines()]
@@ -166,6 +171,11 @@ class TestQueueOptions:
             assert line in lines
         assert "task_options=(--posterior-only)" in lines
         assert "tensorboard=()" not in lines
+
+    def test_only_trained_runs_are_sampled_again(self, shell: Any, experiment: Path, small: Path) -> None:
+        said = shell("run", experiment, "--posterior-only")
+        assert said.code == 4
+        assert "no run has been trained yet" in said.err
 
     def test_a_slip_names_file_and_table(self, shell: Any, experiment: Path) -> None:
         text = (experiment / "experiment.toml").read_text()
