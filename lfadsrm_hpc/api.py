@@ -296,7 +296,7 @@ class RunCollection(collections.RunCollection[Run]):
         }
 
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
-        """Return the runs that a queue would do: those not complete, or the trained ones if only to sample."""
+        """Return the runs that a queue would do: those not complete; the trained, if only to sample."""
         if options.posterior_only:
             return [run for run in self.runs if run.layout.has_checkpoint]
         done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}

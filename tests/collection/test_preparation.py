@@ -464,14 +464,24 @@ def test_stitched_sessions_must_be_equally_long_with_and_without_alignment(
             rc.prepare_for_lfads(warn=False)
 
 
-def test_the_only_neuron_cannot_be_held_out(tmp_path: Path, base: RunParams) -> None:
+@pytest.mark.parametrize(("neurons", "fraction"), [(1, 0.2), (5, 0.95)])
+def test_not_all_neurons_can_be_held_out(
+    tmp_path: Path, base: RunParams, neurons: int, fraction: float
+) -> None:
     dc = DatasetCollection(tmp_path)
-    Dataset.from_arrays(dc, "a", np.ones((6, 10, 1)), bin_ms=base.spike_bin_ms)
+    Dataset.from_arrays(dc, "a", np.ones((6, 10, neurons)), bin_ms=base.spike_bin_ms)
     rc = RunCollection(tmp_path, "one", dc)
-    rc.add_params(base.replace(held_out_neurons=0.2))
+    rc.add_params(base.replace(held_out_neurons=fraction))
     rc.add_run_spec(RunSpec("a", dc, ["a"]))
-    with pytest.raises(ParamsError, match="one neuron"):
+    with pytest.raises(ParamsError, match=f"none of the {neurons} neurons"):
         rc.prepare_for_lfads(warn=False)
+
+
+def test_what_is_not_built_yet_is_refused(collection: RunCollection, base: RunParams) -> None:
+    collection.clear_params()
+    collection.add_params(base.replace(mixed_precision=True))
+    with pytest.raises(ParamsError, match="mixed_precision is not available yet"):
+        collection.prepare_for_lfads(warn=False)
 
 
 def test_rates_may_be_fed_back_in_single_runs(collection: RunCollection, base: RunParams) -> None:
