@@ -126,8 +126,13 @@ class StopFlag:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the stop signals while the block lasts."""
-        before = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
+        """Catch the stop signals while the block lasts.
+
+        INT stays ignored where it is: a terminal sends it to all, and the queue alone decides who stops.
+        """
+        ignored = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else []
+        caught = [number for number in _STOP_SIGNALS if number not in ignored]
+        before = {number: signal.signal(number, self._note) for number in caught}
         try:
             yield
         finally:

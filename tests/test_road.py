@@ -295,6 +295,7 @@ def calm(prepared: Path, lfadsrm: Shell) -> Path:
     assert said.code == 0, said.err
     states = json.loads(said.out)["runs"]
     assert [(run["state"], run["attempt"], run["code"]) for run in states] == [("COMPLETED", 1, 0)] * 4
+    assert [run.status().state for run in opened(folder).runs] == [RunState.COMPLETED] * 4
     return folder
 
 
@@ -331,7 +332,8 @@ def check_means(means: xr.Dataset, run: Run, name: str, folder: Path) -> None:
     data = read(folder / "datasets" / f"{name}.h5")
     factors = run.params.factors_dim
     assert dict(means.sizes) == {
-        "trial": 30, "time": 20, "neuron": data.sizes["neuron"], "factor": factors, "generator_unit": 8, "ic": 4
+        "trial": 30, "time": 20, "neuron": data.sizes["neuron"],
+        "factor": factors, "generator_unit": 8, "ic": 4,
     }  # fmt: skip
     assert means.rates.dims == ("trial", "time", "neuron")
     assert means.factors.dims == ("trial", "time", "factor")
@@ -406,6 +408,44 @@ def calm_twin(calm: Path, run: Run) -> Run:
     return next(twin for twin in opened(calm).runs if twin.id == run.id)
 
 
+def test_killed_at_every_stage_one_after_the_other(
+    calm: Path, anew: Callable[..., Path], lfadsrm: Shell
+) -> None:
+    folder = anew("alone")
+    run = find(folder, "alone", 3)
+    stages: list[Callable[[RunStatus], object]] = [
+        lambda status: status.claim is not None,
+        lambda status: status.progress.get("phase") == "starting",
+        lambda status: trains(status),
+        lambda status: trains(status, beyond=EPOCHS // 2),
+        lambda status: status.progress.get("phase") == "posterior means",
+    ]
+    process = lfadsrm.start(folder, "run", "--spec", "alone", "--match", "factors_dim=3")
+    for number, stage in enumerate(stages, start=1):
+        kill(wait_for(run, lambda s, n=number, f=stage: s.attempt == n and f(s), process))  # type: ignore[misc]
+    said = watch_to_its_end(process, [run])
+    assert said.code == 0, said.err
+    assert exits(run) == [137] * len(stages) + [0]
+    assert "resumes from 005.r0" in log_of(run, 6)
+    assert_same(run, calm_twin(calm, run))
+
+
+def test_with_xla_the_bits_are_the_same_too(lfadsrm: Shell, tmp_path: Path, prepared: Path) -> None:
+    folders = [tmp_path / name for name in ("calm", "killed")]
+    for folder in folders:
+        shutil.copytree(prepared / "datasets", folder / "datasets")
+        (folder / "experiment.toml").write_text(EXPERIMENT.replace('use_xla = "off"', 'use_xla = "on"'))
+        assert lfadsrm(folder, "prepare").code == 0
+    words = ("run", "--slots", 1, "--spec", "alone", "--match", "factors_dim=2")
+    calm, killed = (lfadsrm.start(folder, *words) for folder in folders)
+    run = find(folders[1], "alone", 2)
+    kill(wait_for(run, trains, killed))
+    assert watch_to_its_end(killed, [run]).code == 0
+    assert Shell.end(calm).code == 0
+    assert exits(run) == [137, 0]
+    assert_same(run, find(folders[0], "alone", 2))
+
+
 def test_killed_command_killed_queue_and_killed_run(
     calm: Path, anew: Callable[..., Path], lfadsrm: Shell
 ) -> None:
@@ -424,13 +464,15 @@ def test_killed_command_killed_queue_and_killed_run(
     assert orphan.status().state is RunState.RUNNING
     assert victim.status().state is RunState.LOST
 
-    second = lfadsrm.start(folder, "run", "--json")
+    second = lfadsrm.start(folder, "run", "--slots", 1)
     said = watch_to_its_end(second, rc.runs)
     assert said.code == 0, said.err
     log = rc.layout.queue_script.with_suffix(".log").read_text()
     pid = orphan.status().claim.process.pid  # type: ignore[union-attr]
     assert f"runs already, as process {pid} of another queue" in log
     assert (exits(victim), exits(orphan)) == ([None, 0], [0])
+    # The orphan had the one slot, so the other run began again when it had ended.
+    assert victim.status().started > orphan.status().ended  # type: ignore[operator]
     assert {run.id: traces(run) for run in rc.find_runs("alone")} == complete
     for run in (victim, orphan):
         assert_same(run, calm_twin(calm, run))
@@ -488,6 +530,7 @@ def test_ctrl_c_then_term_then_kill_and_the_same_bits(
         for run in runs:
             status = run.status()
             assert (status.state, status.code, status.signal) == (RunState.PREEMPTED, 75, signal.SIGTERM)
+            assert "SIGINT" not in log_of(run, status.attempt or 0), "the queue alone tells runs to stop"
             with pytest.raises(ResultsError, match="is not complete"):
                 run.load_posterior_means()
         epochs.append(max(run.status().progress["epoch"] for run in runs))
@@ -554,7 +597,9 @@ def test_posterior_means_alone_need_a_training_that_ended(
     folder = shutil.copytree(prepared, tmp_path / "copy")
     run = find(folder, "alone", 2)
     one = ("--spec", "alone", "--match", "factors_dim=2")
-    assert lfadsrm(folder, "run", "--posterior-only", *one).code == 5
+    assert lfadsrm(folder, "run", "--posterior-only", *one).code == 4, "nothing to sample from"
+    task = ("task", "--collection", run.collection.path, "--run", run.id, "--posterior-only")
+    assert lfadsrm(folder, *task).code == 1
     assert "there is no trained model" in run.status().message
     # That does not keep it from being trained.
     process = lfadsrm.start(folder, "run", *one)
@@ -566,11 +611,6 @@ def test_posterior_means_alone_need_a_training_that_ended(
     assert "training has not ended" in run.status().message
     assert exits(run) == [1, 75, 1]
     assert not run.layout.posterior_dir.exists()
-    process = lfadsrm.start(folder, "run", *one)
-    wait_for(run, lambda status: trains(status, beyond=1), process)
-    process.terminate()
-    assert Shell.end(process).code == 130
-    assert "resumes from 002.r0" in log_of(run, 4)
 
 
 # -- bad data ------------------------------------------------------------------------------------------
