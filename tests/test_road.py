@@ -124,6 +124,7 @@ class Shell:
         for process in self.started:
             if process.poll() is None:  # a test failed: its queue stops its runs
                 os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGCONT)  # those that were held
                 process.communicate(timeout=PATIENCE_S)
 
 
@@ -190,6 +191,26 @@ def kill(status: RunStatus) -> None:
     while is_alive(process.pid, process.start):
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def hold(status: RunStatus) -> int:
+    """Stop the clock of the process that has a run, so that it cannot end before it is told to."""
+    assert status.claim is not None
+    os.kill(status.claim.process.pid, signal.SIGSTOP)
+    return status.claim.process.pid
+
+
+def let_go_when_told_to_end(pid: int) -> None:
+    """Wait until TERM is on its way to a held process, and let it go on."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        pending = next(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:"))
+        if pending >> (signal.SIGTERM - 1) & 1:
+            break
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+    assert time.monotonic() < end, "nobody told the run to end"
 
 
 def children(pid: int) -> list[int]:
@@ -518,12 +539,15 @@ def test_ctrl_c_then_term_then_kill_and_the_same_bits(
     epochs = [0]
     for whom in ("all", "command"):
         process = lfadsrm.start(folder, "run")
-        for run in runs:
-            wait_for(run, lambda status: trains(status, beyond=epochs[-1]), process)
+        held = [
+            hold(wait_for(run, lambda status: trains(status, beyond=epochs[-1]), process)) for run in runs
+        ]
         if whom == "all":  # as a terminal does
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.terminate()
+        for pid in held:
+            let_go_when_told_to_end(pid)
         said = watch_to_its_end(process, runs)
         assert said.code == 130
         assert "its runs have checkpointed" in said.err
@@ -603,8 +627,9 @@ def test_posterior_means_alone_need_a_training_that_ended(
     assert "there is no trained model" in run.status().message
     # That does not keep it from being trained.
     process = lfadsrm.start(folder, "run", *one)
-    wait_for(run, trains, process)
+    held = hold(wait_for(run, trains, process))
     process.terminate()
+    let_go_when_told_to_end(held)
     assert Shell.end(process).code == 130
     # A model in the middle of its training would give posterior means that look final.
     assert lfadsrm(folder, "run", "--posterior-only", *one).code == 5
