@@ -18,7 +18,7 @@ from lfadsrm_hpc.model.session import Session
 WEIGHTS = 3  # use of the seed
 MIN_MEAN_COUNT = 1e-4  # floor of the mean count a bin whose log starts a read-out bias
 
-MAX_READ_OUT = 2.0  # largest norm of a neuron's first read-out weights
+MAX_READ_OUT = 5.0  # largest norm of a neuron's first read-out weights
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -28,7 +28,7 @@ def initial_parameters(arch: Architecture, sessions: Sequence[Session]) -> Array
 
     Weights are N(0, (a/sqrt(n_in))^2) with the weight scale a, biases 0, except: the read-in starts at the
     alignment matrix A (b = -a A with the alignment bias a) and the read-out at A^T where there is one (a
-    neuron's weights scaled down to norm 2 where they exceed it: `_bounded`); the read-out's bias starts at
+    neuron's weights scaled down to norm 5 where they exceed it: `_bounded`); the read-out's bias starts at
     the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
     priors start at their hyperparameters.
     """
