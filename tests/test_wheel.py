@@ -119,10 +119,15 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def add_dependencies(python: Path) -> None:
-    """Let the environment see the libraries of this one, behind its own."""
-    paths = dict.fromkeys(sysconfig.get_paths()[kind] for kind in ("purelib", "platlib"))
-    own = ask(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip()
-    (Path(own) / "libraries.pth").write_text("\n".join(paths) + "\n")
+    """Let the environment see the libraries of this one, behind its own, but no lfadsrm_hpc that is here."""
+    own = Path(ask(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip())
+    links = own.parent / "libraries"
+    links.mkdir()
+    for folder in dict.fromkeys(sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")):
+        for path in Path(folder).iterdir():
+            if "lfadsrm_hpc" not in path.name:
+                (links / path.name).symlink_to(path)
+    (own / "libraries.pth").write_text(f"{links}\n")
 
 
 def names(folder: str, suffix: str) -> list[str]:
