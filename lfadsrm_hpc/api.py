@@ -146,7 +146,7 @@ class Run(runs.Run):
             )
         if name not in names:
             raise NotFoundError(
-                f"run {self.id} has no dataset {name!r}", hint=suggest(name, names) or f"it has {listed}"
+                f"run {self.id} has no dataset {name!r}, it has {listed}", hint=suggest(name, names)
             )
         return name
 
