@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc import layout as paths
 from lfadsrm_hpc.collection import collection as collections
 from lfadsrm_hpc.collection import run as runs
+from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     InterruptedRunError,
     NotFoundError,
@@ -208,11 +209,13 @@ class RunCollection(collections.RunCollection[Run]):
         """
         settings = queue_options(options)
         chosen = self._to_do(settings) if runs is None else list(runs)
-        names = self._short_names()
+        varying = varying_names(self.params)
         for run in chosen:
             run.check_inputs()
         tasks = [
-            QueueTask(run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), names[run.params.param_hash])
+            QueueTask(
+                run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), params_label(run.params, varying)
+            )
             for run in chosen
         ]
         return local.write_queue_script(self.layout, tasks, settings, submission or new_ulid())
@@ -284,16 +287,6 @@ class RunCollection(collections.RunCollection[Run]):
             last = log.read_text(errors="replace")[-2000:].strip() if log else "see above"
             raise SchedulerError(f"the local queue ended with status {code}: {last}", where=script)
         return states
-
-    def _short_names(self) -> dict[str, str]:
-        """Return what tells each of the params from the others, by hash: "factors_dim=4"."""
-        values = {params.param_hash: params.values() for params in self.params}
-        names = dict.fromkeys(name for found in values.values() for name in found)
-        varying = [n for n in names if len({repr(found.get(n)) for found in values.values()}) > 1]
-        return {
-            key: " ".join(f"{name}={found[name]}" for name in varying if name in found)
-            for key, found in values.items()
-        }
 
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
         """Return the runs that a queue would do: those not complete; the trained, if only to sample."""

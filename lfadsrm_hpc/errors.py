@@ -168,10 +168,6 @@ class DataWarning(LfadsrmWarning):
     """The data can be used, but something about it deserves a look."""
 
 
-class RunWarning(LfadsrmWarning):
-    """A run went on, but something about it deserves a look."""
-
-
 def suggest(name: object, known: Sequence[str]) -> str | None:
     """Name the known word nearest to a misspelt one, as a hint; None for what is no word.
 

@@ -164,28 +164,6 @@ def tensorboard_events(checkpoint_dir: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class SubmissionLayout:
-    """One act of handing runs to a scheduler: `.lfadsrm/submissions/<ulid>/`."""
-
-    path: Path
-
-    @property
-    def plan(self) -> Path:
-        return self.path / "plan.json"
-
-    @property
-    def tasks(self) -> Path:
-        return self.path / "tasks.tsv"
-
-    @property
-    def script(self) -> Path:
-        return self.path / "script.sh"
-
-    def receipt(self, chunk: int) -> Path:
-        return self.path / f"receipt-{chunk}.json"
-
-
-@dataclass(frozen=True)
 class OutboxName:
     """What the name of an empty file in the outbox says.
 
@@ -283,13 +261,6 @@ class CollectionLayout:
             return []
         names = (OutboxName.parse(path.name) for path in self.outbox.iterdir())
         return [name for name in names if name is not None]
-
-    @property
-    def submissions_dir(self) -> Path:
-        return self.state_dir / "submissions"
-
-    def submission(self, ulid: str) -> SubmissionLayout:
-        return SubmissionLayout(self.submissions_dir / ulid)
 
     def cancellation(self, ulid: str) -> Path:
         return self.state_dir / f"cancel-{ulid}.json"

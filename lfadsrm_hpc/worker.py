@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc._version import __version__
@@ -47,6 +45,7 @@ from lfadsrm_hpc.manifest.records import (
     Exit,
     Identity,
 )
+from lfadsrm_hpc.stopping import StopFlag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.model.training import Progress
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _BEAT_EVERY_S = 5.0  # posterior sampling beats no more often; training beats after every slice
 
 
@@ -108,36 +106,6 @@ def run_task(
             return EXIT_DONE
         with _log_to(run.attempt(taken.attempt).log if capture_log else None):
             return _Task(layout, run, taken, stop, posterior_only).perform()
-
-
-class StopFlag:
-    """Remembers that somebody asked this process to stop; the training loop looks at it between slices."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        # print() is not safe here: the signal may have interrupted one.
-        os.write(2, f"{signal.Signals(number).name}: stopping at the next checkpoint\n".encode())
-
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Catch the stop signals while the block lasts.
-
-        INT stays ignored where it is: a terminal sends it to all, and the queue alone decides who stops.
-        """
-        ignored = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else []
-        caught = [number for number in _STOP_SIGNALS if number not in ignored]
-        before = {number: signal.signal(number, self._note) for number in caught}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
     {"errors", "_version"},
-    {"layout", "command"},
+    {"layout", "command", "stopping"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},

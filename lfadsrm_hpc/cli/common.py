@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.rendering import shell_quote
@@ -189,30 +190,14 @@ def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()
             return fits[0]
         if fits:
             break
-    varying = varying_names(runs)
-    shown = [f"{run.id}  {params_label(run, varying)}" for run in fits or runs]
+    varying = varying_names(run.params for run in runs)
+    shown = [f"{run.id}  {params_label(run.params, varying)}" for run in fits or runs]
     if len(shown) > _MOST_LISTED:
         shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
     what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"
     raise NotFoundError(
         what, where=collection.path, hint="\n    ".join(["name one of, or add --match", *shown])
     )
-
-
-def varying_names(runs: Sequence[Run]) -> list[str]:
-    """Return the hyperparameters that differ among the runs."""
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for name, value in run.params.values().items():
-            values.setdefault(name, set()).add(repr(value))
-    return [name for name, found in values.items() if len(found) > 1]
-
-
-def params_label(run: Run, varying: Sequence[str]) -> str:
-    """Name the params of a run by what distinguishes them, or by their hash."""
-    values = run.params.values()
-    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
-    return label or run.params.param_hash
 
 
 def print_json(content: Mapping[str, Any]) -> None:

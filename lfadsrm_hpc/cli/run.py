@@ -15,12 +15,10 @@ from lfadsrm_hpc.cli.common import (
     console,
     find_place,
     json_option,
-    params_label,
     print_json,
     say,
     select_runs,
     selection_options,
-    varying_names,
     where_argument,
 )
 from lfadsrm_hpc.cli.status import (
@@ -30,6 +28,7 @@ from lfadsrm_hpc.cli.status import (
     print_states,
     table,
 )
+from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -204,8 +203,8 @@ def _lines(runs: Sequence[Run], every_s: float = 15.0) -> Callable[[Sequence[Run
     """Return a function that prints a line for each change of state, and a summary now and then."""
     import time
 
-    varying = varying_names(runs)
-    names = {run.id: f"{run.spec.name}, {params_label(run, varying)}" for run in runs}
+    varying = varying_names(run.params for run in runs)
+    names = {run.id: f"{run.spec.name}, {params_label(run.params, varying)}" for run in runs}
     seen: dict[str, RunState] = {}
     spoken = time.monotonic()
 

@@ -14,13 +14,12 @@ from lfadsrm_hpc.cli.common import (
     console,
     json_option,
     open_collection,
-    params_label,
     print_json,
     select_runs,
     selection_options,
-    varying_names,
     where_argument,
 )
+from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -117,11 +116,11 @@ def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    varying = varying_names(runs)
+    varying = varying_names(run.params for run in runs)
     rows = [
         (
             run.spec.name,
-            params_label(run, varying),
+            params_label(run.params, varying),
             state.state.value.lower(),
             str(state.attempt or ""),
             *progress_cells(state),

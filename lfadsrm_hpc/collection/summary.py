@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
 
 # lines of each list that a display shows; summary.txt shows all
 MOST_SHOWN = 40
@@ -78,3 +79,19 @@ def full_text(collection: RunCollection[Any]) -> str:
     for i, params in enumerate(collection.params):
         text += ["", f"Parameter setting {i}", params.describe()]
     return "\n".join(text) + "\n"
+
+
+def varying_names(params: Iterable[RunParams]) -> list[str]:
+    """Return the hyperparameters that differ among run params."""
+    values: dict[str, set[str]] = {}
+    for one in params:
+        for name, value in one.values().items():
+            values.setdefault(name, set()).add(repr(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def params_label(params: RunParams, varying: Sequence[str]) -> str:
+    """Name run params by what distinguishes them, "factors_dim=4", or by their hash."""
+    values = params.values()
+    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
+    return label or params.param_hash
