@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.model import likelihoods
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
-from lfadsrm_hpc.model.lfads import Architecture, Batch
+from lfadsrm_hpc.model.lfads import Batch
 from lfadsrm_hpc.model.session import Session
 
 SHUFFLE, JITTER = 1, 2  # uses of the seed

@@ -23,7 +23,7 @@ from lfadsrm_hpc.errors import ModelError
 
 Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 2
+FORMAT = 3
 _PATTERN = "checkpoint-*.npz"
 _savez: Any = np.savez  # its annotations do not know that any name may be an array's
 
@@ -115,7 +115,7 @@ class Trained:
     ----------
     params : arrays by name.
     info : kind ("lve" or "latest"), epoch, step, note (empty unless something deserves a look).
-    names, neurons, bins, has_readin : see `lfads.Architecture`.
+    names, neurons, bins, readin_width : see `architecture.Architecture`.
     held_out : indices of the neurons that the encoders do not see, by session.
     """
 
@@ -124,7 +124,7 @@ class Trained:
     names: tuple[str, ...]
     neurons: tuple[int, ...]
     bins: int
-    has_readin: bool
+    readin_width: int
     held_out: dict[str, list[int]]
 
 
@@ -160,7 +160,7 @@ def trained(folder: Path) -> Trained:
         names=tuple(arch["names"]),
         neurons=tuple(arch["neurons"]),
         bins=arch["bins"],
-        has_readin=arch["has_readin"],
+        readin_width=arch["readin_width"],
         held_out=meta["held_out"],
     )
 
@@ -195,7 +195,7 @@ def apart(model: Trained) -> Arrays:
 def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any] | None = None) -> None:
     """Write every parameter of a trained model by name into an HDF5 file, atomically.
 
-    Names as in `lfads.Architecture.shapes`, sessions and encoders `apart`; `factors/W` as it is
+    Names as in `architecture.Architecture.shapes`, sessions and encoders `apart`; `factors/W` as it is
     trained, before its columns are scaled to unit length. Attributes say which checkpoint it is.
 
     Raises

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lfadsrm_hpc.model import batches
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, tf, with_xla
 from lfadsrm_hpc.model.batches import Masks, Plan
-from lfadsrm_hpc.model.lfads import Architecture, Batch, forward
+from lfadsrm_hpc.model.lfads import Batch, forward
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.objective import COSTS, Adam, adam_step, clip_norm, costs, weights_at
 from lfadsrm_hpc.model.session import Session

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.controller import joint_scan
 from lfadsrm_hpc.model.encoder import apply, cell_of, dropout
 from lfadsrm_hpc.model.gru import scan
 from lfadsrm_hpc.model.noise import Noise
-
-if TYPE_CHECKING:
-    from lfadsrm_hpc.model.lfads import Architecture
 
 NOISE_GENERATOR, NOISE_CONTROLLER, NOISE_FEEDBACK, NOISE_INPUT, NOISE_INJECTED = 21, 22, 23, 24, 25
 

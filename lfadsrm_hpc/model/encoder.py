@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.gru import Cell, scan
 from lfadsrm_hpc.model.noise import Noise
-
-if TYPE_CHECKING:
-    from lfadsrm_hpc.model.lfads import Architecture
 
 NOISE_DATA, NOISE_EXT, NOISE_CODE = 11, 12, 13
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.model import priors
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.batches import generator
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.session import Session
 
 WEIGHTS = 3  # use of the seed
@@ -103,7 +103,7 @@ def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Ar
         if arch.has_readin:
             start = matrix
             if start is None:
-                start = _normal(hp.seed, "readin" + key, (count, hp.factors_dim)) / math.sqrt(count)
+                start = _normal(hp.seed, "readin" + key, (count, arch.readin_width)) / math.sqrt(count)
             elif session.alignment_bias is not None:
                 seen = np.ones(count) if session.held_out is None else ~np.asarray(session.held_out, bool)
                 arrays["readin/b"][k] = -(session.alignment_bias * seen) @ start

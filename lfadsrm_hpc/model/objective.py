@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture, Result
+from lfadsrm_hpc.model.lfads import Result
 
 COSTS = ("total", "recon", "kl_ic", "kl_co", "l2", "correlation")
 BETA1, BETA2 = 0.9, 0.999

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import DataError, NotFoundError, ParamsError, suggest
 from lfadsrm_hpc.model import checkpoints, likelihoods, priors
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, on_gpu, tf, with_xla
 from lfadsrm_hpc.model.batches import generator
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture, Batch, Result, forward
+from lfadsrm_hpc.model.lfads import Batch, Result, forward
 from lfadsrm_hpc.model.objective import l2_cost, ramp_value
 
 Arrays = dict[str, NDArray[Any]]
@@ -133,7 +134,7 @@ class Sampler:
                 hint=suggest(session_name, model.names),
             )
         self.hp, self.name = hp, session_name
-        self.arch = Architecture(hp, model.names, model.neurons, model.bins, model.has_readin)
+        self.arch = Architecture(hp, model.names, model.neurons, model.bins, model.readin_width)
         self.index = model.names.index(session_name)
         self.neurons = model.neurons[self.index]
         self.theta = tf.constant(self.arch.pack(model.params))

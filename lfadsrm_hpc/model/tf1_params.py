@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError
-from lfadsrm_hpc.model.lfads import Architecture
+from lfadsrm_hpc.model.architecture import Architecture
 
 Arrays = dict[str, NDArray[Any]]
 

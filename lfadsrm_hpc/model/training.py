@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from lfadsrm_hpc import layout
 from lfadsrm_hpc.errors import DivergedError, MismatchError, ModelError
 from lfadsrm_hpc.model import batches, checkpoints, initial
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.compiled import Compiled, Slice, fresh, no_costs, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.objective import COSTS, Adam, ramp_value, ramps_done
 from lfadsrm_hpc.model.scalars import ScalarWriter
 from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
@@ -194,7 +194,7 @@ class _Training:
             "names": list(arch.names),
             "neurons": list(arch.neurons),
             "bins": arch.bins,
-            "has_readin": arch.has_readin,
+            "readin_width": arch.readin_width,
             "shapes": {name: list(shape) for name, shape in arch.shapes.items()},
         }
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model import batches, initial
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.compiled import Compiled, fresh, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.session import Session
 
 

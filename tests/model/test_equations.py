@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model import checkpoints
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.posterior import PUSH_MEAN, SAMPLE_AND_AVERAGE, Sampler
 from lfadsrm_hpc.model.tf1_params import read_model_params
 
@@ -62,7 +62,7 @@ class Case:
         meta = {
             "step": 10**6, "epoch": 1, "best": None, "held_out": {},
             "architecture": {
-                "names": arch.names, "neurons": arch.neurons, "bins": arch.bins, "has_readin": arch.has_readin
+                "names": arch.names, "neurons": arch.neurons, "bins": arch.bins, "readin_width": arch.readin_width
             },
         }  # fmt: skip
         checkpoints.save(folder, {f"latest/{n}": v for n, v in params.items()}, meta, keep=1)

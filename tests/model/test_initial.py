@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.initial import MAX_READ_OUT, initial_parameters
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.session import Session
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model import batches, initial, likelihoods, objective, priors
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.lfads import Architecture
 from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
 
 Make = Callable[..., Any]

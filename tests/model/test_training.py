@@ -13,9 +13,10 @@ import pytest
 
 from lfadsrm_hpc.errors import DataError, DivergedError, MismatchError, ModelError, ParamsError
 from lfadsrm_hpc.model import batches, checkpoints, initial, objective, training
+from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.compiled import Compiled, fresh
-from lfadsrm_hpc.model.lfads import Architecture, forward
+from lfadsrm_hpc.model.lfads import forward
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.session import Session
 
