@@ -56,7 +56,7 @@ class Case:
             tuple(self.inputs),
             tuple(s[2] for s in shapes),
             shapes[0][1],
-            "alignment_matrix_cxf" in first,
+            self.hp.factors_dim if "alignment_matrix_cxf" in first else 0,
         )
         params = read_model_params(self.path / "model_params.h5", arch)
         meta = {
