@@ -19,7 +19,8 @@ _GOLDEN = 0x9E3779B9
 _WORD = 0xFFFFFFFF
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
+    """Return the hash of each word, uint32."""
     shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
     x = xor(x, shift(x, _u32(16))) * _u32(0x7FEB352D)
     x = xor(x, shift(x, _u32(15))) * _u32(0x846CA68B)
@@ -56,8 +57,8 @@ class Noise:
         """Return uniform 32-bit words, uint32, of a static shape; `stream` tells one use from another."""
         seed = _mix_int(_mix_int(self.seed + stream * _GOLDEN) + (self.seed >> 32))
         index = tf.cast(tf.range(math.prod(shape)), tf.uint32) * _u32(_GOLDEN)
-        step = _mix(tf.cast(self.step, tf.uint32) + _u32(_mix_int(seed + 1)))
-        return tf.reshape(_mix(_mix(index + _u32(seed)) + step), shape)
+        step = mix(tf.cast(self.step, tf.uint32) + _u32(_mix_int(seed + 1)))
+        return tf.reshape(mix(mix(index + _u32(seed)) + step), shape)
 
     def kept(self, stream: int, shape: Sequence[int], probability: float) -> Tensor:
         """Return booleans that are true with the given probability."""
