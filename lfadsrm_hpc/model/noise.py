@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lfadsrm_hpc.model.backend import Tensor, tf
 
-_GOLDEN = 0x9E3779B9
+_GOLDEN, _SILVER = 0x9E3779B9, 0x6A09E667  # odd: products with them hit every word once
 _WORD = 0xFFFFFFFF
 
 
@@ -82,3 +82,40 @@ class Noise:
         if keep >= 1.0:
             return x
         return tf.where(self.kept(stream, x.shape, keep), x * (1.0 / keep), tf.zeros([], x.dtype))
+
+
+@dataclass(frozen=True)
+class KeyedNoise:
+    """The random numbers of rows that have a key each, e.g. of posterior samples of trials.
+
+    A number depends on its row's key, its stream and its position alone: not on which rows are beside it.
+
+    Parameters
+    ----------
+    keys : (rows, 2) uint32
+        Two words, so that two of a million rows are never alike.
+    """
+
+    keys: Tensor
+
+    @classmethod
+    def of(cls, keys: Tensor, samples: Tensor) -> KeyedNoise:
+        """Return the noise of samples of trials: rows trial by trial, B*S of them.
+
+        Parameters
+        ----------
+        keys : (B, 2) uint32, of the trials.
+        samples : (S,) int32, which samples.
+        """
+        steps = tf.cast(samples, tf.uint32)[:, None] * tf.constant([_GOLDEN, _SILVER], tf.uint32)
+        return cls(tf.reshape(mix(keys[:, None] + steps), [-1, 2]))
+
+    def normal(self, stream: int, position: Tensor, width: int, dtype: Tensor) -> Tensor:
+        """Return standard normal numbers (rows, width), those at `position`: a bin, for one."""
+        first = tf.cast(position, tf.uint32) * _u32(width)
+        at = tf.cast(tf.range(width), tf.uint32) + first
+        words = at[:, None] * tf.constant([_GOLDEN, _SILVER], tf.uint32)
+        start = tf.constant([_mix_int(stream + 1), _mix_int(stream + _GOLDEN)], tf.uint32)
+        words = mix(self.keys[:, None] + mix(words + start))  # (rows, width, 2)
+        numbers = (tf.cast(tf.bitwise.right_shift(words, _u32(8)), dtype) + 0.5) * (2.0**-24)
+        return tf.sqrt(-2.0 * tf.math.log(numbers[..., 0])) * tf.cos((2.0 * math.pi) * numbers[..., 1])
