@@ -12,6 +12,7 @@ from lfadsrm_hpc.model.batches import Masks, Plan
 from lfadsrm_hpc.model.lfads import Batch, forward
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.objective import COSTS, Adam, adam_step, clip_norm, costs, weights_at
+from lfadsrm_hpc.model.products import mixed_precision
 from lfadsrm_hpc.model.session import Session
 
 VALIDATION_SEED = 0x5DEECE66D  # tells validation's random numbers from training's
@@ -71,13 +72,14 @@ class Compiled:
 
     def gradient(self, theta: Tensor, step: Tensor, batch: Batch, trials: Tensor) -> tuple[Tensor, Tensor]:
         """Return the costs of one training batch, (6,), and the gradient of the total, (P,)."""
-        with tf.GradientTape() as tape:
-            tape.watch(theta)
-            params = self.arch.unpack(theta)
-            result = forward(params, self.arch, batch, training=True, noise=Noise(self.hp.seed, step))
-            cost = costs(theta, self.arch, result, batch.session, weights_at(step, self.hp), trials)
-            total = cost[0]
-        gradient = tape.gradient(total, theta)
+        with mixed_precision(self.hp.mixed_precision):  # products going backward too
+            with tf.GradientTape() as tape:
+                tape.watch(theta)
+                params = self.arch.unpack(theta)
+                result = forward(params, self.arch, batch, training=True, noise=Noise(self.hp.seed, step))
+                cost = costs(theta, self.arch, result, batch.session, weights_at(step, self.hp), trials)
+                total = cost[0]
+            gradient = tape.gradient(total, theta)
         return cost, gradient if self.trained is None else gradient * self.trained
 
     def _train_steps(
@@ -112,7 +114,8 @@ class Compiled:
         def body(i: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
             batch = batches.gather(self.arch, data, self.masks, plan["trials"][i], plan["sessions"][i])
             noise = Noise(self.hp.seed ^ VALIDATION_SEED, step * 65536 + i)
-            result = forward(params, self.arch, batch, training=False, noise=noise)
+            with mixed_precision(self.hp.mixed_precision):
+                result = forward(params, self.arch, batch, training=False, noise=noise)
             cost = costs(theta, self.arch, result, batch.session, weights, plan["weights"][i])
             return i + 1, sums + cost
 

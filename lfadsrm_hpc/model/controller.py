@@ -25,6 +25,7 @@ from lfadsrm_hpc.model.gru import (
     weight_gradients,
     with_one,
 )
+from lfadsrm_hpc.model.products import product
 
 _CELL = ("w_x", "w_ru", "w_c")  # w_x with the biases as its last row
 
@@ -96,8 +97,8 @@ class _Joint:
         """Return dropped-out state, factors, what is fed back, and that with its own dropout."""
         v = self.v
         dropped = g * v["before_scale"][t] if "before_scale" in v else g
-        factors = tf.matmul(dropped, v["w_factors"])
-        fed = tf.exp(tf.matmul(factors, v["w_out"]) + v["b_out"]) if "w_out" in v else factors
+        factors = product(dropped, v["w_factors"])
+        fed = tf.exp(product(factors, v["w_out"]) + v["b_out"]) if "w_out" in v else factors
         return dropped, factors, fed, fed * v["feedback_scale"][t] if "feedback_scale" in v else fed
 
     def generator_input(self, t: Tensor, u: Tensor) -> Tensor:
@@ -111,12 +112,12 @@ class _Joint:
         v, steps = self.v, self.steps
 
         def body(t: Tensor, con: Tensor, gen: Tensor, saved: list[Tensor]) -> tuple[Any, ...]:
-            a = tf.matmul(self.controller_input(t, gen), v["con_w_x"])
+            a = product(self.controller_input(t, gen), v["con_w_x"])
             con, con_ru, con_c = gru_step(con, a, v["con_w_ru"], v["con_w_c"], self.clip)
-            mean, logvar = tf.split(tf.matmul(con, v["w_u"]) + v["b_u"], 2, axis=1)
+            mean, logvar = tf.split(product(con, v["w_u"]) + v["b_u"], 2, axis=1)
             part = v["noise"][t] * tf.exp(0.5 * logvar)
             u = mean + part
-            a = tf.matmul(self.generator_input(t, u), v["gen_w_x"])
+            a = product(self.generator_input(t, u), v["gen_w_x"])
             gen, gen_ru, gen_c = gru_step(gen, a, v["gen_w_ru"], v["gen_w_c"], self.clip)
             values = (
                 (t + 1, con),
@@ -166,20 +167,20 @@ class _Joint:
             )
             grads = weight_gradients(gens[t], self.generator_input(t, us[t]), back)
             found.update({f"gen_{k}": g for k, g in zip(_CELL, grads, strict=True)})
-            d_in = tf.matmul(back.pre, v["gen_w_x"], transpose_b=True)
+            d_in = product(back.pre, v["gen_w_x"], transpose_b=True)
             if "injected" in v:
                 flow["injected"] = flow["injected"].write(t, d_in[:, inputs:-1])
             d_gen, d_u = back.before, d_in[:, :inputs]
             con = cons[t + 1]
             d_map = tf.concat([d_u, 0.5 * d_u * parts[t]], 1)
             found.update(w_u=outer(con, d_map), b_u=tf.reduce_sum(d_map, 0))
-            d_con = d_con + d_con_all[t] + tf.matmul(d_map, v["w_u"], transpose_b=True)
+            d_con = d_con + d_con_all[t] + product(d_map, v["w_u"], transpose_b=True)
             back = gru_step_back(
                 d_con, cons[t], con, con_ru[t], con_c[t], v["con_w_ru"], v["con_w_c"], self.clip
             )
             grads = weight_gradients(cons[t], self.controller_input(t, gens[t]), back)
             found.update({f"con_{k}": g for k, g in zip(_CELL, grads, strict=True)})
-            d_in = tf.matmul(back.pre, v["con_w_x"], transpose_b=True)
+            d_in = product(back.pre, v["con_w_x"], transpose_b=True)
             flow["codes"] = flow["codes"].write(t, d_in[:, :codes])
             if self.feedback:
                 d_gen = d_gen + self._feedback_back(t, gens[t], d_in[:, codes:-1], found)
@@ -206,7 +207,7 @@ class _Joint:
         if "w_out" in v:
             d = d * fed
             found.update(w_out=outer(factors, d), b_out=tf.reduce_sum(d, 0))
-            d = tf.matmul(d, v["w_out"], transpose_b=True)
+            d = product(d, v["w_out"], transpose_b=True)
         found["w_factors"] = outer(dropped, d)
-        d = tf.matmul(d, v["w_factors"], transpose_b=True)
+        d = product(d, v["w_factors"], transpose_b=True)
         return d * v["before_scale"][t] if "before_scale" in v else d

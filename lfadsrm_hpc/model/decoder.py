@@ -10,6 +10,7 @@ from lfadsrm_hpc.model.controller import joint_scan
 from lfadsrm_hpc.model.encoder import apply, cell_of, dropout
 from lfadsrm_hpc.model.gru import scan
 from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.products import product
 
 NOISE_GENERATOR, NOISE_CONTROLLER, NOISE_FEEDBACK, NOISE_INPUT, NOISE_INJECTED = 21, 22, 23, 24, 25
 
@@ -40,7 +41,7 @@ def initial_state(params: dict[str, Tensor], arch: Architecture, z: Tensor | Non
         return tf.tile(params["gen/h0"][None], [rows, 1])
     if arch.hp.ic_dim == arch.hp.gen_dim:
         return z
-    return tf.matmul(z, params["gen/from_ic/W"]) + params["gen/from_ic/b"]
+    return product(z, params["gen/from_ic/W"]) + params["gen/from_ic/b"]
 
 
 def decode(

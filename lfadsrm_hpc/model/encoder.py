@@ -8,6 +8,7 @@ from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.gru import Cell, scan
 from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.products import product
 
 NOISE_DATA, NOISE_EXT, NOISE_CODE = 11, 12, 13
 
@@ -61,7 +62,7 @@ def encode(
     if hp.ic_dim:
         states = _run(params, arch, x[: arch.ic_steps], "ic_enc")
         e = dropout(noise, NOISE_CODE, tf.concat([states[-1, 0], states[-1, 1]], 1), keep)
-        mean, logvar = tf.split(tf.matmul(e, params["ic/W"]) + params["ic/b"], 2, axis=1)
+        mean, logvar = tf.split(product(e, params["ic/W"]) + params["ic/b"], 2, axis=1)
         logvar = tf.math.log(tf.exp(logvar) + hp.ic_post_var_min)
     if hp.co_dim:
         ci = _codes(_run(params, arch, x, "ci_enc"), hp.controller_input_lag)
@@ -70,7 +71,7 @@ def encode(
 
 def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Return x W + b of (T, B, n), as one matrix product."""
-    y = tf.matmul(tf.reshape(x, [-1, x.shape[2]]), w)
+    y = product(tf.reshape(x, [-1, x.shape[2]]), w)
     if b is not None:
         y = y + b
     return tf.reshape(y, [*x.shape[:2], w.shape[1]])

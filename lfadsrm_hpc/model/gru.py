@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.products import product
 
 
 class Cell(NamedTuple):
@@ -50,9 +51,9 @@ def with_one(x: Tensor) -> Tensor:
 def gru_step(h: Tensor, a: Tensor, w_ru: Tensor, w_c: Tensor, clip: float) -> tuple[Tensor, Tensor, Tensor]:
     """One bin forward: state (B, H) and input term a (B, 3H) give (new state, gates [r, u], candidate)."""
     units = h.shape[-1]
-    ru = tf.sigmoid(a[..., : 2 * units] + tf.matmul(h, w_ru))
+    ru = tf.sigmoid(a[..., : 2 * units] + product(h, w_ru))
     r, u = ru[..., :units], ru[..., units:]
-    c = tf.tanh(a[..., 2 * units :] + tf.matmul(r * h, w_c))
+    c = tf.tanh(a[..., 2 * units :] + product(r * h, w_c))
     return tf.clip_by_value(c + u * (h - c), -clip, clip), ru, c
 
 
@@ -80,15 +81,15 @@ def gru_step_back(
     d = tf.where(tf.abs(after) < clip, d, tf.zeros([], d.dtype))
     d_c = d * (1.0 - u) * (1.0 - c * c)
     d_u = d * (before - c) * u * (1.0 - u)
-    d_rh = tf.matmul(d_c, w_c, transpose_b=True)
+    d_rh = product(d_c, w_c, transpose_b=True)
     d_ru = tf.concat([d_rh * before * r * (1.0 - r), d_u], -1)
-    d_before = d * u + d_rh * r + tf.matmul(d_ru, w_ru, transpose_b=True)
+    d_before = d * u + d_rh * r + product(d_ru, w_ru, transpose_b=True)
     return StepBack(d_before, tf.concat([d_ru, d_c], -1), r * before)
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
     """Return a^T b: the gradient of weights between a (B, n) and pre-activations with cotangent b (B, m)."""
-    return tf.matmul(a, b, transpose_a=True)
+    return product(a, b, transpose_a=True)
 
 
 def weight_gradients(before: Tensor, x: Tensor | None, back: StepBack) -> list[Tensor]:
@@ -162,7 +163,7 @@ class _Scan:
         def body(
             t: Tensor, h: Tensor, states: Tensor, gates: Tensor, candidates: Tensor
         ) -> tuple[Tensor, ...]:
-            a = self.w_x if self.x is None else tf.matmul(self.x[t], self.w_x)
+            a = self.w_x if self.x is None else product(self.x[t], self.w_x)
             h, ru, c = gru_step(h, a, self.w_ru, self.w_c, self.clip)
             return h, states.write(t + 1, h), gates.write(t, ru), candidates.write(t, c)
 
@@ -196,7 +197,7 @@ class _Scan:
             x = None if self.x is None else self.x[t]
             found = weight_gradients(before, x, back)
             if self.input_gradient:
-                d_x = d_x.write(t, tf.matmul(back.pre, self.w_x, transpose_b=True))
+                d_x = d_x.write(t, product(back.pre, self.w_x, transpose_b=True))
             return back.before, [s + g for s, g in zip(sums, found, strict=True)], d_x
 
         wanted = self.input_gradient

@@ -45,7 +45,7 @@ STITCHING = "Stitching multi-session models"
 RETRAINING = "Retraining"
 
 
-NOT_YET = {"sample_validation_rate": 0.0, "mixed_precision": False}
+NOT_YET = {"sample_validation_rate": 0.0}
 """Hyperparameters that have a name and a place, but are not built yet: the only value that works."""
 
 
@@ -112,7 +112,10 @@ class Hyperparameters(metaclass=CheckedNames):
         affects="nothing",
     )
     mixed_precision: bool = param(
-        False, "Compute in 16 bits where that is safe.", kind="bool", group=LOGISTICS
+        False,
+        "Multiply matrices in 16 bits (bfloat16) in training; all else stays 32 bits.",
+        kind="bool",
+        group=LOGISTICS,
     )
     seed: int = param(
         0,

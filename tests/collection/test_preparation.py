@@ -479,8 +479,8 @@ def test_not_all_neurons_can_be_held_out(
 
 def test_what_is_not_built_yet_is_refused(collection: RunCollection, base: RunParams) -> None:
     collection.clear_params()
-    collection.add_params(base.replace(mixed_precision=True))
-    with pytest.raises(ParamsError, match="mixed_precision is not available yet"):
+    collection.add_params(base.replace(sample_validation_rate=0.1))
+    with pytest.raises(ParamsError, match="sample_validation_rate is not available yet"):
         collection.prepare_for_lfads(warn=False)
 
 
