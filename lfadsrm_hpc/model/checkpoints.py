@@ -4,15 +4,20 @@ A file holds everything that a bit-identical continuation needs: `latest/<name>`
 `adam_first/<name>` and `adam_second/<name>`, the parameters of the lowest validation cost `best/<name>` (once
 there are any), those at the start of the epoch (in mid-epoch), the fit log so far, and `meta`, a JSON text.
 No pickles.
+
+`checkpoint-<step>.npz`, or `checkpoint-<step>-best.npz` for the first file that holds a new lowest validation
+cost: those are kept longer.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError
+from lfadsrm_hpc.model.schedule import COLUMNS
 
 Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 3
-_PATTERN = "checkpoint-*.npz"
+FORMAT = 4
+_NAME = re.compile(r"checkpoint-(\d+)(-best)?\.npz")
 _savez: Any = np.savez  # its annotations do not know that any name may be an array's
 
 
@@ -57,25 +63,77 @@ def publish(path: Path, content: Any) -> None:
         os.close(folder)
 
 
-def save(folder: Path, arrays: Arrays, meta: dict[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint for `meta["step"]` into a folder and remove all but the `keep` newest."""
-    path = folder / f"checkpoint-{meta['step']:012d}.npz"
+def save(
+    folder: Path,
+    arrays: Arrays,
+    meta: dict[str, Any],
+    *,
+    keep: int,
+    new_best: bool = False,
+    keep_best: int = 0,
+) -> Path:
+    """Write a checkpoint for `meta["step"]` into a folder, and remove what need not be kept.
+
+    Parameters
+    ----------
+    keep : int
+        Newest files to keep.
+    new_best : bool
+        Whether this is the first file with these best parameters.
+    keep_best : int
+        Newest files of this kind to keep besides.
+    """
+    path = folder / f"checkpoint-{meta['step']:012d}{'-best' if new_best else ''}.npz"
     text = json.dumps({"format": FORMAT, **meta})
     publish(path, lambda file: _savez(file, **arrays, meta=np.array(text)))
-    for old in sorted(folder.glob(_PATTERN))[:-keep]:
-        old.unlink(missing_ok=True)
+    files = _files(folder)
+    marked = [other for other in files if _NAME.fullmatch(other.name)[2]]  # type: ignore[index]
+    kept = {path, *files[:keep], *marked[:keep_best]}
+    for other in files:
+        if other not in kept:
+            other.unlink(missing_ok=True)
     return path
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the checkpoint files, newest first; of two of one step the unmarked one is newer.
+
+    Only a step back to the start of an epoch saves a step twice, and it finds no new best parameters.
+    """
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match:
+            found.append((int(match[1]), not match[2], path))
+    return [path for _, _, path in sorted(found, reverse=True)]
 
 
 def newest(folder: Path) -> Path | None:
     """Return the newest whole checkpoint file of a folder, or None."""
-    for path in sorted(folder.glob(_PATTERN), reverse=True):
+    for path in _files(folder):
         try:
             with zipfile.ZipFile(path) as file:
                 if "meta.npy" in file.namelist():
                     return path
         except (OSError, zipfile.BadZipFile):
             continue
+    return None
+
+
+def finished(folders: Iterable[Path]) -> Path | None:
+    """Return the first of these folders that holds a training that came to its end, or None.
+
+    Raises
+    ------
+    ModelError
+        A checkpoint on the way there is of another format.
+    """
+    for folder in folders:
+        path = newest(folder)
+        if path is not None:
+            with np.load(path, allow_pickle=False) as file:
+                if _meta(file, path)["reason"] is not None:
+                    return folder
     return None
 
 
@@ -96,15 +154,20 @@ def load(folder: Path) -> Checkpoint:
     if path is None:
         raise ModelError("there is no checkpoint", where=folder, hint="train the run first")
     with np.load(path, allow_pickle=False) as file:
+        meta = _meta(file, path)
         arrays = {name: file[name] for name in file.files if name != "meta"}
-        meta = json.loads(str(file["meta"]))
+    return Checkpoint(path, arrays, meta)
+
+
+def _meta(file: Any, path: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads(str(file["meta"]))
     if meta["format"] != FORMAT:
         raise ModelError(
             f"this checkpoint has format {meta['format']}, and this version reads {FORMAT}",
             where=path,
             hint="use the version of lfadsrm_hpc that wrote it, or delete the outputs and train the run anew",
         )
-    return Checkpoint(path, arrays, meta)
+    return meta
 
 
 @dataclass(frozen=True)
@@ -117,6 +180,8 @@ class Trained:
     info : kind ("lve" or "latest"), epoch, step, note (empty unless something deserves a look).
     names, neurons, bins, readin_width : see `architecture.Architecture`.
     held_out : indices of the neurons that the encoders do not see, by session.
+    hyperparameters : those it was trained with; empty where another program trained it.
+    learning_rate : that of the epoch of the parameters; None where there was none.
     """
 
     params: Arrays
@@ -126,6 +191,18 @@ class Trained:
     bins: int
     readin_width: int
     held_out: dict[str, list[int]]
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal characters that change when a parameter changes."""
+        digest = hashlib.sha256()
+        for name in sorted(self.params):
+            value = np.ascontiguousarray(self.params[name], "<f4")
+            digest.update(json.dumps([name, value.shape]).encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()
 
 
 def trained(folder: Path) -> Trained:
@@ -162,7 +239,32 @@ def trained(folder: Path) -> Trained:
         bins=arch["bins"],
         readin_width=arch["readin_width"],
         held_out=meta["held_out"],
+        hyperparameters=meta.get("hyperparameters", {}),
+        learning_rate=_rate_of(checkpoint.arrays.get("fitlog"), epoch),
     )
+
+
+def _rate_of(rows: NDArray[Any] | None, epoch: int) -> float | None:
+    """Return the learning rate of an epoch, from the rows of the fit log."""
+    if rows is None:
+        return None
+    found = rows[rows[:, COLUMNS.index("epoch")] == epoch]
+    return float(found[-1, COLUMNS.index("learning_rate")]) if len(found) else None
+
+
+def of_session(name: str) -> bool:
+    """Return whether a parameter belongs to one session each (read-in, read-out), stacked over sessions."""
+    return name.partition("/")[0].startswith(("readin", "readout"))
+
+
+def part(name: str, stacked: NDArray[Any], session: int, neurons: int) -> NDArray[Any]:
+    """Return the view of what belongs to one session of a stacked parameter, without the padding."""
+    own = stacked[session]
+    if name == "readin/W":
+        own = own[:neurons]
+    elif not name.startswith("readin/"):
+        own = own[..., :neurons]
+    return np.asarray(own)
 
 
 def apart(model: Trained) -> Arrays:
@@ -179,16 +281,11 @@ def apart(model: Trained) -> Arrays:
                 {f"{group}/{side}/{kind}": own for side, own in zip(("fwd", "rev"), value, strict=False)}
             )
             continue
-        if group not in ("readin", "readout", "readout_logvar"):
+        if not of_session(name):
             arrays[name] = value
             continue
         for k, (session, neurons) in enumerate(zip(model.names, model.neurons, strict=True)):
-            own = value[k]
-            if name == "readin/W":
-                own = own[:neurons]
-            elif group != "readin":
-                own = own[..., :neurons]
-            arrays[f"{group}/{session}/{kind}"] = own
+            arrays[f"{group}/{session}/{kind}"] = part(name, value, k, neurons)
     return arrays
 
 
