@@ -1,4 +1,4 @@
-"""The learning-rate rule, early stopping and the fit log: pure functions of the epochs so far."""
+"""The learning-rate rule, early stopping, when to save, and the fit log: pure functions of what was."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ COLUMNS = (
     "learning_rate",
 )
 SMOOTHED = 10  # epochs over which early stopping averages
+CHECKPOINT_SECONDS = 30.0
+SAVING_SHARE = 0.02  # of the time
 
 
 @dataclass
@@ -32,15 +34,22 @@ class LearningRate:
     """The rate, lowered when an epoch's training cost exceeds all of the last n.
 
     After a decay, infinity stands for that epoch's cost, so that the next n epochs cannot lower it again.
+
+    Parameters
+    ----------
+    hp : Hyperparameters
+    first : float
+        The rate of the first epoch.
     """
 
     hp: Hyperparameters
+    first: float
     value: float = field(init=False)
     costs: list[float] = field(default_factory=list)
     decays: int = 0
 
     def __post_init__(self) -> None:
-        self.value = self.hp.learning_rate_init
+        self.value = self.first
 
     def update(self, cost: float) -> None:
         """Take in the training cost of one more epoch."""
@@ -72,6 +81,33 @@ def epochs_since_best(smoothed_over: Sequence[float]) -> int:
         for i in range(len(smoothed_over))
     ]
     return len(means) - 1 - means.index(min(means)) if means else 0
+
+
+@dataclass
+class Pace:
+    """When to save: every 30 s, and at a new best where saving takes little of the time.
+
+    A save may take 2 % of the time since the one before. New best parameters that came sooner go with a later
+    save, within 30 s.
+
+    Parameters
+    ----------
+    saved : float
+        Time of the last save, or of the start.
+    takes : float
+        How long the last save took, s; 0 before the first.
+    best : int or None
+        Epoch of the best parameters that it held.
+    """
+
+    saved: float
+    takes: float = 0.0
+    best: int | None = None
+
+    def due(self, now: float, best: int | None) -> bool:
+        """Return whether to save now, when `best` is the epoch of the best parameters."""
+        since = now - self.saved
+        return since > CHECKPOINT_SECONDS or (best != self.best and since >= self.takes / SAVING_SHARE)
 
 
 class FitLog:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc import layout
-from lfadsrm_hpc.errors import DivergedError, MismatchError, ModelError
-from lfadsrm_hpc.model import batches, checkpoints, initial
+from lfadsrm_hpc.errors import DivergedError, LfadsrmWarning, ModelError
+from lfadsrm_hpc.model import batches, checkpoints, saved, starting
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.compiled import Compiled, Slice, fresh, no_costs, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.objective import COSTS, Adam, ramp_value, ramps_done
+from lfadsrm_hpc.model.objective import COSTS, ramp_value, ramps_done
+from lfadsrm_hpc.model.progress import Outcome, Progress
 from lfadsrm_hpc.model.scalars import ScalarWriter
-from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
+from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, Pace, epochs_since_best
 from lfadsrm_hpc.model.session import Session
 
+__all__ = ["Outcome", "Progress", "train"]
+
 SLICE_SECONDS = 5.0
-CHECKPOINT_SECONDS = 30.0
 MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands; costs are those of the last whole epoch, nan before it.
-
-    Costs are means over trials of sums over bins and neurons; the KL costs carry kl_ic_weight and
-    kl_co_weight but not the ramps. `eta_s` is None where no estimate is possible.
-    """
-
-    epoch: int
-    step: int
-    max_epochs: int | None
-    train_total: float
-    valid_total: float
-    train_recon: float
-    valid_recon: float
-    train_kl: float
-    valid_kl: float
-    l2: float
-    kl_weight: float
-    l2_weight: float
-    learning_rate: float
-    seconds_per_epoch: float
-    eta_s: float | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended.
-
-    reason : "learning_rate", "max_epochs", "early_stopping", "stopped" (by `should_stop`; resumable), or
-    "not_trained_on" (asked only for a copy of an unfinished training).
-    best_epoch : of the lowest validation cost since both ramps were full, or None.
-    costs : the last epoch's line of the fit log.
-    rollbacks : how often a cost that was not finite sent the training back to the start of an epoch.
-    """
-
-    reason: str
-    epoch: int
-    step: int
-    best_epoch: int | None
-    costs: dict[str, float]
-    rollbacks: int
 
 
 def train(
@@ -82,8 +40,11 @@ def train(
     *,
     resume_from: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_message: Callable[[str], None] = lambda text: warnings.warn(text, LfadsrmWarning, stacklevel=2),
     should_stop: Callable[[], bool] = lambda: False,
     posterior_only: bool = False,
+    start_from: Path | None = None,
+    session_starts: starting.SessionStarts | None = None,
 ) -> Outcome:
     """Train one model on one or several sessions.
 
@@ -97,8 +58,16 @@ def train(
         The folder of an earlier incarnation; training goes on from its newest checkpoint and ends
         bit-identical to one that was never interrupted (same machine and TensorFlow).
     on_progress : called between slices (about every 5 s at most, and after each epoch).
+    on_message : called with what the user should know, as when training goes back because a cost was not
+        finite; a LfadsrmWarning if not given.
     should_stop : asked between slices; when true, a checkpoint is written and training ends, resumable.
     posterior_only : do not train: only copy what `resume_from` holds (its reason, or "not_trained_on").
+    start_from : Path, optional
+        The folder of another training, whose parameters of the lowest validation cost are the start of this
+        one; its sessions of the same name and number of neurons bring read-in and read-out along. Steps,
+        ramps and Adam's moments begin anew; the learning rate where that training stood, or, with
+        `do_reset_learning_rate`, at `learning_rate_init`.
+    session_starts : where read-ins and read-outs of other sessions start; see `starting.begin`.
 
     Returns
     -------
@@ -109,13 +78,24 @@ def train(
     DataError, ParamsError
         The sessions cannot be fitted with these hyperparameters.
     MismatchError
-        `resume_from` holds another model or data of other shapes.
+        `resume_from` holds another model or data of other shapes, or did not start from `start_from`, whose
+        shared parameters may also have other sizes.
     ModelError
         `checkpoint_dir` already holds checkpoints.
     DivergedError
         Costs or gradients were not finite, and going back with a lower rate did not help.
     """
-    training = _Training(hp, sessions, Path(checkpoint_dir), resume_from, on_progress, should_stop)
+    training = _Training(
+        hp,
+        sessions,
+        Path(checkpoint_dir),
+        resume_from,
+        on_progress,
+        on_message,
+        should_stop,
+        start_from,
+        session_starts,
+    )
     return training.copy() if posterior_only else training.run()
 
 
@@ -127,11 +107,13 @@ class _Training:
         folder: Path,
         resume_from: Path | None,
         on_progress: Callable[[Progress], None],
+        on_message: Callable[[str], None],
         should_stop: Callable[[], bool],
+        start_from: Path | None = None,
+        session_starts: starting.SessionStarts | None = None,
     ) -> None:
         self.hp, self.sessions, self.folder = hp, sessions, folder
-        self.on_progress, self.should_stop = on_progress, should_stop
-        self.arch = Architecture.of(hp, sessions)
+        self.on_progress, self.on_message, self.should_stop = on_progress, on_message, should_stop
         folder.mkdir(parents=True, exist_ok=True)
         if checkpoints.complete(folder):
             raise ModelError(
@@ -139,7 +121,6 @@ class _Training:
                 where=folder,
                 hint="give each training a folder of its own",
             )
-        self.rate = LearningRate(hp)
         self.epoch = 0  # whole epochs done
         self.position = 0  # batches done of the next one
         self.rollbacks = 0
@@ -148,55 +129,46 @@ class _Training:
         self.reason: str | None = None
         rows: list[list[float]] = []
         if resume_from is None:
-            self.state = fresh(self.arch.pack(initial.initial_parameters(self.arch, sessions)))
-            self.epoch_start = self.state
+            start = starting.begin(hp, sessions, start_from, session_starts)
+            self.arch, self.origin = start.arch, start.origin
+            self.rate = LearningRate(hp, start.learning_rate)
+            self.state = self.epoch_start = fresh(self.arch.pack(start.params))
         else:
-            rows = self._restore(checkpoints.load(Path(resume_from)))
+            rows = self._restore(checkpoints.load(Path(resume_from)), start_from)
         self.log = FitLog(layout.fitlog(folder), rows)
         self.scalars = ScalarWriter(layout.tensorboard_events(folder))
         self.seconds = self.step_seconds = math.nan
-        self.saved_at = -math.inf if resume_from is not None else time.monotonic()
+        # what was resumed is saved soon, so that this folder can take the place of the one before
+        self.pace = Pace(-math.inf if resume_from is not None else time.monotonic())
 
     # -- state on disk
 
-    def _restore(self, checkpoint: checkpoints.Checkpoint) -> list[list[float]]:
+    def _restore(self, checkpoint: checkpoints.Checkpoint, start_from: Path | None) -> list[list[float]]:
         meta = checkpoint.meta
-        if meta["architecture"] != self._architecture():
-            raise MismatchError(
-                f"the checkpoint is of another model or other data: {meta['architecture']} there, "
-                f"{self._architecture()} here",
-                where=checkpoint.path,
-                hint="train from the start, or give the parameters and data that it was trained with",
-            )
-
-        def adam(prefix: str) -> Adam:
-            groups = (f"{prefix}latest", f"{prefix}adam_first", f"{prefix}adam_second")
-            return Adam(*(tf.constant(self.arch.pack(checkpoint.group(g))) for g in groups))
-
+        self.origin = meta["started_from"]
+        starting.check_origin(self.origin, start_from, checkpoint.path)
+        self.arch = Architecture.of(self.hp, self.sessions)
+        if self.origin is not None:
+            width = meta["architecture"]["readin_width"]
+            self.arch = dataclasses.replace(self.arch, readin_width=width)
+        saved.check_same_model(checkpoint, self.arch)
         sums = tf.constant(checkpoint.arrays["cost_sums"], tf.float32)
-        self.state = Slice(adam(""), tf.constant(meta["step"]), sums, tf.constant(-1))
+        adam = saved.read_adam(checkpoint, self.arch, "")
+        self.state = Slice(adam, tf.constant(meta["step"]), sums, tf.constant(-1))
         self.epoch, self.position = meta["epoch"], meta["position"]
         self.epoch_start = self.state
         if self.position:
             start = tf.constant(meta["epoch_start_step"])
-            self.epoch_start = Slice(adam("epoch_start/"), start, no_costs(), tf.constant(-1))
+            adam = saved.read_adam(checkpoint, self.arch, "epoch_start/")
+            self.epoch_start = Slice(adam, start, no_costs(), tf.constant(-1))
         self.best, self.rollbacks, self.reason = meta["best"], meta["rollbacks"], meta["reason"]
         if self.best is not None:
             self.best_theta = self.arch.pack(checkpoint.group("best"))
+        self.rate = LearningRate(self.hp, meta["first_learning_rate"])
         rows = checkpoint.arrays["fitlog"].tolist()
         for row in rows:
             self.rate.update(row[COLUMNS.index("train_total")])
         return rows  # type: ignore[no-any-return]
-
-    def _architecture(self) -> dict[str, Any]:
-        arch = self.arch
-        return {
-            "names": list(arch.names),
-            "neurons": list(arch.neurons),
-            "bins": arch.bins,
-            "readin_width": arch.readin_width,
-            "shapes": {name: list(shape) for name, shape in arch.shapes.items()},
-        }
 
     def _held_out(self) -> dict[str, list[int]]:
         masks = {s.name: s.held_out for s in self.sessions if s.held_out is not None}
@@ -204,21 +176,13 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint of everything that a bit-identical continuation needs."""
+        began = time.monotonic()
         arrays: checkpoints.Arrays = {}
-
-        def add(prefix: str, theta: Any) -> None:
-            named = self.arch.named(theta.numpy() if hasattr(theta, "numpy") else theta)
-            arrays.update({f"{prefix}/{name}": value for name, value in named.items()})
-
-        def add_adam(prefix: str, adam: Adam) -> None:
-            for name, value in zip(("latest", "adam_first", "adam_second"), adam, strict=True):
-                add(prefix + name, value)
-
-        add_adam("", self.state.adam)
+        saved.add_adam(arrays, self.arch, "", self.state.adam)
         if self.position:
-            add_adam("epoch_start/", self.epoch_start.adam)
+            saved.add_adam(arrays, self.arch, "epoch_start/", self.epoch_start.adam)
         if self.best_theta is not None:
-            add("best", self.best_theta)
+            saved.add_vector(arrays, self.arch, "best", self.best_theta)
         arrays["cost_sums"] = self.state.sums.numpy()
         arrays["fitlog"] = np.array(self.log.rows, float).reshape(-1, len(COLUMNS))
         meta = {
@@ -229,13 +193,27 @@ class _Training:
             "best": self.best,
             "rollbacks": self.rollbacks,
             "reason": self.reason,
-            "architecture": self._architecture(),
+            "first_learning_rate": self.rate.first,
+            "started_from": self.origin,
+            "architecture": saved.described(self.arch),
             "held_out": self._held_out(),
             "hyperparameters": dataclasses.asdict(self.hp),
             "tensorflow": tf.__version__,
         }
-        checkpoints.save(self.folder, arrays, meta, keep=self.hp.max_ckpt_to_keep)
-        self.saved_at = time.monotonic()
+        hp, best = self.hp, self._best_epoch()
+        checkpoints.save(
+            self.folder,
+            arrays,
+            meta,
+            keep=hp.max_ckpt_to_keep,
+            new_best=best != self.pace.best,
+            keep_best=hp.max_ckpt_to_keep_lve,
+        )
+        now = time.monotonic()
+        self.pace = Pace(now, now - began, best)
+
+    def _best_epoch(self) -> int | None:
+        return None if self.best is None else int(self.best["epoch"])
 
     # -- running
 
@@ -261,7 +239,7 @@ class _Training:
             self.arch, [s.train for s in sessions], [s.train_ext for s in sessions]
         )
         self.valid_data = batches.resident(
-            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions]
+            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions], "valid"
         )
         plan = batches.validation_plan([len(s.valid) for s in sessions], size)
         self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
@@ -289,7 +267,7 @@ class _Training:
         return "stopped"
 
     def _save_if_due(self) -> None:
-        if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+        if self.pace.due(time.monotonic(), self._best_epoch()):
             self.save()
 
     def _train_epoch(self) -> bool:
@@ -342,15 +320,16 @@ class _Training:
             )
         self.rollbacks += 1
         self.state, self.position = self.epoch_start, 0
+        self.on_message(
+            f"the cost or its gradient was not finite at step {step}: back to the start of epoch "
+            f"{self.epoch + 1} (step {int(self.state.step)}) with a learning rate of {self._rate():.4g} "
+            f"({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
+        )
 
     def _epoch_data(self) -> dict[str, Tensor]:
-        width = self.hp.temporal_spike_jitter_width
-        if not width:
+        if not self.hp.temporal_spike_jitter_width:
             return self.train_data
-        parts = [
-            batches.jitter(s.train, width, batches.generator(self.hp.seed, batches.JITTER, self.epoch, k))
-            for k, s in enumerate(self.sessions)
-        ]
+        parts = [batches.jittered(self.arch, k, s, self.epoch) for k, s in enumerate(self.sessions)]
         return batches.resident(self.arch, parts, [s.train_ext for s in self.sessions])
 
     def _validate(self) -> bool:
@@ -427,6 +406,7 @@ class _Training:
                 kl_weight=ramp_value(step, hp.kl_start_step, hp.kl_increase_steps),
                 l2_weight=ramp_value(step, hp.l2_start_step, hp.l2_increase_steps),
                 learning_rate=self._rate(),
+                rollbacks=self.rollbacks,
                 seconds_per_epoch=self.seconds,
                 eta_s=self._time_left(),
             )
@@ -441,5 +421,5 @@ class _Training:
         return None if math.isnan(seconds) else seconds
 
     def _outcome(self, reason: str) -> Outcome:
-        best = None if self.best is None else self.best["epoch"]
-        return Outcome(reason, self.epoch, int(self.state.step), best, self._last(), self.rollbacks)
+        step = int(self.state.step)
+        return Outcome(reason, self.epoch, step, self._best_epoch(), self._last(), self.rollbacks)

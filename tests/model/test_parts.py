@@ -126,9 +126,7 @@ def test_adam_by_hand_and_clipping() -> None:
 
 def test_learning_rate_rule(small: Make) -> None:
     """Lowered when a cost exceeds all of the last n, then not for n more epochs."""
-    rate = LearningRate(
-        small(learning_rate_init=1.0, learning_rate_n_to_compare=2, learning_rate_decay_factor=0.5)
-    )
+    rate = LearningRate(small(learning_rate_n_to_compare=2, learning_rate_decay_factor=0.5), 1.0)
     values = []
     for cost in (5, 4, 3, 6, 7, 8, 9, 2):
         rate.update(cost)
