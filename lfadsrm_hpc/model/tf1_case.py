@@ -97,7 +97,7 @@ class Inputs:
                 f"{split}_data should be trials x bins x neurons; it is {data.dtype} of shape {data.shape}",
                 where=self.path,
             )
-        return np.asarray(data, float)
+        return _fed(data)
 
     def external(self, split: str, width: int) -> NDArray[Any]:
         """Return the external inputs (E, T, width) of one of `splits`."""
@@ -106,7 +106,7 @@ class Inputs:
         if found is None or found.shape != shape:
             what = "there is none" if found is None else f"its shape is {found.shape}"
             raise ModelError(f"{split}_ext_input should have shape {shape}: {what}", where=self.path)
-        return np.asarray(found, float)
+        return _fed(found)
 
 
 def forward_hyperparameters(values: Mapping[str, Any], where: Path | None = None) -> Hyperparameters:
@@ -224,6 +224,11 @@ def _existing(folder: Path, *names: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise ModelError(f"there is no {names[0]}", where=folder)
+
+
+def _fed(array: NDArray[Any]) -> NDArray[Any]:
+    """Return data as the original fed them: rounded to 32 bits."""
+    return array.astype(np.float32).astype(float)
 
 
 def _read(path: Path) -> Arrays:

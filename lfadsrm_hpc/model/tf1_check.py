@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import LfadsrmError, ModelError
 from lfadsrm_hpc.model import likelihoods
+from lfadsrm_hpc.model.architecture import Params
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.lfads import Batch, forward
@@ -74,24 +75,7 @@ def check_case(folder: Path) -> list[Comparison]:
     ModelError
         Something is missing, cannot be read, or does not fit together.
     """
-    case = Case(folder)
-    evaluation = Evaluation(case)
-    return [
-        line
-        for session, inputs in case.inputs.items()
-        for split in inputs.splits
-        for line in _compare(evaluation, session, split)
-    ]
-
-
-def _compare(evaluation: Evaluation, session: str, split: str) -> Iterator[Comparison]:
-    ours = evaluation.outputs(session, split)
-    path, theirs = evaluation.case.outputs(session, split, "posterior_push_mean")
-    for tensor in _tensors(evaluation.case.arch.hp):
-        if tensor not in theirs:
-            raise ModelError(f"there is no {tensor}", where=path)
-        if theirs[tensor].size:
-            yield Comparison(session, split, tensor, _error(ours[tensor], theirs[tensor], tensor, path))
+    return Evaluation(Case(folder)).compare()
 
 
 class Evaluation:
@@ -110,6 +94,24 @@ class Evaluation:
         self.rows = max(1, min(most, _NUMBERS // (arch.bins * units)))
         self._call = tf.function(self._outputs, autograph=False)
 
+    def compare(self) -> list[Comparison]:
+        """Return the comparison of each tensor with the original's, in order of sessions and splits."""
+        return [
+            line
+            for session, inputs in self.case.inputs.items()
+            for split in inputs.splits
+            for line in self._compare(session, split)
+        ]
+
+    def _compare(self, session: str, split: str) -> Iterator[Comparison]:
+        ours = self.outputs(session, split)
+        path, theirs = self.case.outputs(session, split, "posterior_push_mean")
+        for tensor in _tensors(self.case.arch.hp):
+            if tensor not in theirs:
+                raise ModelError(f"there is no {tensor}", where=path)
+            if theirs[tensor].size:
+                yield Comparison(session, split, tensor, _error(ours[tensor], theirs[tensor], tensor, path))
+
     def outputs(self, session: str, split: str) -> Arrays:
         """Return the tensors of one split of a session, trials first."""
         arch, inputs = self.case.arch, self.case.inputs[session]
@@ -117,20 +119,22 @@ class Evaluation:
         given = [np.pad(x, ((0, 0), (0, 0), (0, arch.width - inputs.neurons)))]
         if arch.hp.ext_input_dim:
             given.append(inputs.external(split, arch.hp.ext_input_dim))
+        params = {name: tf.constant(array) for name, array in self.case.params.items()}
         index = tf.constant(arch.names.index(session))
         parts = []
         for start in range(0, len(x), self.rows):
             trials = np.minimum(np.arange(start, start + self.rows), len(x) - 1)  # the last one fills up
-            result = self._call(index, *(tf.constant(v[trials].swapaxes(0, 1)) for v in given))
+            result = self._call(params, index, *(tf.constant(v[trials].swapaxes(0, 1)) for v in given))
             parts.append({name: v.numpy()[: len(x) - start] for name, v in result.items()})
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         per_neuron = arrays["output_dist_params"].reshape(*x.shape[:2], -1, arch.width)[..., : inputs.neurons]
         return {**arrays, "output_dist_params": per_neuron.reshape(*x.shape[:2], -1)}
 
-    def _outputs(self, session: Tensor, x: Tensor, ext: Tensor | None = None) -> dict[str, Tensor]:
+    def _outputs(
+        self, params: Params, session: Tensor, x: Tensor, ext: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the tensors of one batch (T, B, width); those of the prior are repeated for each trial."""
         hp = self.case.arch.hp
-        params = {name: tf.constant(array) for name, array in self.case.params.items()}
         batch = Batch(x, session, tf.zeros([x.shape[1]], x.dtype), observed=None, mask=None, ext=ext)
         result = forward(params, self.case.arch, batch, training=False)
         decoded, like = result.decoded, tf.zeros_like(result.ic_mean)

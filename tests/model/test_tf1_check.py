@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model import tf1_check
+from lfadsrm_hpc.model.tf1_case import Case
 
 _HERE = Path(__file__).resolve()
 _spec = importlib.util.spec_from_file_location("tf1_numpy", _HERE.with_name("tf1_numpy.py"))
@@ -101,22 +102,20 @@ def change(path: Path, key: str, by: Callable[[Any], Any] | None) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_it_tells_right_from_wrong_in_every_form(
-    form: str, original: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_tells_right_from_wrong_in_every_form(form: str, original: Callable[..., Path]) -> None:
     neurons, hps, variable = FORMS[form]
     folder = original(neurons, **hps)
-    lines = tf1_check.check_case(folder)
+    evaluation = tf1_check.Evaluation(Case(folder))
+    lines = evaluation.compare()
     assert max(line.error for line in lines) < 1e-12
-    assert {(line.session, line.split) for line in lines} == {
-        (s, t) for s in neurons for t in ("train", "valid")
-    }
+    splits = {(session, split) for session in neurons for split in ("train", "valid")}
+    assert {(line.session, line.split) for line in lines} == splits
     with h5py.File(folder / f"model_runs_{next(iter(neurons))}_train_posterior_push_mean.h5") as file:
         assert {line.tensor for line in lines} == set(file) - {"costs"}
 
     change(folder / "model_params.h5", f"LFADS_{variable}:0", lambda v: v + 0.01)
-    assert tf1_check.main([str(folder)]) == 1
-    assert "above 2e-05" in capsys.readouterr().out
+    evaluation.case = Case(folder)
+    assert not all(line.agrees for line in evaluation.compare())
 
 
 def test_the_command_prints_a_line_a_tensor_and_a_verdict(original: Callable[..., Path]) -> None:
@@ -131,6 +130,18 @@ def test_the_command_prints_a_line_a_tensor_and_a_verdict(original: Callable[...
     assert rows[0][:3] == ["a", "train", "controller_outputs"]
     assert all(float(row[3]) < 1e-12 for row in rows)
     assert verdict.startswith("all 36 tensors agree within 2e-05")
+
+
+def test_one_wrong_variable_is_exit_1(
+    original: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = original(ONE)
+    change(folder / "model_params.h5", "LFADS_glm_fac_2_logrates_a.h5_b:0", lambda v: v + 1e-3)
+    assert tf1_check.main([str(folder)]) == 1
+    *lines, verdict = capsys.readouterr().out.splitlines()
+    wrong = [line.split()[1:3] for line in lines if line.endswith("above 2e-05")]
+    assert wrong == [["train", "output_dist_params"], ["valid", "output_dist_params"]]
+    assert verdict.startswith("2 of 18 tensors differ by more than 2e-05; the largest error is ")
 
 
 def test_zeros_are_compared_absolutely_and_nan_never_agrees(
@@ -161,7 +172,7 @@ def test_empty_tensors_and_splits_are_left_out(original: Callable[..., Path]) ->
 def test_trials_go_through_in_pieces(original: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = original(TWO)
     monkeypatch.setattr(tf1_check, "_NUMBERS", 2 * 7 * 33)
-    evaluation = tf1_check.Evaluation(tf1_check.Case(folder))
+    evaluation = tf1_check.Evaluation(Case(folder))
     assert evaluation.rows == 2
     assert max(line.error for line in tf1_check.check_case(folder)) < 1e-12
 

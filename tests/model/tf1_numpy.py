@@ -151,10 +151,11 @@ class Original:
         return rates, rates
 
     def push_mean(self, session: str, x: Array, ext: Array | None) -> dict[str, Array]:
-        """The original's push-mean outputs for data (E, T, D)."""
+        """The original's push-mean outputs for data (E, T, D), which it took in 32 bits."""
+        x, ext = (None if v is None else v.astype(np.float32).astype(float) for v in (x, ext))
         out: dict[str, Array] = {}
         inject = self.hp("inject_ext_input_to_gen")
-        seen = self.read_in(session, x.astype(float))
+        seen = self.read_in(session, x)
         if ext is not None and not inject:
             seen = np.concatenate([seen, ext], 2)
         g = out["gen_ics"] = self.initial_condition(seen, out)
