@@ -239,7 +239,7 @@ class _Training:
             self.arch, [s.train for s in sessions], [s.train_ext for s in sessions]
         )
         self.valid_data = batches.resident(
-            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions], "valid"
+            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions]
         )
         plan = batches.validation_plan([len(s.valid) for s in sessions], size)
         self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
@@ -327,9 +327,13 @@ class _Training:
         )
 
     def _epoch_data(self) -> dict[str, Tensor]:
-        if not self.hp.temporal_spike_jitter_width:
+        width = self.hp.temporal_spike_jitter_width
+        if not width:
             return self.train_data
-        parts = [batches.jittered(self.arch, k, s, self.epoch) for k, s in enumerate(self.sessions)]
+        parts = [
+            batches.jitter(s.train, width, batches.generator(self.hp.seed, batches.JITTER, self.epoch, k))
+            for k, s in enumerate(self.sessions)
+        ]
         return batches.resident(self.arch, parts, [s.train_ext for s in self.sessions])
 
     def _validate(self) -> bool:
