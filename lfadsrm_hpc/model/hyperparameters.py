@@ -7,6 +7,7 @@ Matlab LFADS Run Manager.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = [  # noqa: RUF022
     "plain_name",
     "plain_names",
     "specs",
+    "unlike",
 ]
 
 LOGISTICS = "TensorFlow logistics"
@@ -93,11 +95,11 @@ class Hyperparameters(metaclass=CheckedNames):
         True, "Take GPU memory as it is needed.", kind="bool", group=LOGISTICS, affects="nothing"
     )
     max_ckpt_to_keep: int = param(
-        5, "Latest checkpoints to keep.", kind="int", group=LOGISTICS, low=1, affects="nothing"
+        5, "Checkpoint files to keep, the latest.", kind="int", group=LOGISTICS, low=1, affects="nothing"
     )
     max_ckpt_to_keep_lve: int = param(
         5,
-        "Checkpoints of lowest validation cost to keep.",
+        "Checkpoint files to keep besides, of the last new lows of the validation cost.",
         kind="int",
         group=LOGISTICS,
         low=1,
@@ -411,7 +413,7 @@ class Hyperparameters(metaclass=CheckedNames):
     do_train_encoder_only: bool = param(False, "Train only the encoders.", kind="bool", group=RETRAINING)
     do_reset_learning_rate: bool = param(
         False,
-        "Start again at learning_rate_init when a model is trained further.",
+        "With start_from: begin at learning_rate_init, not at the rate where that training stood.",
         kind="bool",
         group=RETRAINING,
     )
@@ -452,3 +454,33 @@ class Hyperparameters(metaclass=CheckedNames):
                 "temporal_spike_jitter_width moves spikes, and gaussian data has none",
                 hint="set temporal_spike_jitter_width=0",
             )
+
+
+def unlike(one: Hyperparameters, other: Mapping[str, Any]) -> list[str]:
+    """Return why two models cannot share parameters: the sizes, and the output, in which they differ.
+
+    Parameters
+    ----------
+    one : Hyperparameters
+        Of the model here.
+    other : mapping
+        Values by name, of the model there; what it does not name is not compared.
+
+    Examples
+    --------
+    >>> unlike(Hyperparameters(gen_dim=64), {"gen_dim": 32, "con_dim": 128})
+    ['gen_dim is 32 there and 64 here']
+    """
+    names = ["output_dist", "gen_dim", "factors_dim", "ic_dim", "co_dim", "ext_input_dim"]
+    if one.ic_dim:
+        names.append("ic_enc_dim")
+    if one.co_dim:
+        names += ["con_dim", "ci_enc_dim", "do_causal_controller", "do_feed_factors_to_controller"]
+        names.append("feedback_factors_or_rates")
+    if one.ext_input_dim:
+        names.append("inject_ext_input_to_gen")
+    return [
+        f"{name} is {other[name]!r} there and {getattr(one, name)!r} here"
+        for name in names
+        if name in other and other[name] != getattr(one, name)
+    ]
