@@ -1,7 +1,7 @@
-"""Posterior means of a trained model: encoders once a trial, many samples through the decoder, averaged.
+"""Posterior means and standard deviations of a trained model: encoders once a trial, many samples, averaged.
 
-The random numbers of a trial depend on the seed, the session's name, the trial and the sample alone, so that
-results do not depend on how trials are batched, up to float32 rounding of the arithmetic itself.
+The random numbers of a sample depend on the seed, the session's name, the trial and the sample's number
+alone, so that results do not depend on how trials and samples are batched, up to rounding in float32.
 """
 
 from __future__ import annotations
@@ -15,30 +15,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lfadsrm_hpc.errors import DataError, NotFoundError, ParamsError, suggest
-from lfadsrm_hpc.model import checkpoints, likelihoods, priors
-from lfadsrm_hpc.model.architecture import Architecture
+from lfadsrm_hpc.errors import DataError, ParamsError
+from lfadsrm_hpc.model import likelihoods, sampling
 from lfadsrm_hpc.model.backend import Tensor, on_gpu, tf, with_xla
-from lfadsrm_hpc.model.batches import generator
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Batch, Result, forward
+from lfadsrm_hpc.model.lfads import initial_prior
 from lfadsrm_hpc.model.objective import l2_cost, ramp_value
+from lfadsrm_hpc.model.sampling import COSTS, SQUARES, Codes
+from lfadsrm_hpc.model.trained import TrainedSession
 
 Arrays = dict[str, NDArray[Any]]
 
 SAMPLE_AND_AVERAGE, PUSH_MEAN = "posterior_sample_and_average", "posterior_push_mean"
-IC_NOISE, CO_NOISE = 11, 12  # uses of the seed
+POSTERIOR_NOISE = 11  # use of the seed
 CPU_ROWS, GPU_ROWS = 512, 8192  # samples in flight; more do not run faster
+ENCODED = 32  # trials that go through the encoders together, at least
+
+_TIMED = ("outputs", "factors", "generator_states", "controller_outputs")  # these come with time first
 
 
 @dataclass(frozen=True)
 class Block:
     """Results of trials start..stop-1 of the data that was given.
 
-    arrays : by name, trials first: rates (counts per bin) or, for Gaussian data, output_mean and output_var,
-    (n, T, D); factors (n, T, F); generator_states (n, T, G); generator_ics (n, G); controller_outputs
-    (n, T, U); post_g0_mean, post_g0_logvar, prior_g0_mean, prior_g0_logvar (n, ic_dim); costs,
-    nll_bound_vae, nll_bound_iwae (n,). What the model does not have is absent.
+    arrays : by name, trials first: rates (counts per bin) or, for continuous data, output_mean and
+    output_var, (n, T, D); factors (n, T, F); generator_states (n, T, G); generator_ics (n, G);
+    controller_outputs (n, T, U); post_g0_mean, post_g0_logvar, prior_g0_mean, prior_g0_logvar (n, ic_dim);
+    costs, nll_bound_vae, nll_bound_iwae (n,). With standard deviations, `<name>_std` beside rates or
+    output_mean, factors, generator_states, generator_ics and controller_outputs. What the model does not
+    have is absent.
     """
 
     start: int
@@ -54,26 +59,45 @@ def posterior_blocks(
     ext: NDArray[Any] | None = None,
     *,
     trial_ids: NDArray[Any] | None = None,
-    kind: str = SAMPLE_AND_AVERAGE,
-    num_samples: int = 512,
-    seed: int | None = None,
-    memory_mb: float = 1000.0,
+    **options: Any,
 ) -> Iterator[Block]:
-    """Yield posterior means of trials, block by block in their order; see `Sampler`."""
-    sampler = Sampler(
-        hp,
-        checkpoint_dir,
-        session_name,
-        kind=kind,
-        num_samples=num_samples,
-        seed=seed,
-        memory_mb=memory_mb,
-    )
-    return sampler.blocks(data, ext, trial_ids=trial_ids)
+    """Yield the results of trials, block by block in their order; `options` are those of `Sampler`."""
+    return Sampler(hp, checkpoint_dir, session_name, **options).blocks(data, ext, trial_ids=trial_ids)
+
+
+class Moments:
+    """Mean and sum of squared deviations of samples that come in parts.
+
+    Parts are combined by Chan, Golub & LeVeque's formula (Stanford STAN-CS-79-773, 1979) in float64, so that
+    nothing cancels, however many parts there are and however far the mean is from 0.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: NDArray[Any] = np.zeros(())
+        self.squares: NDArray[Any] | None = None
+
+    def add(self, count: int, mean: NDArray[Any], squares: NDArray[Any] | None) -> None:
+        """Add a part of `count` samples; `squares` is None where no deviations are wanted."""
+        if not self.count:
+            self.count, self.mean, self.squares = count, mean, squares
+            return
+        total = self.count + count
+        delta = mean.astype(np.float64) - self.mean
+        self.mean = self.mean + delta * (count / total)
+        if squares is not None and self.squares is not None:
+            self.squares = self.squares + squares.astype(np.float64) + delta**2 * (self.count * count / total)
+        self.count = total
+
+    def std(self) -> NDArray[Any] | None:
+        """Return the standard deviation, of n - 1 degrees of freedom; None with one sample or unwanted."""
+        if self.squares is None or self.count < 2:
+            return None
+        return np.sqrt(self.squares / (self.count - 1))
 
 
 class Sampler:
-    """Posterior means of one session of a trained model.
+    """Posterior means, and standard deviations, of one session of a trained model.
 
     Parameters
     ----------
@@ -85,10 +109,14 @@ class Sampler:
         Average over samples, or the posterior means pushed through the decoder.
     num_samples : int
         Samples of each trial (ignored by push-mean).
+    with_std : bool
+        Whether blocks hold standard deviations: those of the posterior over a trial's quantities, estimated
+        from its samples (n - 1 degrees of freedom). Push-mean and a single sample have none.
     seed : int, optional
         The run's seed when not given.
     memory_mb : float
-        About how much memory one compiled call may take.
+        About how much memory sampling may take beyond the model, TensorFlow and the data; one sample of one
+        trial is always taken.
 
     Attributes
     ----------
@@ -100,6 +128,8 @@ class Sampler:
         Neurons that the encoders do not see.
     sizes : dict
         Widths of factor, generator_unit, controller_output and ic.
+    with_std : bool
+        Whether there are standard deviations.
 
     Raises
     ------
@@ -117,6 +147,7 @@ class Sampler:
         *,
         kind: str = SAMPLE_AND_AVERAGE,
         num_samples: int = 512,
+        with_std: bool = False,
         seed: int | None = None,
         memory_mb: float = 1000.0,
     ) -> None:
@@ -126,43 +157,27 @@ class Sampler:
             )
         if num_samples < 1:
             raise ParamsError(f"num_samples = {num_samples} is not at least 1")
-        model = checkpoints.trained(Path(checkpoint_dir))
-        if session_name not in model.names:
-            raise NotFoundError(
-                f"the model has no session {session_name!r}, only {', '.join(model.names)}",
-                where=checkpoint_dir,
-                hint=suggest(session_name, model.names),
-            )
-        self.hp, self.name = hp, session_name
-        self.arch = Architecture(hp, model.names, model.neurons, model.bins, model.readin_width)
-        self.index = model.names.index(session_name)
-        self.neurons = model.neurons[self.index]
+        model = TrainedSession.load(hp, checkpoint_dir, session_name)
+        self.hp, self.name, self.arch, self.neurons = hp, session_name, model.arch, model.neurons
+        self.checkpoint, self.note, self.held_out = model.checkpoint, model.note, model.held_out
+        self.sizes = model.sizes
         self.theta = tf.constant(self.arch.pack(model.params))
-        self.checkpoint = {name: model.info[name] for name in ("kind", "epoch", "step")}
-        self.note = str(model.info["note"])
-        self.held_out = list(model.held_out.get(session_name, []))
         self.push_mean = kind == PUSH_MEAN
         self.samples = 1 if self.push_mean else num_samples
+        self.with_std = with_std and self.samples > 1
         self.seed = hp.seed if seed is None else seed
         self.memory = memory_mb * 1e6
-        self._call = tf.function(self._sums, jit_compile=with_xla(hp.use_xla), autograph=False)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        hp = self.hp
-        return {
-            "factor": hp.factors_dim,
-            "generator_unit": hp.gen_dim,
-            "controller_output": hp.co_dim,
-            "ic": hp.ic_dim,
-        }
+        self._l2 = float(l2_cost(self.theta, self.arch))
+        xla = with_xla(hp.use_xla)
+        self._encode = tf.function(self._encoded, jit_compile=xla, autograph=False)
+        self._sample = tf.function(self._sampled, jit_compile=xla, autograph=False)
 
     # -- blocks
 
     def blocks(
         self, data: NDArray[Any], ext: NDArray[Any] | None = None, *, trial_ids: NDArray[Any] | None = None
     ) -> Iterator[Block]:
-        """Yield the posterior means of data (E, T, D), in order.
+        """Yield the results of data (E, T, D), in order.
 
         Parameters
         ----------
@@ -176,14 +191,17 @@ class Sampler:
         """
         self._check(data, ext)
         ids = np.arange(len(data)) if trial_ids is None else np.asarray(trial_ids)
-        trials, samples = self._block_size(len(data))
-        for start in range(0, len(data), trials):
-            stop = min(len(data), start + trials)
-            rows = np.minimum(
-                np.arange(start, start + trials), stop - 1
-            )  # the last block repeats its last trial
-            arrays = self._block(data[rows], None if ext is None else ext[rows], ids[rows], samples)
-            yield Block(start, stop, {name: a[: stop - start] for name, a in arrays.items()})
+        encoded, trials, samples = self._sizes(len(data))
+        for start in range(0, len(data), encoded):
+            stop = min(len(data), start + encoded)
+            # the last blocks repeat their last trial
+            rows = np.minimum(np.arange(start, start + encoded), stop - 1)
+            codes = self._codes(data[rows], None if ext is None else ext[rows])
+            for at in range(0, stop - start, trials):
+                own = rows[at : at + trials]
+                arrays = self._block(codes, at, data[own], ids[own], samples)
+                first, last = start + at, min(stop, start + at + trials)
+                yield Block(first, last, {name: a[: last - first] for name, a in arrays.items()})
 
     def _check(self, data: NDArray[Any], ext: NDArray[Any] | None) -> None:
         wanted = (self.arch.bins, self.neurons)
@@ -201,144 +219,127 @@ class Sampler:
                 where=f"session {self.name}",
             )
 
-    def _block_size(self, count: int) -> tuple[int, int]:
-        """Return trials a block and samples a call, within the memory bound."""
+    def _sizes(self, count: int) -> tuple[int, int, int]:
+        """Return how many trials are encoded together, and how many trials and samples are decoded together.
+
+        Numbers that a sample, a decoded and an encoded trial take: the factors are measured
+        (tests/benchmarks/posterior_throughput.py).
+        """
         hp, arch = self.hp, self.arch
         outputs = likelihoods.outputs_per_neuron(hp.output_dist) * arch.width
-        codes = 2 * hp.ci_enc_dim if hp.co_dim else 0
-        numbers = 6 * hp.gen_dim + 3 * hp.factors_dim + 5 * outputs + 8 * hp.co_dim + 2 * codes
-        rows = int(self.memory / (4.0 * arch.bins * numbers))
-        rows = max(1, min(rows, GPU_ROWS if on_gpu() else CPU_ROWS))
-        calls = -(-self.samples // rows)
-        samples = -(-self.samples // calls)
-        return max(1, min(rows // samples, count)), samples
+        con, enc = hp.con_dim * bool(hp.co_dim), hp.ic_enc_dim * bool(hp.ic_dim)
+        enc += hp.ci_enc_dim * bool(hp.co_dim)
+        gates = 3 * con + 3 * hp.gen_dim * hp.inject_ext_input_to_gen
+        sample = 10 * (hp.gen_dim + con) + 3 * hp.factors_dim + 6 * outputs + 8 * arch.bins * hp.co_dim
+        saved = hp.gen_dim + hp.factors_dim + outputs + hp.co_dim
+        trial = arch.bins * (6 * (1 + self.with_std) * saved + arch.width + gates)
+        encoded = arch.bins * (6 * arch.encoder_width + 2 * arch.width + 10 * enc + 2 * gates)
+        room, rows = self.memory / 4.0, GPU_ROWS if on_gpu() else CPU_ROWS
+        samples = max(1, min(self.samples, rows, int((room - trial - encoded) / sample)))
+        samples = -(-self.samples // -(-self.samples // samples))
+        one = trial + samples * sample
+        trials = max(1, min(rows // samples, count, int(room / (one + encoded))))
+        groups = min(max(1, ENCODED // trials), -(-count // trials), int((room / trials - one) / encoded))
+        return trials * max(1, groups), trials, samples
 
-    def _block(self, data: NDArray[Any], ext: NDArray[Any] | None, ids: NDArray[Any], samples: int) -> Arrays:
-        hp, count = self.hp, len(data)
-        pad = self.arch.width - self.neurons
-        inputs = {
-            "x": tf.constant(np.pad(data, ((0, 0), (0, 0), (0, pad))), tf.float32),
-            "constant": tf.constant(likelihoods.constant(hp.output_dist, data), tf.float32),
-        }
-        if hp.ext_input_dim:
+    # -- one block
+
+    def _codes(self, data: NDArray[Any], ext: NDArray[Any] | None) -> Codes:
+        seen = np.array(data, np.float32)
+        seen[..., self.held_out] = 0.0
+        seen[:, self.arch.bins - self.hp.forward_prediction_bins :] = 0.0
+        inputs = {"seen": tf.constant(seen)}
+        if self.hp.ext_input_dim:
             inputs["ext"] = tf.constant(ext, tf.float32)
-        key = zlib.crc32(self.name.encode())
-        streams = [
-            [generator(self.seed, use, key, int(i) & (2**64 - 1)) for i in ids]
-            for use in (IC_NOISE, CO_NOISE)
-        ]
-        sums: Any = None
-        bounds, costs = [], []
+        return self._encode(self.theta, inputs)  # type: ignore[no-any-return]
+
+    def _block(self, codes: Codes, at: int, data: NDArray[Any], ids: NDArray[Any], samples: int) -> Arrays:
+        """Return the results of the trials that stand at `at` in `codes`, `samples` of them a call."""
+        inputs = {"x": tf.constant(data, tf.float32), "at": tf.constant(at + np.arange(len(data)))}
+        if not self.push_mean:
+            inputs["keys"] = tf.constant(self._keys(ids), tf.uint32)
+        moments: dict[str, Moments] = {}
+        costs: dict[str, list[NDArray[Any]]] = {name: [] for name in COSTS}
         for start in range(0, self.samples, samples):
             real = min(samples, self.samples - start)
-            inputs["weights"] = tf.constant((np.arange(samples) < real) / self.samples, tf.float32)
-            if not self.push_mean:
-                inputs.update(self._noise(streams, samples))
-            part = {k: v.numpy() for k, v in self._call(self.theta, inputs, samples).items()}
-            bounds.append(part.pop("bounds").reshape(count, samples)[:, :real])
-            costs.append(part.pop("costs").reshape(count, samples)[:, :real])
-            sums = part if sums is None else {k: sums[k] + v for k, v in part.items()}
-        return self._finish(sums, np.concatenate(bounds, 1), np.concatenate(costs, 1))
+            inputs["first"] = tf.constant(start)
+            inputs["weights"] = tf.constant(np.arange(samples) < real, tf.float32)
+            part = {k: v.numpy() for k, v in self._sample(self.theta, codes, inputs).items()}
+            for name, values in costs.items():
+                values.append(part.pop(name)[:, :real])
+            for name in [name for name in part if not name.endswith(SQUARES)]:
+                moments.setdefault(name, Moments()).add(real, part[name], part.get(name + SQUARES))
+        terms = {name: np.concatenate(values, 1) for name, values in costs.items()}
+        terms["recon"] += likelihoods.constant(self.hp.output_dist, data)[:, None]
+        return {**self._named(moments), **self._initial(codes, at, len(data)), **self._costs(terms)}
 
-    def _noise(self, streams: list[list[np.random.Generator]], samples: int) -> dict[str, Tensor]:
-        """Return the next standard normal numbers of each trial, rows ordered trial by trial."""
-        hp, result = self.hp, {}
+    def _keys(self, ids: NDArray[Any]) -> NDArray[np.uint32]:
+        """Return what the random numbers of each trial come from, (n, 2)."""
+        name = zlib.crc32(self.name.encode())
+        keys = [[self.seed, POSTERIOR_NOISE, name, int(i) & (2**64 - 1)] for i in ids]
+        return np.array([np.random.SeedSequence(key).generate_state(2) for key in keys])
 
-        def draw(rngs: list[np.random.Generator], shape: tuple[int, ...]) -> NDArray[Any]:
-            return np.concatenate([rng.standard_normal((samples, *shape), np.float32) for rng in rngs])
+    def _named(self, moments: dict[str, Moments]) -> Arrays:
+        """Return means and standard deviations, trials first, by the names of `Block`."""
+        found: Arrays = {}
+        for name, about in moments.items():
+            for suffix, values in (("", about.mean), ("_std", about.std())):
+                if values is not None:
+                    values = values.swapaxes(0, 1) if name in _TIMED else values
+                    found[name + suffix] = np.ascontiguousarray(values, np.float32)
+        outputs, std = found.pop("outputs"), found.pop("outputs_std", None)
+        count = self.neurons
+        mean_name = "rates" if outputs.shape[2] == count else "output_mean"
+        found[mean_name] = outputs[..., :count]
+        if std is not None:
+            found[f"{mean_name}_std"] = std[..., :count]
+        if mean_name == "output_mean":
+            found["output_var"] = outputs[..., count:]
+        return found
 
-        if hp.ic_dim:
-            result["ic_noise"] = tf.constant(draw(streams[0], (hp.ic_dim,)))
-        if hp.co_dim:
-            result["co_noise"] = tf.constant(draw(streams[1], (self.arch.bins, hp.co_dim)).swapaxes(0, 1))
-        return result
-
-    def _finish(self, sums: Arrays, bounds: NDArray[Any], costs: NDArray[Any]) -> Arrays:
-        """Return the arrays of a block; each term of `bounds` is minus the ELBO of one sample."""
-        arrays = dict(sums)
-        outputs = arrays.pop("outputs")
-        width = self.arch.width
-        if self.hp.output_dist == "gaussian":
-            arrays["output_mean"] = outputs[..., : self.neurons]
-            arrays["output_var"] = outputs[..., width : width + self.neurons]
-        else:
-            arrays["rates"] = outputs[..., : self.neurons]
-        lowest = bounds.min(1, keepdims=True)
-        arrays["costs"] = costs.mean(1)
-        arrays["nll_bound_vae"] = bounds.mean(1)
-        arrays["nll_bound_iwae"] = lowest[:, 0] - np.log(np.exp(lowest - bounds).mean(1))
-        return arrays
-
-    # -- one compiled call
-
-    def _sums(self, theta: Tensor, inputs: dict[str, Tensor], samples: int) -> dict[str, Tensor]:
-        """Return weighted sums over samples of everything saved, and bounds and costs of each sample."""
-        arch = self.arch
-        params = arch.unpack(theta)
-        ext = inputs.get("ext")
-        held = set(self.held_out)
-        batch = Batch(
-            x=tf.transpose(inputs["x"], [1, 0, 2]),
-            session=tf.constant(self.index),
-            constant=inputs["constant"],
-            observed=self._mask(lambda k: k < self.neurons and k not in held) if held else None,
-            mask=None if arch.neuron_mask is None else self._mask(lambda k: k < self.neurons),
-            ext=None if ext is None else tf.transpose(ext, [1, 0, 2]),
-        )
-        result = forward(
-            params,
-            arch,
-            batch,
-            training=False,
-            samples=samples,
-            ic_noise=inputs.get("ic_noise"),
-            co_noise=inputs.get("co_noise"),
-        )
-        return {**self._averages(result, inputs["weights"], samples), **self._costs(theta, result)}
-
-    def _mask(self, wanted: Any) -> Tensor:
-        return tf.constant([float(wanted(k)) for k in range(self.arch.width)], tf.float32)
-
-    def _averages(self, result: Result, weights: Tensor, samples: int) -> dict[str, Tensor]:
-        hp, decoded = self.hp, result.decoded
-
-        def over_time(v: Tensor) -> Tensor:  # (T, b*s, n) -> (b, T, n)
-            v = tf.reshape(v, [v.shape[0], -1, samples, v.shape[2]])
-            return tf.transpose(tf.reduce_sum(v * weights[:, None], 2), [1, 0, 2])
-
-        def over_samples(v: Tensor) -> Tensor:  # (b*s, n) -> (b, n)
-            return tf.reduce_sum(tf.reshape(v, [-1, samples, v.shape[1]]) * weights[:, None], 1)
-
-        means = {
-            "outputs": over_time(likelihoods.parameters(hp.output_dist, result.outputs)),
-            "factors": over_time(decoded.factors),
-            "generator_states": over_time(decoded.states),
-            "generator_ics": over_samples(decoded.g0),
+    def _initial(self, codes: Codes, at: int, count: int) -> Arrays:
+        """Return posterior and prior of the initial conditions of `count` trials."""
+        if codes.ic_mean is None or codes.ic_logvar is None:
+            return {}
+        prior = initial_prior(self.arch.unpack(self.theta), self.hp)
+        found = {
+            "post_g0_mean": codes.ic_mean.numpy()[at : at + count],
+            "post_g0_logvar": codes.ic_logvar.numpy()[at : at + count],
         }
-        if hp.co_dim:
-            means["controller_outputs"] = over_time(decoded.u)
-        if hp.ic_dim:
-            means["post_g0_mean"] = over_samples(result.ic_mean)
-            means["post_g0_logvar"] = over_samples(result.ic_logvar)
-            like = tf.zeros_like(result.ic_mean)
-            means["prior_g0_mean"] = over_samples(like + result.prior_mean)
-            means["prior_g0_logvar"] = over_samples(like + result.prior_logvar)
-        return means
+        for name, value in zip(("mean", "logvar"), prior, strict=True):
+            found[f"prior_g0_{name}"] = np.tile(value.numpy(), (count, 1))
+        return found
 
-    def _costs(self, theta: Tensor, result: Result) -> dict[str, Tensor]:
-        """Return the training cost, ramps as at the checkpoint, and minus the ELBO, of each sample."""
+    def _costs(self, terms: Arrays) -> Arrays:
+        """Return the training cost, ramps as at the checkpoint, and the bounds, from terms (n, S)."""
         hp, step = self.hp, int(self.checkpoint["step"])
-        kl_co = result.kl_co
-        if hp.co_dim and not self.push_mean:
-            params = self.arch.unpack(theta)
-            prior = params["co_prior/log_tau"], params["co_prior/log_evar"]
-            d = result.decoded
-            kl_co = priors.log_ratio_ar1(d.u, d.co_mean, d.co_logvar, *prior)
-        recon = result.recon
+        bounds = terms["recon"] + terms["kl_ic"] + terms["kl_co"]  # minus the ELBO of each sample
+        recon = terms["recon"]
         if hp.loss_reduction == "mean":
-            recon = recon / float(self.arch.bins * self.neurons)
-        kl = hp.kl_ic_weight * result.kl_ic + hp.kl_co_weight * result.kl_co
+            recon = recon / (self.arch.bins * self.neurons)
+        kl = hp.kl_ic_weight * terms["kl_ic"] + hp.kl_co_weight * terms["kl_co"]
         cost = recon + ramp_value(step, hp.kl_start_step, hp.kl_increase_steps) * kl
-        cost = cost + ramp_value(step, hp.l2_start_step, hp.l2_increase_steps) * l2_cost(theta, self.arch)
-        cost = cost + hp.co_mean_corr_scale * result.correlation
-        return {"costs": cost, "bounds": result.recon + result.kl_ic + kl_co}
+        cost = cost + ramp_value(step, hp.l2_start_step, hp.l2_increase_steps) * self._l2
+        cost = cost + hp.co_mean_corr_scale * terms["correlation"]
+        lowest = bounds.min(1, keepdims=True)
+        iwae = lowest[:, 0] - np.log(np.exp(lowest - bounds).mean(1))
+        return {"costs": cost.mean(1), "nll_bound_vae": bounds.mean(1), "nll_bound_iwae": iwae}
+
+    # -- what is compiled
+
+    def _encoded(self, theta: Tensor, inputs: dict[str, Tensor]) -> Codes:
+        time_first = {name: tf.transpose(v, [1, 0, 2]) for name, v in inputs.items()}
+        return sampling.encode(self.arch.unpack(theta), self.arch, time_first["seen"], time_first.get("ext"))
+
+    def _sampled(self, theta: Tensor, codes: Codes, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = tf.transpose(inputs["x"], [1, 0, 2])
+        return sampling.sample(
+            self.arch.unpack(theta),
+            self.arch,
+            codes.of_trials(inputs["at"]),
+            x,
+            inputs.get("keys"),
+            inputs["first"],
+            inputs["weights"],
+            spread=self.with_std,
+        )

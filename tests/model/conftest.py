@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -43,3 +44,24 @@ def session() -> Callable[..., Session]:
         return Session(name, counts[:trials], counts[trials:], **more)
 
     return make
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model with random parameters as if it had been trained; gives the folder of its checkpoint."""
+    from lfadsrm_hpc.model import checkpoints, initial, saved
+    from lfadsrm_hpc.model.architecture import Architecture
+
+    def write(hp: Hyperparameters, sessions: list[Session], step: int = 3) -> Path:
+        arch = Architecture.of(hp, sessions)
+        params = initial.initial_parameters(arch, sessions)
+        rng = np.random.default_rng(5)
+        arrays = {f"latest/{n}": v + 0.2 * rng.normal(size=v.shape) for n, v in params.items()}
+        held = {
+            s.name: [int(k) for k in np.flatnonzero(s.held_out)] for s in sessions if s.held_out is not None
+        }
+        about = {"architecture": saved.described(arch), "held_out": held, "best": None}
+        checkpoints.save(tmp_path, arrays, {"step": step, "epoch": 1, **about}, keep=1)
+        return tmp_path
+
+    return write

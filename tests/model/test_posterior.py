@@ -47,12 +47,16 @@ def joined(sampler: Sampler, data: Any, **more: Any) -> dict[str, Any]:
 
 def test_shapes_and_names(model: Any) -> None:
     hp, folder, sessions = model
-    sampler = Sampler(hp, folder, "b", num_samples=3)
+    sampler = Sampler(hp, folder, "b", num_samples=3, with_std=True)
     arrays = joined(sampler, sessions[1].train)
-    assert {name: a.shape[1:] for name, a in arrays.items()} == {
+    shapes = {
         "rates": (9, 4), "factors": (9, 3), "generator_states": (9, 7), "generator_ics": (7,),
-        "controller_outputs": (9, 2), "post_g0_mean": (4,), "post_g0_logvar": (4,), "prior_g0_mean": (4,),
-        "prior_g0_logvar": (4,), "costs": (), "nll_bound_vae": (), "nll_bound_iwae": (),
+        "controller_outputs": (9, 2),
+    }  # fmt: skip
+    assert {name: a.shape[1:] for name, a in arrays.items()} == {
+        **shapes, **{f"{name}_std": shape for name, shape in shapes.items()}, "post_g0_mean": (4,),
+        "post_g0_logvar": (4,), "prior_g0_mean": (4,), "prior_g0_logvar": (4,), "costs": (),
+        "nll_bound_vae": (), "nll_bound_iwae": (),
     }  # fmt: skip
     assert sampler.sizes == {"factor": 3, "generator_unit": 7, "controller_output": 2, "ic": 4}
     assert sampler.checkpoint["kind"] == "lve"
@@ -119,13 +123,11 @@ def test_latest_with_a_note_where_the_ramps_had_not_ended(small: Make, session: 
     assert "ramps" in sampler.note
 
 
-def test_never_from_an_untrained_model(small: Make, session: Make, tmp_path: Path) -> None:
+def test_never_from_an_untrained_model(small: Make, session: Make, on_disk: Make, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no checkpoint"):
         Sampler(small(), tmp_path, "a")
-    problem = training._Training(small(), [session()], tmp_path / "b", None, lambda p: None, lambda: True)
-    problem.save()
     with pytest.raises(ModelError, match="not been trained at all"):
-        Sampler(small(), tmp_path / "b", "a")
+        Sampler(small(), on_disk(small(), [session()], step=0), "a")
 
 
 def test_model_params_by_name(model: Any, tmp_path: Path) -> None:
