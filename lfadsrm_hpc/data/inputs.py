@@ -67,7 +67,7 @@ class SessionInputs:
     ----------
     dataset : str
     train_data, valid_data : (E, T, D) and (V, T, D)
-        Counts a bin; for Gaussian outputs any values.
+        Counts a bin, or values of a continuous signal.
     train_inds, valid_inds : (E,) and (V,) int
         Which trials of the dataset these are, from 0.
     time_ms : (T,) float

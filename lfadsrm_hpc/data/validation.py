@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lfadsrm_hpc.data.coincidence import coincident_pairs
 from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.model.hyperparameters import COUNT_DISTS
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
@@ -27,7 +28,7 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     Parameters
     ----------
     inputs : SessionInputs
-    output_dist : {"poisson", "gaussian"}
+    output_dist : {"poisson", "negative_binomial", "gaussian", "gamma", "zero_inflated_gamma"}
     batch_size : int
     ext_input_dim : int
         Width of the external inputs that the model expects; 0 for none.
@@ -41,7 +42,8 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     ------
     DataError
         No training or validation trial, arrays that do not fit each other, values that are not finite,
-        negative or fractional counts (`poisson`), external inputs of another width, an alignment that is not
+        negative or fractional counts, values that `output_dist` cannot produce (`gamma`: 0 and less;
+        `zero_inflated_gamma`: less than 0), external inputs of another width, an alignment that is not
         finite. The message names the dataset and, where it applies, the trial (its position in the dataset,
         from 0), the neuron and the bin.
     """
@@ -49,8 +51,8 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     _check_ext_input_width(inputs, ext_input_dim)
     for key, part, values in trial_arrays(inputs):
         _check_finite(inputs, key, part, values)
-        if key == "data" and output_dist == "poisson":
-            _check_counts(inputs, part, values)
+        if key == "data":
+            _check_range(inputs, output_dist, part, values)
     _check_alignment(inputs)
     warnings = _silent_warnings(inputs)
     if len(inputs.train_data) < batch_size:
@@ -58,7 +60,7 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
             f"dataset {inputs.dataset!r}: {len(inputs.train_data)} training trials are fewer than a batch of "
             f"{batch_size}; batches are filled up with repeats"
         )
-    if output_dist == "poisson":
+    if output_dist in COUNT_DISTS:
         warnings += _coincidence_warnings(inputs)
     return warnings
 
@@ -137,18 +139,24 @@ def _check_finite(inputs: SessionInputs, key: str, part: str, values: Array) -> 
     raise DataError(what, where=_place(inputs, key, part, trial, time, channel), hint=hint)
 
 
-def _check_counts(inputs: SessionInputs, part: str, values: Array) -> None:
-    for fault, bad in (
-        ("negative", values < 0 if values.dtype.kind in "if" else None),
-        ("fractional", values != np.floor(values) if values.dtype.kind == "f" else None),
-    ):
-        if bad is not None and bad.any():
+def _check_range(inputs: SessionInputs, output_dist: str, part: str, values: Array) -> None:
+    """Refuse values that the distribution cannot produce."""
+    faults: dict[str, Array] = {}
+    if output_dist in COUNT_DISTS:
+        faults["a negative spike count"] = values < 0
+        faults["a fractional spike count"] = values != np.floor(values)
+        hint = f"{output_dist} outputs need counts; for other signals set output_dist to 'gaussian'"
+    elif output_dist == "gamma":
+        faults["a value that is not above 0"] = values <= 0
+        hint = "gamma outputs need positive values; where there are zeros use 'zero_inflated_gamma'"
+    elif output_dist == "zero_inflated_gamma":
+        faults["a negative value"] = values < 0
+        hint = "zero_inflated_gamma outputs need values of at least 0; for others use 'gaussian'"
+    for fault, bad in faults.items():
+        if bad.any():
             trial, time, neuron = (int(i) for i in np.argwhere(bad)[0])
-            raise DataError(
-                f"a {fault} spike count, {values[trial, time, neuron]:g}",
-                where=_place(inputs, "data", part, trial, time, neuron),
-                hint="Poisson outputs need counts; for other signals set output_dist to 'gaussian'",
-            )
+            where = _place(inputs, "data", part, trial, time, neuron)
+            raise DataError(f"{fault}, {values[trial, time, neuron]:g}", where=where, hint=hint)
 
 
 def _place(inputs: SessionInputs, key: str, part: str, trial: int, time: int, channel: int) -> str:

@@ -111,7 +111,7 @@ def single_trial_rates_by_condition(
     conditions : sequence, optional
         Which conditions, in order; default: at most eight, spread over all.
     variable : str, optional
-        Default: ``rates``, or ``output_mean`` of a Gaussian fit.
+        Default: ``rates``, or ``output_mean`` of a fit to continuous data.
     ax : matplotlib Axes, optional
     """
     name = variable or ("rates" if "rates" in means else "output_mean")

@@ -18,6 +18,8 @@ from lfadsrm_hpc.errors import UsageError
 FORMAT = "lfadsrm_hpc posterior means"
 FORMAT_VERSION = 1
 CHUNK_BYTES = 256 * 1024
+COUNT_DISTS = ("poisson", "negative_binomial")
+OUTPUT_DISTS = (*COUNT_DISTS, "gaussian", "gamma", "zero_inflated_gamma")
 
 
 class Variable(NamedTuple):
@@ -31,9 +33,9 @@ class Variable(NamedTuple):
 _TIME = ("trial", "time")
 VARIABLES: dict[str, Variable] = {
     "rates": Variable((*_TIME, "neuron"), "spikes/s", "posterior mean firing rate"),
-    "output_mean": Variable((*_TIME, "neuron"), "units of the data", "posterior mean of the Gaussian mean"),
+    "output_mean": Variable((*_TIME, "neuron"), "units of the data", "posterior mean of the expected value"),
     "output_var": Variable(
-        (*_TIME, "neuron"), "units of the data squared", "posterior mean of the Gaussian variance"
+        (*_TIME, "neuron"), "units of the data squared", "posterior mean of the variance of the values"
     ),
     "factors": Variable((*_TIME, "factor"), "1", "latent factors"),
     "generator_states": Variable((*_TIME, "generator_unit"), "1", "states of the generator network"),
@@ -83,12 +85,14 @@ def chunk_shape(dims: Sequence[str], shape: Sequence[int], itemsize: int = 4) ->
 
 def names_of(output_dist: str, size: Mapping[str, int], extra: Sequence[str]) -> list[str]:
     """Return the variables that the file will have, in order."""
-    if output_dist not in ("poisson", "gaussian"):
-        raise UsageError(f"output_dist {output_dist!r} is neither 'poisson' nor 'gaussian'")
+    if output_dist not in OUTPUT_DISTS:
+        raise UsageError(
+            f"there is no output_dist {output_dist!r}", hint=f"it can be {', '.join(OUTPUT_DISTS)}"
+        )
     for name in extra:
         if name not in OPTIONAL:
             raise UsageError(f"`extra` names {name!r}", hint=f"it can hold {', '.join(OPTIONAL)}")
-    unwanted = {"output_mean", "output_var"} if output_dist == "poisson" else {"rates"}
+    unwanted = {"output_mean", "output_var"} if output_dist in COUNT_DISTS else {"rates"}
     unwanted |= set(OPTIONAL) - set(extra)
     return [
         name

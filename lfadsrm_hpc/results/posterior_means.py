@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.results.posterior_format import (
+    COUNT_DISTS,
     MAY_BE_INFINITE,
     OPTIONAL,
     VARIABLES,
@@ -58,7 +59,8 @@ class PosteriorMeansWriter:
     condition : sequence, shape (E,), optional
         Condition of each trial (str or int).
     neuron_names : sequence of str, shape (D,)
-    output_dist : {"poisson", "gaussian"}
+    output_dist : {"poisson", "negative_binomial", "gaussian", "gamma", "zero_inflated_gamma"}
+        The first two are for counts and give rates, the others means and variances.
     sizes : mapping
         Widths of ``factor``, ``generator_unit``, ``controller_output``, ``ic`` (and ``input``); what has
         width 0 or is not named has no variable in the file.
@@ -89,7 +91,7 @@ class PosteriorMeansWriter:
         split: Sequence[str] | npt.NDArray[Any],
         condition: Sequence[object] | npt.NDArray[Any] | None = None,
         neuron_names: Sequence[str] | npt.NDArray[Any],
-        output_dist: Literal["poisson", "gaussian"] = "poisson",
+        output_dist: str = "poisson",
         sizes: Mapping[str, int],
         attributes: Mapping[str, object],
         extra: Sequence[str] = (),
@@ -107,7 +109,7 @@ class PosteriorMeansWriter:
             **{name: int(width) for name, width in sizes.items()},
         }  # fmt: skip
         self._names = names_of(output_dist, self._size, extra)
-        self._gaussian = output_dist == "gaussian"
+        self._are_counts = output_dist in COUNT_DISTS
         self._written = np.zeros(len(trials), dtype=bool)
         self._temporary = _temporary_beside(self.path)
         try:
@@ -252,10 +254,10 @@ class PosteriorMeansWriter:
             variable.set_var_chunk_cache(size=max(row + row // 4, 1 << 20))
 
     def _dtype(self, name: str) -> Literal["u2", "f4"]:
-        return "u2" if name == "spikes" and not self._gaussian else "f4"
+        return "u2" if name == "spikes" and self._are_counts else "f4"
 
     def _units(self, name: str) -> str:
-        return "units of the data" if name == "spikes" and self._gaussian else VARIABLES[name].units
+        return "units of the data" if name == "spikes" and not self._are_counts else VARIABLES[name].units
 
     def _write_coordinates(
         self,
