@@ -48,9 +48,6 @@ from lfadsrm_hpc.manifest.records import (
 from lfadsrm_hpc.stopping import StopFlag
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.model.training import Progress
 
@@ -210,6 +207,7 @@ class _Task:
     def _train(self, record: _Record, inputs: list[SessionInputs]) -> Path:
         """Train from where the run stands; return the folder of the finished checkpoints."""
         from lfadsrm_hpc.model import checkpoints, training
+        from lfadsrm_hpc.model.session import Session
 
         folder = self.run.checkpoint_dir(self.claim.attempt, self.claim.incarnation)
         source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
@@ -219,16 +217,40 @@ class _Task:
             self._say(f"resumes from {source.name}")
         outcome = training.train(
             record.effective_params,
-            [_model_session(session, record.params) for session in inputs],
+            [Session.of_inputs(session, record.params) for session in inputs],
             folder,
             resume_from=source,
+            start_from=self._start(record, resumes=source is not None),
             on_progress=self._on_progress,
+            on_message=lambda text: self._say(f"warning: {text}"),
             should_stop=self.stop,
         )
         if outcome.reason == "stopped":
             self._say(f"stopped and checkpointed at epoch {outcome.epoch}, step {outcome.step}")
             raise _Stopped
         self._say(f"training ended at epoch {outcome.epoch}, step {outcome.step}: {outcome.reason}")
+        return folder
+
+    def _start(self, record: _Record, *, resumes: bool) -> Path | None:
+        """Return the checkpoints of the trained model that the run starts from; None where it starts anew.
+
+        A run that goes on does not need them again, so they may be gone by then.
+        """
+        from lfadsrm_hpc.model import checkpoints
+
+        if record.params.start_from is None:
+            return None
+        source = self.layout.run_at(record.params.start_from)
+        folder = checkpoints.finished(path for _, _, path in source.checkpoint_dirs())
+        if folder is None and not resumes:
+            raise ModelError(
+                f"this run starts from the trained model of run {source.run_id}, which is not trained yet",
+                where=source.path,
+                hint=f"train that run to its end first: `lfadsrm run {source.collection.path} "
+                f"--spec {source.path.name}`",
+            )
+        if folder is not None:
+            self._say(f"starts from the model of {source.run_id}, {folder.name}")
         return folder
 
     def _ended_training(self, source: Path | None) -> Path:
@@ -243,7 +265,7 @@ class _Task:
             raise ModelError(
                 "there is no trained model to sample from", where=self.run.path, hint="train the run first"
             )
-        if checkpoints.load(source).meta["reason"] is None:
+        if checkpoints.finished([source]) is None:
             raise ModelError(
                 "the training has not ended, so there are no posterior means to make yet",
                 where=source,
@@ -275,10 +297,10 @@ class _Task:
 
     def _sample(self, record: _Record, folder: Path, session: SessionInputs) -> None:
         from lfadsrm_hpc.model import posterior
-        from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+        from lfadsrm_hpc.results.sampled import Trials, write_means
 
         params = record.params
-        trials = _all_trials(session)
+        trials = Trials.of(session)
         sampler = posterior.Sampler(
             record.effective_params,
             folder,
@@ -300,26 +322,21 @@ class _Task:
         }
         self._say(f"posterior means of {session.dataset}: {len(trials.index)} trials")
         self._beat(phase="posterior means", dataset=session.dataset)
-        with PosteriorMeansWriter(
+
+        def told(done: int, total: int) -> None:
+            if time.monotonic() - self.last_beat > _BEAT_EVERY_S:
+                self._beat(phase="posterior means", dataset=session.dataset, done=f"{done}/{total} trials")
+            if self.stop():
+                raise _Stopped
+
+        write_means(
             self.run.posterior_means(session.dataset),
-            dataset=session.dataset,
-            time_ms=session.time_ms,
-            bin_ms=session.bin_ms,
-            trial=trials.index,
-            split=trials.split,
-            condition=trials.condition,
-            neuron_names=session.neuron_names,
-            output_dist="gaussian" if params.output_dist == "gaussian" else "poisson",
-            sizes=sampler.sizes,
+            sampler,
+            trials,
+            output_dist=params.output_dist,
             attributes=attributes,
-        ) as writer:
-            for block in sampler.blocks(trials.counts, trials.ext_input, trial_ids=trials.index):
-                writer.write_block(block.start, block.arrays)
-                if time.monotonic() - self.last_beat > _BEAT_EVERY_S:
-                    done = f"{block.stop}/{len(trials.index)} trials"
-                    self._beat(phase="posterior means", dataset=session.dataset, done=done)
-                if self.stop():
-                    raise _Stopped
+            on_block=told,
+        )
 
     def _origin(self) -> dict[str, Any]:
         return {
@@ -359,52 +376,6 @@ class _Record:
     def effective_params(self) -> RunParams:
         """The params that the model trains with: ramps scaled by the number of datasets."""
         return self.params.effective(len(self.inputs))
-
-
-@dataclass(frozen=True)
-class _Trials:
-    """Training and validation trials of one dataset, back in their original order."""
-
-    index: npt.NDArray[np.int64]
-    counts: npt.NDArray[Any]
-    ext_input: npt.NDArray[Any] | None
-    condition: npt.NDArray[Any] | None
-    split: list[str]
-
-
-def _all_trials(session: SessionInputs) -> _Trials:
-    import numpy as np
-
-    joined = np.concatenate([session.train_inds, session.valid_inds])
-    order = np.argsort(joined, kind="stable")
-    n_train = len(session.train_inds)
-
-    def merge(train: Any, valid: Any) -> Any:
-        return None if train is None else np.concatenate([train, valid])[order]
-
-    return _Trials(
-        index=joined[order],
-        counts=merge(session.train_data, session.valid_data),
-        ext_input=merge(session.train_ext_input, session.valid_ext_input),
-        condition=merge(session.train_condition, session.valid_condition),
-        split=["train" if place < n_train else "valid" for place in order],
-    )
-
-
-def _model_session(inputs: SessionInputs, params: RunParams) -> Any:
-    from lfadsrm_hpc.model.held_out import held_out_mask
-    from lfadsrm_hpc.model.session import Session
-
-    return Session(
-        name=inputs.dataset,
-        train=inputs.train_data,
-        valid=inputs.valid_data,
-        train_ext=inputs.train_ext_input,
-        valid_ext=inputs.valid_ext_input,
-        alignment_matrix=inputs.alignment_matrix_cxf,
-        alignment_bias=inputs.alignment_bias_c,
-        held_out=held_out_mask(params, inputs.dataset, len(inputs.neuron_names)),
-    )
 
 
 def _versions() -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings as warnings_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection import input_files, summary
 from lfadsrm_hpc.collection import stored as stored_file
+from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
-from lfadsrm_hpc.errors import DataWarning, MismatchError, ParamsError, UsageError
+from lfadsrm_hpc.errors import DataWarning, MismatchError, NotFoundError, ParamsError, UsageError
+from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
-from lfadsrm_hpc.model.hyperparameters import NOT_YET
+from lfadsrm_hpc.model.hyperparameters import unlike
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
@@ -85,8 +87,9 @@ def prepare(
     stored = stored_file.read_stored(collection.layout)
     _check_plan(collection, runs, stored)
     groups = _by_inputs(runs)
+    report = PrepareReport(warnings=list(dict.fromkeys(_check_starts(collection, runs))))
     n_files = sum(runs[0].n_datasets for of_spec in groups.values() for runs in of_spec.values())
-    work = _Work(collection, stored, PrepareReport(), progress, total=n_files + len(runs))
+    work = _Work(collection, stored, report, progress, total=n_files + len(runs))
     last_use = {name: spec for spec, of_spec in groups.items() for name in _first(of_spec).dataset_names}
     for spec, of_spec in groups.items():
         _prepare_spec(work, of_spec)
@@ -122,9 +125,6 @@ def _check_plan(
     specs = {spec.name: list(spec.dataset_names) for spec in collection.run_specs}
     stored_file.check_specs(stored, specs, collection.layout.collection_json)
     for run in runs:
-        for name, value in NOT_YET.items():
-            if getattr(run.params, name) != value:
-                raise ParamsError(f"{name} is not available yet", where=run.id, hint=f"leave it at {value}")
         if run.params.feedback_factors_or_rates == "rates" and run.n_datasets > 1 and run.params.co_dim > 0:
             raise ParamsError(
                 f"feedback_factors_or_rates='rates' needs one dataset, and run spec {run.name!r} has "
@@ -132,6 +132,54 @@ def _check_plan(
                 where=run.id,
                 hint="use 'factors' for stitched runs",
             )
+
+
+def _check_starts(collection: RunCollection[Any], runs: Sequence[Run]) -> Iterator[str]:
+    """Check what runs start from, as far as it can be known before that is trained; give warnings.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such run.
+    ParamsError
+        Its model has other sizes.
+    """
+    coming = {run.layout.path: run.params for run in runs}
+    for run in runs:
+        params = run.params
+        if params.start_from is None:
+            for name in ("do_train_io_only", "do_train_encoder_only"):
+                if getattr(params, name):
+                    yield f"{name} without start_from: all else stays at random numbers (run {run.id})"
+            continue
+        source = collection.layout.run_at(params.start_from)
+        there = coming.get(source.path)
+        if there is None:
+            there = _params_there(source, run)
+        differing = unlike(params, there.values())
+        if differing:
+            raise ParamsError(
+                f"start_from = {params.start_from!r}: that model has other sizes: {'; '.join(differing)}",
+                where=run.id,
+                hint="start from a run with the same sizes, or start anew",
+            )
+        if there.spike_bin_ms != params.spike_bin_ms:
+            yield (
+                f"run {run.id} has bins of {params.spike_bin_ms:g} ms and starts from a model of bins of "
+                f"{there.spike_bin_ms:g} ms: its dynamics have another speed"
+            )
+
+
+def _params_there(source: RunLayout, run: Run) -> RunParams:
+    try:
+        return RunParams.from_json(read_record(source.params_json)["params"])
+    except NotFoundError:
+        raise NotFoundError(
+            f"start_from = {run.params.start_from!r}: there is no run in this folder",
+            where=source.path,
+            hint=f"prepare it first, or correct start_from of run {run.id}: a run's folder, absolute or as "
+            "param_<hash>/<run spec> of this collection",
+        ) from None
 
 
 def _by_inputs(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:

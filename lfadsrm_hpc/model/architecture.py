@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ParamsError
 from lfadsrm_hpc.model.backend import Tensor, tf
-from lfadsrm_hpc.model.hyperparameters import NOT_YET, Hyperparameters
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.likelihoods import READ_OUTS
 from lfadsrm_hpc.model.session import Session, check_together
 
 Params = dict[str, Tensor]
@@ -57,9 +58,6 @@ class Architecture:
                 f"forward_prediction_bins = {hp.forward_prediction_bins} leaves the encoders none of the "
                 f"{sessions[0].bins} bins"
             )
-        for name, off in NOT_YET.items():
-            if getattr(hp, name) != off:
-                raise ParamsError(f"{name} is not available yet", hint=f"leave it at {off}")
         reads_in = len(sessions) > 1 or sessions[0].alignment_matrix is not None
         return cls(
             hp=hp,
@@ -151,9 +149,8 @@ class Architecture:
             shapes.update({"co_prior/log_tau": (hp.co_dim,), "co_prior/log_evar": (hp.co_dim,)})
         gru("gen", self.generator_inputs, hp.gen_dim, initial=False)
         shapes["factors/W"] = (hp.gen_dim, factors)
-        shapes.update({"readout/W": (count, factors, width), "readout/b": (count, width)})
-        if hp.output_dist == "gaussian":
-            shapes.update({"readout_logvar/W": (count, factors, width), "readout_logvar/b": (count, width)})
+        for group in READ_OUTS[hp.output_dist]:
+            shapes.update({f"{group}/W": (count, factors, width), f"{group}/b": (count, width)})
         return shapes
 
     @cached_property
@@ -178,7 +175,7 @@ class Architecture:
     def is_trained(self, name: str) -> bool:
         """Return whether training changes this parameter."""
         hp, group = self.hp, name.split("/")[0]
-        if hp.do_train_io_only and group not in ("readin", "readout", "readout_logvar"):
+        if hp.do_train_io_only and group not in ("readin", *READ_OUTS[hp.output_dist]):
             return False
         if hp.do_train_encoder_only and group not in ("ic_enc", "ci_enc", "ic"):
             return False

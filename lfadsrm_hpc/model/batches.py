@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lfadsrm_hpc.model import likelihoods
+from lfadsrm_hpc.model import likelihoods, sample_validation
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, of_session, tf
-from lfadsrm_hpc.model.lfads import Batch
+from lfadsrm_hpc.model.hyperparameters import COUNT_DISTS
+from lfadsrm_hpc.model.lfads import Batch, Withheld
 from lfadsrm_hpc.model.session import Session
 
 SHUFFLE, JITTER = 1, 2  # uses of the seed
@@ -66,7 +67,7 @@ def validation_plan(counts: Sequence[int], size: int) -> Plan:
 def stack(arch: Architecture, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the trials of all sessions, (N, T, width), padded with zeros; counts as bytes if they fit."""
     dtype: Any = np.float32
-    if arch.hp.output_dist == "poisson" and all(np.issubdtype(p.dtype, np.integer) for p in parts):
+    if arch.hp.output_dist in COUNT_DISTS and all(np.issubdtype(p.dtype, np.integer) for p in parts):
         dtype = np.uint8 if max(int(p.max()) for p in parts) < 256 else np.int32
     pad = [arch.width - p.shape[2] for p in parts]
     return np.concatenate(
@@ -74,13 +75,43 @@ def stack(arch: Architecture, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     )
 
 
+def withheld_elements(arch: Architecture, name: str, data: NDArray[Any], split: str) -> NDArray[Any] | None:
+    """Return which elements of a session's trials are withheld, (E, T, D); None without sample validation."""
+    rate = arch.hp.sample_validation_rate
+    if not rate:
+        return None
+    keys = sample_validation.trial_keys(arch.hp.seed, name, split, len(data))
+    return sample_validation.withheld(keys, data.shape[1], data.shape[2], rate)
+
+
 def resident(
-    arch: Architecture, parts: Sequence[NDArray[Any]], exts: Sequence[NDArray[Any] | None]
+    arch: Architecture,
+    parts: Sequence[NDArray[Any]],
+    exts: Sequence[NDArray[Any] | None],
+    split: str = "train",
 ) -> dict[str, Tensor]:
-    """Return what a compiled function gathers batches from: data, constant and, if there is any, ext."""
-    dist = arch.hp.output_dist
-    constant = np.concatenate([likelihoods.constant(dist, p) for p in parts])
-    tensors = {"data": tf.constant(stack(arch, parts)), "constant": tf.constant(constant, tf.float32)}
+    """Return what a compiled function gathers batches from, trials first.
+
+    data, constant and, if there are any, ext; with sample validation the constant of what is not withheld,
+    scaled as its cost is, that of what is, how many elements that are, and each trial's key.
+    """
+    dist, rate = arch.hp.output_dist, arch.hp.sample_validation_rate
+    found: dict[str, list[NDArray[Any]]] = {"constant": []}
+    if rate:
+        found.update(withheld_constant=[], withheld_count=[], key=[])
+    for name, part in zip(arch.names, parts, strict=True):
+        mask = withheld_elements(arch, name, part, split)
+        if mask is None:
+            found["constant"].append(likelihoods.constant(dist, part))
+            continue
+        found["constant"].append(likelihoods.constant(dist, part, ~mask) / (1.0 - rate))
+        found["withheld_constant"].append(likelihoods.constant(dist, part, mask))
+        found["withheld_count"].append(mask.sum((1, 2)))
+        keys = sample_validation.trial_keys(arch.hp.seed, name, split, len(part))
+        found["key"].append(keys.view(np.int32))
+    tensors = {"data": tf.constant(stack(arch, parts))}
+    for name, arrays in found.items():
+        tensors[name] = tf.constant(np.concatenate(arrays), tf.int32 if name == "key" else tf.float32)
     if arch.hp.ext_input_dim:
         tensors["ext"] = tf.constant(np.concatenate([np.asarray(e) for e in exts]), tf.float32)
     return tensors
@@ -113,6 +144,13 @@ def gather(
         rows = tf.transpose(tf.gather(data[name], trials), [1, 0, 2])
         return tf.cast(rows, tf.float32)
 
+    withheld = None
+    if arch.hp.sample_validation_rate:
+        key, constant, count = (
+            tf.gather(data[name], trials) for name in ("key", "withheld_constant", "withheld_count")
+        )
+        mask = sample_validation.withheld_in_graph(key, arch.bins, arch.width, arch.hp.sample_validation_rate)
+        withheld = Withheld(mask, constant, count)
     return Batch(
         x=pick("data"),
         session=session,
@@ -120,22 +158,50 @@ def gather(
         observed=None if masks.observed is None else of_session(masks.observed, session),
         mask=None if masks.exists is None else of_session(masks.exists, session),
         ext=pick("ext") if arch.hp.ext_input_dim else None,
+        withheld=withheld,
     )
 
 
-def jitter(data: NDArray[Any], width: int, rng: np.random.Generator) -> NDArray[Any]:
+def jittered(arch: Architecture, index: int, session: Session, epoch: int) -> NDArray[Any]:
+    """Return the training counts of one session with the spikes moved as in one epoch.
+
+    Spikes of withheld elements stay, and none comes to them, so that what they hold never reaches the
+    training; likewise none passes between the bins that the encoders see and those of forward prediction.
+    """
+    hp, data = arch.hp, session.train
+    rng = generator(hp.seed, JITTER, epoch, index)
+    mask = withheld_elements(arch, session.name, data, "train")
+    seen = arch.bins - hp.forward_prediction_bins
+    spans = [slice(0, seen), slice(seen, arch.bins)] if seen < arch.bins else [slice(0, seen)]
+    moved = [
+        jitter(data[:, span], hp.temporal_spike_jitter_width, rng, None if mask is None else mask[:, span])
+        for span in spans
+    ]
+    return np.concatenate(moved, axis=1)
+
+
+def jitter(
+    data: NDArray[Any], width: int, rng: np.random.Generator, fixed: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Return counts (E, T, D) with each spike moved by up to `width` bins, each way alike, kept in its trial.
 
-    Spikes that would leave the trial are reflected at its ends.
+    Spikes that would leave the trial are reflected at its ends; spikes that would come to a fixed element
+    stay where they were, and so do those of fixed elements. The chance to come from one bin to another is
+    that of the way back, so that a flat profile of counts remains flat in expectation.
+
+    Parameters
+    ----------
+    fixed : (E, T, D) bool array, optional
     """
-    trial, time, neuron = np.nonzero(data)
-    each = data[trial, time, neuron]
-    trial, time, neuron = (np.repeat(v, each) for v in (trial, time, neuron))
-    bins = data.shape[1]
-    time = time + rng.integers(-width, width + 1, len(time))
-    period = 2 * bins
-    time = time % period
-    time = np.where(time >= bins, period - 1 - time, time)
-    moved = np.zeros(data.shape, np.int64)
-    np.add.at(moved, (trial, time, neuron), 1)
-    return moved
+    stays = np.zeros(data.shape, np.int64) if fixed is None else np.where(fixed, data, 0).astype(np.int64)
+    free = data if fixed is None else np.where(fixed, 0, data)
+    trial, start, neuron = np.nonzero(free)
+    each = free[trial, start, neuron].astype(np.int64)
+    trial, start, neuron = (np.repeat(v, each) for v in (trial, start, neuron))
+    period = 2 * data.shape[1]
+    time = (start + rng.integers(-width, width + 1, len(start))) % period
+    time = np.where(time >= data.shape[1], period - 1 - time, time)
+    if fixed is not None:
+        time = np.where(fixed[trial, time, neuron], start, time)
+    np.add.at(stays, (trial, time, neuron), 1)
+    return stays

@@ -9,6 +9,7 @@ from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.controller import joint_scan
 from lfadsrm_hpc.model.encoder import apply, cell_of, dropout
 from lfadsrm_hpc.model.gru import scan
+from lfadsrm_hpc.model.likelihoods import READ_OUTS
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.products import product
 
@@ -123,15 +124,9 @@ def _rate_weights(
 
 
 def read_out(params: dict[str, Tensor], arch: Architecture, factors: Tensor, session: Tensor) -> Tensor:
-    """Return log-rates (T, B, width), or for Gaussian data means and log-variances, (T, B, 2 width)."""
-    outputs = apply(
-        factors, of_session(params["readout/W"], session), of_session(params["readout/b"], session)
-    )
-    if arch.hp.output_dist != "gaussian":
-        return outputs
-    logvar = apply(
-        factors,
-        of_session(params["readout_logvar/W"], session),
-        of_session(params["readout_logvar/b"], session),
-    )
-    return tf.concat([outputs, logvar], 2)
+    """Return log-rates (T, B, width), or all outputs of another distribution side by side (`likelihoods`)."""
+    outputs = [
+        apply(factors, of_session(params[f"{group}/W"], session), of_session(params[f"{group}/b"], session))
+        for group in READ_OUTS[arch.hp.output_dist]
+    ]
+    return outputs[0] if len(outputs) == 1 else tf.concat(outputs, 2)

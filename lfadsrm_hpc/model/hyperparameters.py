@@ -47,8 +47,8 @@ STITCHING = "Stitching multi-session models"
 RETRAINING = "Retraining"
 
 
-NOT_YET = {"sample_validation_rate": 0.0}
-"""Hyperparameters that have a name and a place, but are not built yet: the only value that works."""
+COUNT_DISTS = ("poisson", "negative_binomial")
+"""The values of `output_dist` for spike counts; the others are for continuous data."""
 
 
 def check_held_out(value: Any) -> float | tuple[int, ...] | None:
@@ -250,7 +250,7 @@ class Hyperparameters(metaclass=CheckedNames):
     )
     sample_validation_rate: float = param(
         0.0,
-        "Part of the counts that is never trained on and scored on its own.",
+        "Part of the data, single elements, that is never trained on and scored on its own.",
         kind="float",
         group=OVERFITTING,
         low=0,
@@ -402,7 +402,7 @@ class Hyperparameters(metaclass=CheckedNames):
         "Distribution of the data given the factors.",
         kind="str",
         group=GENERATOR,
-        choices=("poisson", "gaussian"),
+        choices=(*COUNT_DISTS, "gaussian", "gamma", "zero_inflated_gamma"),
         affects="data",
     )
 
@@ -449,9 +449,9 @@ class Hyperparameters(metaclass=CheckedNames):
                 "do_train_io_only and do_train_encoder_only exclude each other",
                 hint="set one of them to False",
             )
-        if self.output_dist == "gaussian" and self.temporal_spike_jitter_width > 0:
+        if self.output_dist not in COUNT_DISTS and self.temporal_spike_jitter_width > 0:
             raise ParamsError(
-                "temporal_spike_jitter_width moves spikes, and gaussian data has none",
+                f"temporal_spike_jitter_width moves spikes, and {self.output_dist} data has none",
                 hint="set temporal_spike_jitter_width=0",
             )
 

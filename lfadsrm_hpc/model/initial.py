@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lfadsrm_hpc.model import priors
+from lfadsrm_hpc.model import likelihoods, priors
 from lfadsrm_hpc.model.architecture import Architecture
-from lfadsrm_hpc.model.batches import generator
+from lfadsrm_hpc.model.batches import generator, withheld_elements
 from lfadsrm_hpc.model.session import Session
 
 WEIGHTS = 3  # use of the seed
-MIN_MEAN_COUNT = 1e-4  # floor of the mean count a bin whose log starts a read-out bias
-
 MAX_READ_OUT = 5.0  # largest norm of a neuron's first read-out weights
 
 Arrays = dict[str, NDArray[Any]]
@@ -29,8 +27,9 @@ def initial_parameters(arch: Architecture, sessions: Sequence[Session]) -> Array
     Weights are N(0, (a/sqrt(n_in))^2) with the weight scale a, biases 0, except: the read-in starts at the
     alignment matrix A (b = -a A with the alignment bias a; if it has that width) and the read-out at A^T
     where there is one (a neuron's weights scaled down to norm 5 where they exceed it: `_bounded`); the
-    read-out's bias starts at the log of the mean count (Gaussian: the mean; log-variance weights 0, bias 1);
-    priors start at their hyperparameters.
+    read-out's bias starts at the log of the mean count (Gaussian: the mean), without the elements that sample
+    validation withholds; the weights of further outputs start at 0, their biases where
+    `likelihoods.first_biases` says; priors start at their hyperparameters.
     """
     hp = arch.hp
     arrays: Arrays = {name: np.zeros(shape) for name, shape in arch.shapes.items()}
@@ -94,8 +93,8 @@ def _bounded(matrix: NDArray[Any]) -> NDArray[Any]:
 
 def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Arrays) -> None:
     hp = arch.hp
-    for name in ("readin/W", "readout/W"):
-        if name in arrays:
+    for name in arrays:
+        if name.startswith("read") and name.endswith("/W"):
             arrays[name][:] = 0.0
     for k, session in enumerate(sessions):
         count = session.neurons
@@ -110,10 +109,7 @@ def _read_in_and_out(arch: Architecture, sessions: Sequence[Session], arrays: Ar
             arrays["readin/W"][k, :count] = start
         out = _normal(hp.seed, "readout" + key, (hp.factors_dim, count)) / math.sqrt(hp.factors_dim)
         arrays["readout/W"][k, :, :count] = out if matrix is None else _bounded(matrix).T
-        mean = session.train.mean(axis=(0, 1))
-        if hp.output_dist == "poisson":
-            mean = np.log(np.maximum(mean, MIN_MEAN_COUNT))
-        arrays["readout/b"][k, :count] = mean
-        if hp.output_dist == "gaussian":
-            arrays["readout_logvar/W"][k] = 0.0
-            arrays["readout_logvar/b"][k, :count] = 1.0
+        mask = withheld_elements(arch, session.name, session.train, "train")
+        where = True if mask is None else ~mask
+        for group, bias in likelihoods.first_biases(hp.output_dist, session.train, where).items():
+            arrays[f"{group}/b"][k, :count] = bias

@@ -18,12 +18,23 @@ from lfadsrm_hpc.model.noise import Noise
 NOISE_COORDINATED, NOISE_IC = 1, 2
 
 
+class Withheld(NamedTuple):
+    """Elements of a batch that are only scored (`sample_validation`): which, (T, B, width) bool; for each
+    trial, (B,), the part of their cost that is constant, and how many they are.
+    """
+
+    mask: Tensor
+    constant: Tensor
+    count: Tensor
+
+
 class Batch(NamedTuple):
     """One batch, all of one session, time-major.
 
     x : (T, B, width) data, 0 in padding; session : scalar index; constant : (B,), see `likelihoods`;
     observed : (width,) 1 for neurons that the encoders see, or None; mask : (width,) 1 for neurons that
-    exist, or None; ext : (T, B, I) or None.
+    exist, or None; ext : (T, B, I) or None; withheld : None without sample validation, and at inference,
+    where the model sees all of the data.
     """
 
     x: Tensor
@@ -32,10 +43,16 @@ class Batch(NamedTuple):
     observed: Tensor | None
     mask: Tensor | None
     ext: Tensor | None
+    withheld: Withheld | None = None
 
 
 class Result(NamedTuple):
-    """What one forward pass gives; costs are per trial, (B,), sums over bins, neurons and dimensions."""
+    """What one forward pass gives; costs are per trial, (B,), sums over bins, neurons and dimensions.
+
+    With sample validation `recon` is the cost of the other elements, divided by their part of all, so that
+    its expectation is that of the whole; `withheld`, (2, B), holds the cost of the withheld ones, and how
+    many they are.
+    """
 
     recon: Tensor
     kl_ic: Tensor
@@ -47,6 +64,7 @@ class Result(NamedTuple):
     prior_logvar: Tensor
     decoded: decoder.Decoded
     outputs: Tensor
+    withheld: Tensor | None
 
 
 def initial_prior(params: Params, hp: Hyperparameters) -> tuple[Tensor, Tensor]:
@@ -112,8 +130,10 @@ def forward(
         kl_co = priors.kl_ar1(decoded.u, decoded.co_mean, decoded.co_logvar, *prior)
         correlation = priors.mean_correlation(decoded.co_mean)
     outputs = decoder.read_out(params, arch, decoded.factors, batch.session)
-    recon = _reconstruction(arch, x, outputs, batch, hidden) + _repeat(batch.constant, samples, 0)
-    return Result(recon, kl_ic, kl_co, correlation, mean, logvar, prior_mean, prior_logvar, decoded, outputs)
+    recon, withheld = _reconstruction(arch, x, outputs, batch, hidden)
+    recon = recon + _repeat(batch.constant, samples, 0)
+    posterior = mean, logvar, prior_mean, prior_logvar
+    return Result(recon, kl_ic, kl_co, correlation, *posterior, decoded, outputs, withheld)
 
 
 def _repeat(v: Tensor, samples: int, axis: int) -> Tensor:
@@ -123,11 +143,15 @@ def _repeat(v: Tensor, samples: int, axis: int) -> Tensor:
 def _visible(arch: Architecture, batch: Batch, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
     """Return what the encoders see of the data, and where coordinated dropout lets gradients flow.
 
-    Held-out neurons and the bins of forward prediction are 0 for the encoders. Coordinated dropout
-    (Keshtkaran & Pandarinath 2019): each element is either an input, scaled up, or counts for the gradient.
+    Held-out neurons and the bins of forward prediction are 0 for the encoders, and so are the elements of
+    sample validation, for which the others are scaled up. Coordinated dropout (Keshtkaran & Pandarinath
+    2019): each element is either an input, scaled up, or counts for the gradient.
     """
     hp, x = arch.hp, batch.x
     scored = None
+    if batch.withheld is not None:
+        zero = tf.zeros([], x.dtype)
+        x = tf.where(batch.withheld.mask, zero, x * (1.0 / (1.0 - hp.sample_validation_rate)))
     rate = hp.coordinated_dropout_rate
     if rate > 0 and noise is not None:
         kept = noise.kept(NOISE_COORDINATED, x.shape, 1.0 - rate)
@@ -148,11 +172,20 @@ def _visible(arch: Architecture, batch: Batch, noise: Noise | None) -> tuple[Ten
 
 def _reconstruction(
     arch: Architecture, x: Tensor, outputs: Tensor, batch: Batch, scored: Tensor | None
-) -> Tensor:
-    """Return the cost of reconstruction per row, without constants; gradients only where `scored`."""
+) -> tuple[Tensor, Tensor | None]:
+    """Return the cost of reconstruction per row, without constants, and `Result.withheld`.
+
+    Gradients flow only where `scored`, and never where an element is withheld.
+    """
     cost = likelihoods.cost(arch.hp.output_dist, x, outputs)
     if scored is not None:
         cost = tf.where(scored, cost, tf.stop_gradient(cost))
     if batch.mask is not None:
         cost = cost * batch.mask
-    return tf.reduce_sum(cost, [0, 2])
+    if batch.withheld is None:
+        return tf.reduce_sum(cost, [0, 2]), None
+    mask, constant, count = batch.withheld
+    zero = tf.zeros([], cost.dtype)
+    apart = tf.reduce_sum(tf.where(mask, tf.stop_gradient(cost), zero), [0, 2]) + constant
+    part = 1.0 - arch.hp.sample_validation_rate
+    return tf.reduce_sum(tf.where(mask, zero, cost), [0, 2]) * (1.0 / part), tf.stack([apart, count])

@@ -12,7 +12,7 @@ from lfadsrm_hpc.model.backend import Tensor, of_session, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.lfads import Result
 
-COSTS = ("total", "recon", "kl_ic", "kl_co", "l2", "correlation")
+COSTS = ("total", "recon", "kl_ic", "kl_co", "l2", "correlation", "withheld", "withheld_count")
 BETA1, BETA2 = 0.9, 0.999
 
 
@@ -74,7 +74,10 @@ def l2_cost(theta: Tensor, arch: Architecture) -> Tensor:
 def costs(
     theta: Tensor, arch: Architecture, result: Result, session: Tensor, weights: Weights, trials: Tensor
 ) -> Tensor:
-    """Return the costs in the order of `COSTS`, (6,), weighted sums over trials.
+    """Return the costs in the order of `COSTS`, weighted sums over trials.
+
+    The last two are the cost of the elements that sample validation withholds, and how many they are: their
+    quotient is the score, in nats an element whatever `loss_reduction` is. Both are 0 without any.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def costs(
     total = recon + weights.kl * (hp.kl_ic_weight * kl_ic + hp.kl_co_weight * kl_co) + weights.l2 * l2
     if hp.co_mean_corr_scale:
         total = total + hp.co_mean_corr_scale * correlation
-    return tf.stack([total, recon, kl_ic, kl_co, l2, correlation])
+    withheld = tf.zeros([2]) if result.withheld is None else tf.linalg.matvec(result.withheld, trials)
+    return tf.concat([tf.stack([total, recon, kl_ic, kl_co, l2, correlation]), withheld], 0)
 
 
 class Adam(NamedTuple):

@@ -12,7 +12,6 @@ the compiled functions from one word a trial, and with the same bits by numpy.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,14 +55,6 @@ def withheld(keys: Words, bins: int, neurons: int, rate: float) -> NDArray[np.bo
     for start in range(0, len(keys), some):
         mask[start : start + some] = _mix(element + keys[start : start + some, None, None]) < _limit(rate)
     return mask
-
-
-def withheld_at(
-    keys: Words, trial: NDArray[Any], time: NDArray[Any], neuron: NDArray[Any], rate: float
-) -> NDArray[np.bool_]:
-    """Return whether each of these elements is withheld; `trial` is the row of `keys`."""
-    words = _element(time.astype(np.uint32), neuron.astype(np.uint32)) + keys[trial]
-    return np.asarray(_mix(words) < _limit(rate))
 
 
 def withheld_in_graph(keys: Tensor, bins: int, neurons: int, rate: float) -> Tensor:

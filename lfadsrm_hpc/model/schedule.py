@@ -23,6 +23,8 @@ COLUMNS = (
     "kl_weight",
     "l2_weight",
     "learning_rate",
+    "train_sv_recon",
+    "valid_sv_recon",
 )
 SMOOTHED = 10  # epochs over which early stopping averages
 CHECKPOINT_SECONDS = 30.0

@@ -239,7 +239,7 @@ class _Training:
             self.arch, [s.train for s in sessions], [s.train_ext for s in sessions]
         )
         self.valid_data = batches.resident(
-            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions]
+            self.arch, [s.valid for s in sessions], [s.valid_ext for s in sessions], "valid"
         )
         plan = batches.validation_plan([len(s.valid) for s in sessions], size)
         self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
@@ -327,13 +327,9 @@ class _Training:
         )
 
     def _epoch_data(self) -> dict[str, Tensor]:
-        width = self.hp.temporal_spike_jitter_width
-        if not width:
+        if not self.hp.temporal_spike_jitter_width:
             return self.train_data
-        parts = [
-            batches.jitter(s.train, width, batches.generator(self.hp.seed, batches.JITTER, self.epoch, k))
-            for k, s in enumerate(self.sessions)
-        ]
+        parts = [batches.jittered(self.arch, k, s, self.epoch) for k, s in enumerate(self.sessions)]
         return batches.resident(self.arch, parts, [s.train_ext for s in self.sessions])
 
     def _validate(self) -> bool:
@@ -366,10 +362,13 @@ class _Training:
             ramp_value(step, hp.kl_start_step, hp.kl_increase_steps),
             ramp_value(step, hp.l2_start_step, hp.l2_increase_steps),
             self._rate(),
+            _quotient(training),
+            _quotient(valid),
         ]
         self.epoch, self.position = self.epoch + 1, 0
         self.log.append(row)
-        self.scalars.write(step, dict(zip(COLUMNS[2:], row[2:], strict=True)))
+        told = len(COLUMNS) if hp.sample_validation_rate else COLUMNS.index("train_sv_recon")
+        self.scalars.write(step, dict(zip(COLUMNS[2:told], row[2:told], strict=True)))
         self.rate.update(training["total"])
         if not math.isfinite(valid["total"]):
             return
@@ -396,6 +395,7 @@ class _Training:
 
     def _last(self) -> dict[str, float]:
         values = self.log.rows[-1] if self.log.rows else [math.nan] * len(COLUMNS)
+        values = [math.nan if math.isnan(v) else v for v in values]  # one nan, so that equal costs are equal
         return dict(zip(COLUMNS, values, strict=True))
 
     def _report(self) -> None:
@@ -427,3 +427,8 @@ class _Training:
     def _outcome(self, reason: str) -> Outcome:
         step = int(self.state.step)
         return Outcome(reason, self.epoch, step, self._best_epoch(), self._last(), self.rollbacks)
+
+
+def _quotient(cost: dict[str, float]) -> float:
+    """Return the score of sample validation: the mean cost of a withheld element, nan where there is none."""
+    return cost["withheld"] / cost["withheld_count"] if cost["withheld_count"] else math.nan

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "epoch", "step", "train_total", "valid_total", "train_recon", "valid_recon", "train_kl", "valid_kl",
-    "l2", "kl_weight", "l2_weight", "learning_rate",
+    "l2", "kl_weight", "l2_weight", "learning_rate", "train_sv_recon", "valid_sv_recon",
 )  # fmt: skip
+_ALWAYS = COLUMNS[:-2]  # the last two are newer
 _COUNTERS = ("epoch", "step")
 
 
@@ -34,7 +35,8 @@ def read_fitlog(path: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row an epoch, `COLUMNS` (costs in nats, per trial); further columns are kept. ``attrs`` holds
+        One row an epoch, `COLUMNS`: costs in nats per trial; those of sample validation (``train_sv_recon``,
+        ``valid_sv_recon``) per withheld element, nan where none is. Further columns are kept. ``attrs`` holds
         ``lowest_valid_epoch`` and ``lowest_valid_cost``: the epoch of the lowest validation cost among those
         with both ramps complete, or None. Costs from within the ramps are not comparable and do not count.
 
@@ -48,6 +50,9 @@ def read_fitlog(path: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     names, rows = _parse(path)
     log: pd.DataFrame = pd.DataFrame(rows, columns=pd.Index(names), dtype=np.float64)
+    for name in COLUMNS:
+        if name not in log:
+            log[name] = np.nan
     for name in _COUNTERS:
         log[name] = log[name].astype(np.int64)
     settled = log[(log["kl_weight"] >= 1) & (log["l2_weight"] >= 1) & np.isfinite(log["valid_total"])]
@@ -73,7 +78,7 @@ def _parse(path: Path) -> tuple[list[str], list[list[float]]]:
     if not lines:
         return list(COLUMNS), []
     names = [name.strip() for name in lines[0].split(",")]
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in _ALWAYS if name not in names]
     if missing:
         raise ResultsError(f"the fit log has no column {missing[0]!r}", where=f"{path}, line 1")
     epoch = names.index("epoch")

@@ -477,13 +477,6 @@ def test_not_all_neurons_can_be_held_out(
         rc.prepare_for_lfads(warn=False)
 
 
-def test_what_is_not_built_yet_is_refused(collection: RunCollection, base: RunParams) -> None:
-    collection.clear_params()
-    collection.add_params(base.replace(sample_validation_rate=0.1))
-    with pytest.raises(ParamsError, match="sample_validation_rate is not available yet"):
-        collection.prepare_for_lfads(warn=False)
-
-
 def test_rates_may_be_fed_back_in_single_runs(collection: RunCollection, base: RunParams) -> None:
     collection.clear_params()
     collection.add_params(base.replace(feedback_factors_or_rates="rates", co_dim=1))

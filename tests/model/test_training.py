@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.errors import DataError, DivergedError, MismatchError, ModelError, ParamsError
+from lfadsrm_hpc.errors import (
+    DataError,
+    DivergedError,
+    LfadsrmWarning,
+    MismatchError,
+    ModelError,
+    ParamsError,
+)
 from lfadsrm_hpc.model import batches, checkpoints, initial, objective, training
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.compiled import Compiled, fresh
 from lfadsrm_hpc.model.lfads import forward
 from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.schedule import COLUMNS
 from lfadsrm_hpc.model.session import Session
 
 pytestmark = pytest.mark.train
@@ -145,8 +153,12 @@ def test_divergence_goes_back_and_gives_up_naming_the_step(
     small: Make, session: Make, tmp_path: Path
 ) -> None:
     hp = small(learning_rate_init=1e30, max_epochs=5, adam_epsilon=1e-8)
+    said: list[str] = []
     with pytest.raises(DivergedError, match=r"not finite at step \d+ \(epoch 1\)"):
-        training.train(hp, [session()], tmp_path)
+        training.train(hp, [session()], tmp_path, on_message=said.append)
+    assert len(said) == training.MAX_ROLLBACKS
+    assert "back to the start of epoch 1 (step 0) with a learning rate of 5e+29 (1 of" in said[0]
+    assert "learning rate of 1.25e+29" in said[-1]
 
 
 def test_divergence_recovers_with_a_lower_rate(
@@ -161,8 +173,12 @@ def test_divergence_recovers_with_a_lower_rate(
         return result._replace(failed=tf.constant(7)) if len(calls) == 2 else result
 
     monkeypatch.setattr(Compiled, "train", fails_once)
-    outcome = training.train(hp, [session()], tmp_path)
-    assert outcome.rollbacks == 1
+    progress: list[training.Progress] = []
+    with pytest.warns(LfadsrmWarning, match=r"not finite at step 7: .* with a learning rate of 0\.005 \("):
+        outcome = training.train(hp, [session()], tmp_path, on_progress=progress.append)
+    assert outcome.rollbacks == progress[-1].rollbacks == 1
+    rows = checkpoints.load(tmp_path).arrays["fitlog"]
+    np.testing.assert_allclose(rows[:, COLUMNS.index("learning_rate")], 0.005)
     assert outcome.epoch == 2
     assert calls[-1] == calls[0] / 2
 
@@ -187,7 +203,7 @@ def test_every_shape_of_model_trains(
     small: Make, session: Make, tmp_path: Path, changes: dict[str, Any], shape: dict[str, Any]
 ) -> None:
     outcome = training.train(small(max_epochs=1, **changes), [session(**shape)], tmp_path)
-    assert all(math.isfinite(v) for v in outcome.costs.values())
+    assert all(math.isfinite(v) for name, v in outcome.costs.items() if "_sv_" not in name)
 
 
 def test_frozen_parameters_do_not_move(small: Make, session: Make, tmp_path: Path) -> None:

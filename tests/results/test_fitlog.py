@@ -12,7 +12,7 @@ from lfadsrm_hpc.results.fitlog import COLUMNS, read_fitlog
 
 
 def line(epoch: int, valid: float, weight: float = 1.0, l2_weight: float = 1.0) -> str:
-    values = [epoch, epoch * 20, valid - 5, valid, 100, 110, 3, 4, 0.5, weight, l2_weight, 0.01]
+    values = [epoch, epoch * 20, valid - 5, valid, 100, 110, 3, 4, 0.5, weight, l2_weight, 0.01, 0.7, 0.8]
     return ",".join(repr(value) for value in values) + "\n"
 
 
@@ -70,6 +70,14 @@ def test_further_columns_are_kept(tmp_path: Path) -> None:
         "held_out," + ",".join(COLUMNS) + "\n" + "7.5," + line(1, 10) + "8.5," + line(2, 9)
     )
     assert read_fitlog(tmp_path / "f.csv")["held_out"].tolist() == [7.5, 8.5]
+
+
+def test_a_log_from_before_there_was_sample_validation(tmp_path: Path) -> None:
+    old = line(1, 150).strip().rsplit(",", 2)[0]
+    (tmp_path / "f.csv").write_text(",".join(COLUMNS[:-2]) + "\n" + old + "\n")
+    log = read_fitlog(tmp_path / "f.csv")
+    assert log.valid_total.tolist() == [150.0]
+    assert log[["train_sv_recon", "valid_sv_recon"]].isna().all(axis=None)
 
 
 def test_errors_name_the_file_and_the_line(tmp_path: Path) -> None:
