@@ -237,6 +237,10 @@ class CollectionLayout:
             raise UsageError(f"{run_id!r} is not a run id", hint="a run id reads param_<hash>/<run spec>")
         return RunLayout(self.path / head / check_name(spec, "run spec"))
 
+    def run_at(self, folder: str) -> RunLayout:
+        """Return the run in a folder, whose name is absolute or starts at this collection."""
+        return RunLayout(self.path / Path(folder).expanduser())
+
     def runs_on_disk(self) -> list[RunLayout]:
         """Return the runs that have a `params.json`, sorted by id."""
         return sorted(

@@ -81,6 +81,7 @@ FROZEN_DEFAULTS: Mapping[int, Mapping[str, Any]] = {
         "do_train_io_only": False,
         "do_train_encoder_only": False,
         "do_reset_learning_rate": False,
+        "start_from": None,
         # the manager
         "spike_bin_ms": 2.0,
         "train_to_test_ratio": 4,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from lfadsrm_hpc.collection import sweep
@@ -29,6 +31,7 @@ _NOTHING: Any = object()
 PREPROCESSING = "Run manager logistics and data preprocessing"
 STITCHING = "Stitching multi-session models"
 UNDERFITTING = "Underfitting"
+RETRAINING = "Retraining"
 POSTERIOR = "Posterior sampling"
 RESOURCES = "Resources"
 USERS = "Added by the user"
@@ -45,11 +48,18 @@ GROUPS = (
     "Encoder and initial conditions for generator",
     "Generator network, factors, rates",
     STITCHING,
-    "Retraining",
+    RETRAINING,
     POSTERIOR,
     RESOURCES,
     USERS,
 )
+
+
+def _check_start_from(value: Any) -> str:
+    """Return the folder of another run as one text for one path; ValueError otherwise."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value).strip():
+        raise ValueError("must be the folder of a run, such as 'param_<hash>/<run spec>'")
+    return PurePosixPath(value).as_posix()
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,14 @@ class RunParams(Hyperparameters):
         choices=("least_squares", "ridge"),
     )
 
+    start_from: str | None = param(
+        None,
+        "Start from the trained model of another run: its folder, absolute or from the collection's.",
+        group=RETRAINING,
+        optional=True,
+        check=_check_start_from,
+    )
+
     posterior_mean_kind: str = param(
         "posterior_sample_and_average",
         "Average samples of the posterior, or push its means through.",
@@ -165,6 +183,13 @@ class RunParams(Hyperparameters):
     )
     num_samples_posterior: int = param(
         512, "Samples a trial.", kind="int", group=POSTERIOR, low=1, unit="samples", affects="nothing"
+    )
+    posterior_std: bool = param(
+        True,
+        "Save standard deviations over samples beside the means.",
+        kind="bool",
+        group=POSTERIOR,
+        affects="nothing",
     )
     gpu_memory_mb: int = param(
         2000,

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.model.held_out import held_out_mask
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 
 Array = NDArray[Any]
 
@@ -79,6 +81,20 @@ class Session:
                 )
         if self.held_out is not None and np.asarray(self.held_out, bool).all():
             raise DataError("every neuron is held out", where=f"session {self.name}")
+
+    @classmethod
+    def of_inputs(cls, inputs: Any, hp: Hyperparameters) -> Session:
+        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model."""
+        return cls(
+            name=inputs.dataset,
+            train=inputs.train_data,
+            valid=inputs.valid_data,
+            train_ext=inputs.train_ext_input,
+            valid_ext=inputs.valid_ext_input,
+            alignment_matrix=inputs.alignment_matrix_cxf,
+            alignment_bias=inputs.alignment_bias_c,
+            held_out=held_out_mask(hp, inputs.dataset, len(inputs.neuron_names)),
+        )
 
     @property
     def bins(self) -> int:

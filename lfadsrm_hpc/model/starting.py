@@ -14,18 +14,12 @@ from lfadsrm_hpc.errors import MismatchError, ParamsError
 from lfadsrm_hpc.model import checkpoints
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.checkpoints import Arrays, Trained, of_session, part
-from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters, unlike
 from lfadsrm_hpc.model.initial import initial_parameters
 from lfadsrm_hpc.model.session import Session
 
 SessionStarts = Mapping[str, Arrays]
 
-# What the shapes of shared parameters depend on, and what gives them their meaning.
-_MAKING = (
-    "output_dist", "gen_dim", "factors_dim", "ic_dim", "ic_enc_dim", "co_dim", "con_dim", "ci_enc_dim",
-    "ext_input_dim", "inject_ext_input_to_gen", "do_causal_controller", "do_feed_factors_to_controller",
-    "feedback_factors_or_rates",
-)  # fmt: skip
 _PRIOR_BOUNDS = ("ic_prior_var_min", "ic_prior_var_scale", "ic_prior_var_max")
 
 
@@ -127,22 +121,17 @@ def _readin_width(model: Trained, arch: Architecture) -> int:
 
 def _check_sizes(model: Trained, arch: Architecture, where: Path) -> None:
     """Refuse a model whose shared parameters do not fit; name what differs."""
-    there, here = model.hyperparameters, arch.hp
-    differing = [
-        f"{name} is {there[name]!r} there and {getattr(here, name)!r} here"
-        for name in _MAKING
-        if name in there and there[name] != getattr(here, name)
-    ]
-    shapes = {name: value.shape for name, value in model.params.items() if not of_session(name)}
-    wanted = {name: shape for name, shape in arch.shapes.items() if not of_session(name)}
-    if shapes == wanted and there.get("output_dist", here.output_dist) == here.output_dist:
-        return
+    differing = unlike(arch.hp, model.hyperparameters)
     if not differing:
+        shapes = {name: value.shape for name, value in model.params.items() if not of_session(name)}
+        wanted = {name: shape for name, shape in arch.shapes.items() if not of_session(name)}
         differing = [
             f"{name} is {shapes.get(name, 'absent')} there and {wanted.get(name, 'absent')} here"
             for name in sorted(shapes.keys() | wanted)
             if shapes.get(name) != wanted.get(name)
         ]
+    if not differing:
+        return
     raise MismatchError(
         f"training cannot start from this model: {'; '.join(differing[:4])}",
         where=where,

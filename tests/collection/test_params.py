@@ -37,6 +37,7 @@ IRRELEVANT = {
     "max_ckpt_to_keep_lve": 2,
     "posterior_mean_kind": "posterior_push_mean",
     "num_samples_posterior": 8,
+    "posterior_std": False,
     "gpu_memory_mb": 500,
 }
 # a valid value other than the default, for each field
@@ -49,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "held_out_neurons": 0.2,
     "learning_rate_stop": 1e-4,
     "ic_prior_var_max": 0.2,
+    "start_from": "param_abcdefghijkl/single_day1",
     **IRRELEVANT,
 }
 

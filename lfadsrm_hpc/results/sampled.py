@@ -1,0 +1,132 @@
+"""From a sampler's blocks to a file of posterior means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.data.inputs import SessionInputs
+
+Array = npt.NDArray[Any]
+
+
+class Block(Protocol):
+    """Results of trials start..stop-1, by name."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def arrays(self) -> Mapping[str, Array]: ...
+
+
+class Sampler(Protocol):
+    """What `lfadsrm_hpc.model.posterior.Sampler` is, as far as a file needs it."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
+    def blocks(self, data: Array, ext: Array | None, *, trial_ids: Array | None) -> Iterator[Block]: ...
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one dataset in their original order, and what describes them.
+
+    Attributes
+    ----------
+    dataset : str
+    index : (E,) int
+        Which trials of the dataset these are, from 0.
+    split : list of str
+        "train" or "valid" for each trial, or "new".
+    counts : (E, T, D)
+    ext_input : (E, T, I) or None
+    condition : (E,) or None
+    time_ms : (T,); bin_ms : float; neuron_names : (D,)
+    """
+
+    dataset: str
+    index: npt.NDArray[np.int64]
+    split: list[str]
+    counts: Array
+    ext_input: Array | None
+    condition: Array | None
+    time_ms: Array
+    bin_ms: float
+    neuron_names: Array
+
+    @classmethod
+    def of(cls, session: SessionInputs, *, new: bool = False) -> Trials:
+        """Return training and validation trials together, in order; with `new` they are neither."""
+        joined = np.concatenate([session.train_inds, session.valid_inds])
+        order = np.argsort(joined, kind="stable")
+        n_train = len(session.train_inds)
+
+        def merge(train: Any, valid: Any) -> Any:
+            return None if train is None else np.concatenate([train, valid])[order]
+
+        split = ["train" if place < n_train else "valid" for place in order]
+        return cls(
+            dataset=session.dataset,
+            index=joined[order],
+            split=["new"] * len(joined) if new else split,
+            counts=merge(session.train_data, session.valid_data),
+            ext_input=merge(session.train_ext_input, session.valid_ext_input),
+            condition=merge(session.train_condition, session.valid_condition),
+            time_ms=session.time_ms,
+            bin_ms=session.bin_ms,
+            neuron_names=session.neuron_names,
+        )
+
+
+def write_means(
+    path: Path,
+    sampler: Sampler,
+    trials: Trials,
+    *,
+    output_dist: str,
+    attributes: Mapping[str, object],
+    on_block: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Sample trials and write their posterior means; see `PosteriorMeansWriter`.
+
+    Parameters
+    ----------
+    path : Path
+        It appears there when it is complete.
+    sampler : Sampler
+        Of the session that the trials belong to.
+    trials : Trials
+    output_dist : str
+        Hyperparameter of the model.
+    attributes : mapping
+        What the file says of its origin.
+    on_block : callable
+        Called with trials done and all trials after each block; an exception of its leaves no file.
+    """
+    with PosteriorMeansWriter(
+        path,
+        dataset=trials.dataset,
+        time_ms=trials.time_ms,
+        bin_ms=trials.bin_ms,
+        trial=trials.index,
+        split=trials.split,
+        condition=trials.condition,
+        neuron_names=trials.neuron_names,
+        output_dist=output_dist,
+        sizes=sampler.sizes,
+        attributes=attributes,
+    ) as writer:
+        for block in sampler.blocks(trials.counts, trials.ext_input, trial_ids=trials.index):
+            writer.write_block(block.start, block.arrays)
+            on_block(block.stop, len(trials.index))
+    return path
