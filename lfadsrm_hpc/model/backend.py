@@ -62,6 +62,9 @@ def _configure() -> None:
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+    # Without XLA, this rewrites sums inside nested loops into operations that fail in long loops
+    # ("AlreadyExistsError ... AddOpsRewrite ... tmp_var", TensorFlow 2.21).
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
 

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from lfadsrm_hpc.model import batches
 from lfadsrm_hpc.model.architecture import Architecture
-from lfadsrm_hpc.model.backend import Tensor, tf, with_xla
+from lfadsrm_hpc.model.backend import Tensor, on_gpu, tf, with_xla
 from lfadsrm_hpc.model.batches import Masks, Plan
 from lfadsrm_hpc.model.lfads import Batch, forward
 from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.objective import COSTS, Adam, adam_step, clip_norm, costs, weights_at
 from lfadsrm_hpc.model.products import mixed_precision
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.step_memory import parts_of_a_batch
 
 VALIDATION_SEED = 0x5DEECE66D  # tells validation's random numbers from training's
 
@@ -41,6 +42,7 @@ class Compiled:
         frozen = arch.trained_mask()
         self.trained = None if frozen is None else tf.constant(frozen)
         xla = with_xla(self.hp.use_xla)
+        self.parts = parts_of_a_batch(arch, gpu=on_gpu(), xla=xla)
         self._train = tf.function(self._train_steps, jit_compile=xla, autograph=False)
         self._validate = tf.function(self._validate_steps, jit_compile=xla, autograph=False)
 
@@ -70,24 +72,48 @@ class Compiled:
         """Add the costs of validation batches start..stop-1 to `sums`."""
         return self._validate(theta, step, sums, data, plan, tf.constant([start, stop]))
 
-    def gradient(self, theta: Tensor, step: Tensor, batch: Batch, trials: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the costs of one training batch, (6,), and the gradient of the total, (P,)."""
+    def gradient(
+        self, theta: Tensor, step: Tensor, batch: Batch, trials: Tensor, part: Tensor | int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return the costs of one training batch, or of a part of it, and the gradient of the total, (P,)."""
+        noise = Noise(self.hp.seed, step if self.parts == 1 else step * self.parts + part)
         with mixed_precision(self.hp.mixed_precision):  # products going backward too
             with tf.GradientTape() as tape:
                 tape.watch(theta)
                 params = self.arch.unpack(theta)
-                result = forward(params, self.arch, batch, training=True, noise=Noise(self.hp.seed, step))
+                result = forward(params, self.arch, batch, training=True, noise=noise)
                 cost = costs(theta, self.arch, result, batch.session, weights_at(step, self.hp), trials)
                 total = cost[0]
             gradient = tape.gradient(total, theta)
         return cost, gradient if self.trained is None else gradient * self.trained
 
+    def _whole_gradient(
+        self, theta: Tensor, step: Tensor, data: dict[str, Tensor], plan: dict[str, Tensor], i: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return costs and gradient of batch i of a plan, part by part where it is split."""
+        trials, weights, session = plan["trials"][i], plan["weights"][i], plan["sessions"][i]
+        if self.parts == 1:
+            batch = batches.gather(self.arch, data, self.masks, trials, session)
+            return self.gradient(theta, step, batch, weights)
+        size = -(-self.hp.batch_size // self.parts)
+        missing = size * self.parts - self.hp.batch_size  # filled with repeats that weigh nothing
+        rows = tf.reshape(tf.concat([trials, tf.repeat(trials[:1], missing)], 0), [self.parts, size])
+        weighed = tf.reshape(tf.pad(weights, [[0, missing]]), [self.parts, size])
+
+        def add(k: Tensor, cost: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            batch = batches.gather(self.arch, data, self.masks, rows[k], session)
+            more = self.gradient(theta, step, batch, weighed[k], k)
+            return k + 1, cost + more[0], gradient + more[1]
+
+        start = (tf.constant(0), no_costs(), tf.zeros_like(theta))
+        _, cost, gradient = tf.while_loop(lambda k, *_: k < self.parts, add, start)
+        return cost, gradient
+
     def _train_steps(
         self, state: Slice, data: dict[str, Tensor], plan: dict[str, Tensor], span: Tensor, rate: Tensor
     ) -> Slice:
         def body(i: Tensor, state: Slice) -> tuple[Tensor, Slice]:
-            batch = batches.gather(self.arch, data, self.masks, plan["trials"][i], plan["sessions"][i])
-            cost, gradient = self.gradient(state.adam.theta, state.step, batch, plan["weights"][i])
+            cost, gradient = self._whole_gradient(state.adam.theta, state.step, data, plan, i)
             gradient, norm = clip_norm(gradient, self.hp.max_grad_norm)
             adam = adam_step(state.adam, gradient, state.step, rate, self.hp.adam_epsilon)
             fine = tf.logical_and(tf.math.is_finite(cost[0]), tf.math.is_finite(norm))

@@ -13,7 +13,9 @@ from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.compiled import Compiled, fresh, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.noise import Noise
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.step_memory import CPU_BYTES, floats_a_trial, parts_of_a_batch
 
 
 @pytest.mark.train
@@ -38,3 +40,43 @@ def test_the_order_of_sessions_is_no_constant_of_the_compiled_step(
     assert f"s32[{count}]" in shapes, "the sessions of the batches are compiled in"
     assert f"s32[{count},{hp.batch_size}]" in shapes, "the trials of the batches are compiled in"
     assert "s32[2]" in shapes, "the span of the slice is compiled in"
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("changes", [{}, {"co_dim": 2}, {"output_dist": "gaussian"}], ids=str)
+def test_a_batch_done_in_parts_has_the_same_gradient(
+    small: Callable[..., Hyperparameters],
+    session: Callable[..., Session],
+    changes: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # samples differ, since the noise of a trial depends on its place in its part
+    monkeypatch.setattr(Noise, "normal", lambda self, stream, shape, dtype: tf.zeros(shape, dtype))
+    hp = small(keep_prob=1.0, **changes)
+    sessions = [session("a", 6), session("b", 4)]
+    arch = Architecture.of(hp, sessions)
+    theta = tf.constant(arch.pack(initial.initial_parameters(arch, sessions)))
+    data = batches.resident(arch, [s.train for s in sessions], [None, None])
+    plan = on_device(batches.training_plan([20, 20], hp.batch_size, hp.seed, 0))
+    found = []
+    for parts in (1, 3):
+        compiled = Compiled(arch, sessions)
+        assert compiled.parts == 1
+        compiled.parts = parts  # 3 of 3 trials: one row is filled up
+        found.append(compiled._whole_gradient(theta, tf.constant(2), data, plan, tf.constant(1)))
+    (cost, gradient), (cost_parts, gradient_parts) = found
+    np.testing.assert_allclose(cost_parts, cost, rtol=1e-5)
+    np.testing.assert_allclose(gradient_parts, gradient, atol=1e-5 * float(np.abs(gradient).max()))
+
+
+@pytest.mark.parametrize(
+    ("size", "xla", "parts"),
+    [(128, True, 2), (127, True, 2), (1, True, 1), (1000, True, 15), (128, False, 5)],
+    [(128, True, 2), (127, True, 2), (1, True, 1), (1000, True, 15), (128, False, 5)],
+)
+def test_batches_are_split_so_that_a_step_keeps_its_bound(size: int, xla: bool, parts: int) -> None:
+    arch = Architecture(Hyperparameters(gen_dim=200, batch_size=size), ("a",), (100,), 1000, 0)
+    assert parts_of_a_batch(arch, gpu=False, xla=xla) == parts
+    assert 4 * floats_a_trial(arch) * -(-size // parts) <= CPU_BYTES
+    long = Architecture(Hyperparameters(gen_dim=200, batch_size=size), ("a",), (100,), 10**6, 0)
+    assert parts_of_a_batch(long, gpu=False, xla=xla) == size, "at least one trial a part"
