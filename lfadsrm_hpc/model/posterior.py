@@ -65,6 +65,19 @@ def posterior_blocks(
     return Sampler(hp, checkpoint_dir, session_name, **options).blocks(data, ext, trial_ids=trial_ids)
 
 
+def by_output(arrays: Arrays, neurons: int) -> Arrays:
+    """Return arrays with `outputs`, (n, T, D) or (n, T, 2D), under the names that `Block` has for them."""
+    found = dict(arrays)
+    outputs, std = found.pop("outputs"), found.pop("outputs_std", None)
+    name = "rates" if outputs.shape[2] == neurons else "output_mean"
+    found[name] = outputs[..., :neurons]
+    if std is not None:
+        found[f"{name}_std"] = std[..., :neurons]
+    if name == "output_mean":
+        found["output_var"] = outputs[..., neurons:]
+    return found
+
+
 class Moments:
     """Mean and sum of squared deviations of samples that come in parts.
 
@@ -287,15 +300,7 @@ class Sampler:
                 if values is not None:
                     values = values.swapaxes(0, 1) if name in _TIMED else values
                     found[name + suffix] = np.ascontiguousarray(values, np.float32)
-        outputs, std = found.pop("outputs"), found.pop("outputs_std", None)
-        count = self.neurons
-        mean_name = "rates" if outputs.shape[2] == count else "output_mean"
-        found[mean_name] = outputs[..., :count]
-        if std is not None:
-            found[f"{mean_name}_std"] = std[..., :count]
-        if mean_name == "output_mean":
-            found["output_var"] = outputs[..., count:]
-        return found
+        return by_output(found, self.neurons)
 
     def _initial(self, codes: Codes, at: int, count: int) -> Arrays:
         """Return posterior and prior of the initial conditions of `count` trials."""
