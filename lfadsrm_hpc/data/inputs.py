@@ -46,7 +46,9 @@ __all__ = [
     "FORMAT",
     "SessionInputs",
     "make_inputs",
+    "new_inputs",
     "read_fingerprint",
+    "read_head",
     "read_inputs",
     "validate",
     "write_inputs",
@@ -145,21 +147,41 @@ def make_inputs(
             where=f"dataset {name!r}",
             hint="a dataset needs at least 2 trials; leave this one out",
         )
-    binned = binning.rebin(ds.assign_attrs(name=name), bin_ms)
     condition = ds["condition"].to_numpy() if "condition" in ds.variables else None
-    chosen = binning.split(
+    train, valid = binning.split(
         n_trials, train_to_test_ratio=train_to_test_ratio, seed=seed, condition=condition, kind=split
     )
-    inds = dict(zip(_SPLITS, chosen, strict=True))
+    made = {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
+    return _binned(ds, name, bin_ms, {"train": train, "valid": valid}, made, fingerprint)
+
+
+def new_inputs(ds: xr.Dataset, *, name: str, bin_ms: float, fingerprint: str = "") -> SessionInputs:
+    """Rebin a dataset as `make_inputs` does, for a model that is trained: all trials, and no split.
+
+    They are in `train_data` and so on, in their order; `valid_data` and so on are empty.
+
+    Raises
+    ------
+    DataError
+        The bins do not fit.
+    """
+    inds = {"train": np.arange(ds.sizes["trial"]), "valid": np.arange(0)}
+    return _binned(ds, name, bin_ms, inds, {}, fingerprint)
+
+
+def _binned(
+    ds: xr.Dataset, name: str, bin_ms: float, inds: dict[str, Array], made: dict[str, Any], fingerprint: str
+) -> SessionInputs:
+    binned = binning.rebin(ds.assign_attrs(name=name), bin_ms)
     parts: dict[str, Any] = {}
     for key, variable in {"data": "spikes", "truth": "truth", "ext_input": "external_input"}.items():
         if variable in binned.variables:
             values = binned[variable].to_numpy()
             parts |= {f"{part}_{key}": values[inds[part]] for part in _SPLITS}
-    if condition is not None:
+    if "condition" in ds.variables:
+        condition = ds["condition"].to_numpy()
         parts |= {f"{part}_condition": condition[inds[part]] for part in _SPLITS}
     attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs}
-    attributes |= {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
     return SessionInputs(
         dataset=name,
         train_inds=inds["train"],
@@ -168,7 +190,7 @@ def make_inputs(
         bin_ms=float(bin_ms),
         neuron_names=_neuron_names(ds),
         fingerprint=fingerprint,
-        attributes=attributes,
+        attributes=attributes | made,
         **parts,
     )
 
@@ -316,6 +338,18 @@ def read_fingerprint(path: str | os.PathLike[str]) -> str:
     """
     with _open(path) as file:
         return str(file.attrs["fingerprint"])
+
+
+def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
+    """Return the names of the neurons and the number of bins, without reading the data.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return _text(file["neuron_names"]), len(file["time_ms"])
 
 
 def _open(path: str | os.PathLike[str]) -> h5py.File:

@@ -49,10 +49,7 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     """
     _check_shapes(inputs)
     _check_ext_input_width(inputs, ext_input_dim)
-    for key, part, values in trial_arrays(inputs):
-        _check_finite(inputs, key, part, values)
-        if key == "data":
-            _check_range(inputs, output_dist, part, values)
+    check_values(inputs, output_dist=output_dist)
     _check_alignment(inputs)
     warnings = _silent_warnings(inputs)
     if len(inputs.train_data) < batch_size:
@@ -63,6 +60,19 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     if output_dist in COUNT_DISTS:
         warnings += _coincidence_warnings(inputs)
     return warnings
+
+
+def check_values(inputs: SessionInputs, *, output_dist: str) -> None:
+    """Check that every value is finite, and one that `output_dist` can produce.
+
+    Raises
+    ------
+    DataError
+    """
+    for key, part, values in trial_arrays(inputs):
+        _check_finite(inputs, key, part, values)
+        if key == "data":
+            _check_range(inputs, output_dist, part, values)
 
 
 def trial_arrays(inputs: SessionInputs) -> Iterator[tuple[str, str, Array]]:

@@ -14,7 +14,9 @@ from lfadsrm_hpc.data.coincidence import coincident_pairs
 from lfadsrm_hpc.data.inputs import (
     SessionInputs,
     make_inputs,
+    new_inputs,
     read_fingerprint,
+    read_head,
     read_inputs,
     validate,
     write_inputs,
@@ -328,3 +330,18 @@ def test_missing_foreign_and_damaged_files(tmp_path: Path, inputs: SessionInputs
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError, match=r"cut\.h5"):
         read_inputs(path)
+
+
+def test_new_trials_are_binned_as_those_of_the_training(session: xr.Dataset, tmp_path: Path) -> None:
+    made = make_inputs(session, name="day", bin_ms=10.0, **SPLIT)
+    new = new_inputs(session, name="day", bin_ms=10.0)
+    assert (len(new.train_data), len(new.valid_data)) == (session.sizes["trial"], 0)
+    for part in ("train", "valid"):
+        rows = getattr(made, f"{part}_inds")
+        for key in ("data", "condition"):
+            np.testing.assert_array_equal(getattr(made, f"{part}_{key}"), getattr(new, f"train_{key}")[rows])
+    assert len(new_inputs(session.isel(trial=[0]), name="lonely", bin_ms=10.0).train_data) == 1
+    write_inputs(tmp_path / "a.h5", made)
+    names, bins = read_head(tmp_path / "a.h5")
+    np.testing.assert_array_equal(names, made.neuron_names)
+    assert bins == len(made.time_ms)
