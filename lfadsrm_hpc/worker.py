@@ -307,6 +307,8 @@ class _Task:
             session.dataset,
             kind=params.posterior_mean_kind,
             num_samples=params.num_samples_posterior,
+            with_std=params.posterior_std,
+            memory_mb=params.posterior_memory_mb,
         )
         if sampler.note:
             self._say(f"warning: {sampler.note}")

@@ -191,6 +191,16 @@ class RunParams(Hyperparameters):
         group=POSTERIOR,
         affects="nothing",
     )
+    posterior_memory_mb: float = param(
+        1000.0,
+        "Memory that posterior sampling may take beyond the model and the data, about.",
+        kind="float",
+        group=POSTERIOR,
+        low=0,
+        low_open=True,
+        unit="MB",
+        affects="nothing",
+    )
     gpu_memory_mb: int = param(
         2000,
         "GPU memory that the queue reserves for a run.",

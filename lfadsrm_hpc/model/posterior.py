@@ -160,7 +160,7 @@ class Sampler:
         *,
         kind: str = SAMPLE_AND_AVERAGE,
         num_samples: int = 512,
-        with_std: bool = False,
+        with_std: bool = True,
         seed: int | None = None,
         memory_mb: float = 1000.0,
     ) -> None:

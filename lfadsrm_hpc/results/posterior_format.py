@@ -16,7 +16,7 @@ from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.errors import UsageError
 
 FORMAT = "lfadsrm_hpc posterior means"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: standard deviations, where there are any
 CHUNK_BYTES = 256 * 1024
 COUNT_DISTS = ("poisson", "negative_binomial")
 OUTPUT_DISTS = (*COUNT_DISTS, "gaussian", "gamma", "zero_inflated_gamma")
@@ -56,6 +56,20 @@ VARIABLES: dict[str, Variable] = {
     "truth": Variable((*_TIME, "neuron"), "spikes/s", "true firing rate of synthetic data"),
     "external_input": Variable((*_TIME, "input"), "units of the data", "external input"),
 }
+STD = "_std"
+VARIABLES.update(
+    {
+        name + STD: VARIABLES[name]._replace(long_name=f"posterior standard deviation: {about}")
+        for name, about in (
+            ("rates", "firing rate"),
+            ("output_mean", "expected value"),
+            ("factors", "latent factors"),
+            ("generator_states", "states of the generator network"),
+            ("generator_ics", "initial states of the generator network"),
+            ("controller_outputs", "inferred inputs to the generator"),
+        )
+    }
+)
 OPTIONAL = ("spikes", "truth", "external_input")
 # A trial whose latent quantities are not finite is a broken model; bounds may be infinite or undefined.
 MAY_BE_INFINITE = ("costs", "nll_bound_vae", "nll_bound_iwae")
@@ -83,7 +97,9 @@ def chunk_shape(dims: Sequence[str], shape: Sequence[int], itemsize: int = 4) ->
     return trials, time, width
 
 
-def names_of(output_dist: str, size: Mapping[str, int], extra: Sequence[str]) -> list[str]:
+def names_of(
+    output_dist: str, size: Mapping[str, int], extra: Sequence[str], *, with_std: bool = False
+) -> list[str]:
     """Return the variables that the file will have, in order."""
     if output_dist not in OUTPUT_DISTS:
         raise UsageError(
@@ -93,12 +109,30 @@ def names_of(output_dist: str, size: Mapping[str, int], extra: Sequence[str]) ->
         if name not in OPTIONAL:
             raise UsageError(f"`extra` names {name!r}", hint=f"it can hold {', '.join(OPTIONAL)}")
     unwanted = {"output_mean", "output_var"} if output_dist in COUNT_DISTS else {"rates"}
-    unwanted |= set(OPTIONAL) - set(extra)
+    unwanted |= {name for name in VARIABLES if name.endswith(STD) and not with_std}
+    unwanted |= {name + STD for name in unwanted} | set(OPTIONAL) - set(extra)
     return [
         name
         for name, about in VARIABLES.items()
         if name not in unwanted and all(size.get(dim, 0) > 0 for dim in about.dims)
     ]
+
+
+def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return float32 numbers rounded to 11 significant bits.
+
+    Standard deviations are stored so: the error is below 0.05 %, that of estimating one from 512 samples is
+    3 %, and the zeros at the end of each number make it take about half of the disk.
+
+    Examples
+    --------
+    >>> rounded(np.array([1.0, 0.3333333, 0.0], np.float32)).tolist()
+    [1.0, 0.333251953125, 0.0]
+    """
+    dropped = 13
+    bits = np.ascontiguousarray(values).view(np.uint32) + np.uint32(1 << (dropped - 1))
+    short = (bits & np.uint32((1 << 32) - (1 << dropped))).view(np.float32)
+    return np.where(np.isfinite(values), short, values)
 
 
 def labels_of(name: str, has_condition: bool) -> str:

@@ -34,6 +34,7 @@ from lfadsrm_hpc.results.posterior_format import (
     file_attributes,
     labels_of,
     names_of,
+    rounded,
 )
 
 
@@ -69,8 +70,7 @@ class PosteriorMeansWriter:
         What the file says of its origin: ``run_id``, ``params``, ``checkpoint``, ``claim_token``,
         ``versions`` and whatever else. Mappings and sequences are stored as JSON.
     with_std : bool, optional
-        Whether the blocks bring standard deviations, `<name>_std`. They are stored to 11 significant bits (an
-        error below 0.05 %, far less than that of estimating them), which halves what they take.
+        Whether the blocks bring standard deviations, `<name>_std` (see `posterior_format.rounded`).
     extra : sequence of str, optional
         Which of ``spikes``, ``truth``, ``external_input`` the blocks also bring.
     complevel : int, optional
@@ -303,7 +303,7 @@ class PosteriorMeansWriter:
                     f"posterior means have no {name!r}", where=where, hint=suggest(name, list(VARIABLES))
                 )
             if name not in self._names and name not in OPTIONAL and np.size(arrays[name]):
-                raise UsageError(f"{name!r} was not announced in `sizes`", where=where)
+                raise UsageError(f"{name!r} was not announced in `sizes` or `with_std`", where=where)
         lacking = [name for name in self._names if name not in arrays]
         if lacking:
             raise UsageError(f"the block lacks {', '.join(lacking)}", where=where)
@@ -328,7 +328,7 @@ class PosteriorMeansWriter:
         values = values.astype(np.float32, copy=False)
         if name.endswith(STD):  # squares of large rates may overflow
             self._require(values >= 0, name, start, "no standard deviation")
-            values = _rounded(values)
+            values = rounded(values)
         elif name not in MAY_BE_INFINITE:
             self._require(np.isfinite(values), name, start, "not finite")
         return values
@@ -368,14 +368,6 @@ class PosteriorMeansWriter:
             where=self.path,
             hint="is the disk full, over quota, or read-only?",
         )
-
-
-def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return float32 numbers rounded to 11 significant bits; the zeros behind them compress well."""
-    dropped = 13
-    bits = values.view(np.uint32) + np.uint32(1 << (dropped - 1))
-    rounded = (bits & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
-    return np.where(np.isfinite(values), rounded, values)
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -34,6 +34,8 @@ class Sampler(Protocol):
 
     @property
     def sizes(self) -> Mapping[str, int]: ...
+    @property
+    def with_std(self) -> bool: ...
     def blocks(self, data: Array, ext: Array | None, *, trial_ids: Array | None) -> Iterator[Block]: ...
 
 
@@ -124,6 +126,7 @@ def write_means(
         neuron_names=trials.neuron_names,
         output_dist=output_dist,
         sizes=sampler.sizes,
+        with_std=sampler.with_std,
         attributes=attributes,
     ) as writer:
         for block in sampler.blocks(trials.counts, trials.ext_input, trial_ids=trials.index):

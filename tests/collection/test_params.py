@@ -38,6 +38,7 @@ IRRELEVANT = {
     "posterior_mean_kind": "posterior_push_mean",
     "num_samples_posterior": 8,
     "posterior_std": False,
+    "posterior_memory_mb": 64.0,
     "gpu_memory_mb": 500,
 }
 # a valid value other than the default, for each field

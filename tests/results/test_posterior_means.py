@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError
 from lfadsrm_hpc.results import posterior_means
 from lfadsrm_hpc.results.loaders import open_posterior_means, open_tree
-from lfadsrm_hpc.results.posterior_format import CHUNK_BYTES, VARIABLES, chunk_shape
+from lfadsrm_hpc.results.posterior_format import CHUNK_BYTES, VARIABLES, chunk_shape, rounded
 from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -34,12 +34,19 @@ def make_arrays(
     rng = np.random.default_rng(seed)
     size = {"trial": trials, "time": T, "neuron": D, "input": 1, **sizes}
     skip = {"rates"} if gaussian else {"output_mean", "output_var"}
-    skip |= {"spikes", "truth", "external_input"}
+    skip |= {"spikes", "truth", "external_input"} | {name for name in VARIABLES if name.endswith("_std")}
     return {
         name: rng.random([size[dim] for dim in about.dims]).astype(np.float32)
         for name, about in VARIABLES.items()
         if name not in skip
     }
+
+
+def with_std(arrays: Arrays) -> Arrays:
+    """Add standard deviations of what has some."""
+    rng = np.random.default_rng(9)
+    spread = {name.removesuffix("_std") for name in VARIABLES if name.endswith("_std")} & set(arrays)
+    return {**arrays, **{f"{n}_std": rng.random(arrays[n].shape).astype(np.float32) for n in spread}}
 
 
 def names_in(folder: Path) -> list[str]:
@@ -147,6 +154,55 @@ def test_gaussian_output_stays_in_data_units(tmp_path: Path) -> None:
         np.testing.assert_array_equal(means.output_mean, arrays["output_mean"])
         np.testing.assert_array_equal(means.output_var, arrays["output_var"])
         assert means.output_mean.attrs["units"] == "units of the data"
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_standard_deviations_stand_beside_the_means(tmp_path: Path, gaussian: bool) -> None:
+    arrays = with_std(make_arrays(gaussian=gaussian))
+    main = "output_mean" if gaussian else "rates"
+    dist = "gaussian" if gaussian else "poisson"
+    with open_posterior_means(write(tmp_path / "a.nc", arrays, output_dist=dist, with_std=True)) as means:
+        assert means.attrs["format_version"] == 2
+        spread = {main, "factors", "generator_states", "generator_ics", "controller_outputs"}
+        assert {name for name in means.data_vars if name.endswith("_std")} == {f"{n}_std" for n in spread}
+        for name in spread:
+            std = means[f"{name}_std"]
+            factor = 1000 / BIN_MS if name == "rates" else 1
+            np.testing.assert_allclose(std, arrays[f"{name}_std"] * factor, rtol=2**-11, err_msg=name)
+            assert (std.dims, std.attrs["units"]) == (means[name].dims, means[name].attrs["units"])
+            assert "standard deviation" in std.attrs["long_name"]
+
+
+def test_standard_deviations_are_written_only_where_announced(tmp_path: Path) -> None:
+    arrays = with_std(make_arrays())
+    with pytest.raises(UsageError, match="_std' was not announced in `sizes` or `with_std`"):
+        write(tmp_path / "a.nc", arrays)
+    lacking = {name: a for name, a in arrays.items() if name != "factors_std"}
+    with pytest.raises(UsageError, match="the block lacks factors_std"):
+        write(tmp_path / "a.nc", lacking, with_std=True)
+    arrays["rates_std"][3, 1, 2] = np.nan
+    with pytest.raises(ResultsError, match="rates_std is no standard deviation at trial 3, time 1, neuron 2"):
+        write(tmp_path / "a.nc", arrays, with_std=True)
+    arrays["rates_std"][3, 1, 2] = np.inf  # the square of a large rate
+    with open_posterior_means(write(tmp_path / "a.nc", arrays, with_std=True)) as means:
+        assert np.isinf(means.rates_std[3, 1, 2])
+
+
+def test_rounding_keeps_11_bits() -> None:
+    values = np.random.default_rng(0).lognormal(0, 20, 10000).astype(np.float32)
+    short = rounded(values)
+    np.testing.assert_allclose(short, values, rtol=2**-11)
+    assert not np.any(short.view(np.uint32) & 0x1FFF)
+    np.testing.assert_array_equal(rounded(short), short)
+
+
+def test_files_of_version_1_still_open(tmp_path: Path) -> None:
+    arrays = make_arrays()
+    path = write(tmp_path / "a.nc", arrays)
+    with netCDF4.Dataset(path, "a") as file:
+        file.format_version = np.int64(1)
+    with open_posterior_means(path) as means:
+        np.testing.assert_array_equal(means.factors, arrays["factors"])
 
 
 def test_spikes_truth_and_inputs_are_stored_only_when_asked_for(tmp_path: Path) -> None:
