@@ -70,25 +70,6 @@ def test_mean_correlation_by_hand() -> None:
     assert not priors.mean_correlation(tf.constant(mean[:, :, :1])).numpy().any()
 
 
-def test_likelihoods_with_their_constants() -> None:
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    counts, logr = rng.poisson(2.0, (3, 4, 5)), rng.normal(size=(3, 4, 5))
-    cost = likelihoods.cost("poisson", tf.constant(counts, tf.float64), tf.constant(logr)).numpy()
-    total = cost.sum((1, 2)) + likelihoods.constant("poisson", counts)
-    np.testing.assert_allclose(total, -stats.poisson.logpmf(counts, np.exp(logr)).sum((1, 2)))
-    np.testing.assert_allclose(
-        likelihoods.constant("poisson", counts.astype(float)), likelihoods.constant("poisson", counts)
-    )
-    x, logvar = rng.normal(size=(3, 4, 5)), rng.normal(size=(3, 4, 5))
-    cost = likelihoods.cost(
-        "gaussian", tf.constant(x), tf.constant(np.concatenate([logr, logvar], 2))
-    ).numpy()
-    total = cost.sum((1, 2)) + likelihoods.constant("gaussian", x)
-    np.testing.assert_allclose(total, -stats.norm.logpdf(x, logr, np.exp(logvar / 2)).sum((1, 2)))
-
-
 def test_saved_rates_are_clipped() -> None:
     rates = likelihoods.parameters("poisson", tf.constant([100.0, -100.0, 0.0], tf.float64)).numpy()
     np.testing.assert_allclose(rates, [math.exp(80), math.exp(-80), 1.0])
