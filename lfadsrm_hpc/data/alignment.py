@@ -142,7 +142,7 @@ def _average(session: SessionInputs, other: xr.Dataset | None) -> _Averages:
         counts, condition = session.train_data, session.train_condition
     else:
         counts, condition = _other_counts(session, other)
-    if condition is None or not len(labels := _labels(condition)):
+    if condition is None or not len(labels := condition_trials(condition)):
         raise DataError(
             "there are no conditions to align by",
             where=where,
@@ -170,7 +170,7 @@ def _other_counts(session: SessionInputs, other: xr.Dataset) -> tuple[Array, Arr
     return counts, condition
 
 
-def _labels(condition: Array) -> dict[Any, Array]:
+def condition_trials(condition: Array) -> dict[Any, Array]:
     """Return the trials of each condition; empty texts and NaN are no condition."""
     labels: dict[Any, list[int]] = {}
     for trial, label in enumerate(np.asarray(condition).tolist()):
@@ -255,7 +255,7 @@ def _regress(
     own = _rows(averages, shared)
     own = own - own.mean(axis=0)
     if method == "ridge":
-        weights = _ridge(own, components, _folds(len(shared), len(own)))
+        weights = ridge(own, components, condition_folds(len(shared), len(own)))
     else:
         weights = np.linalg.lstsq(own, components, rcond=None)[0]
     residual = ((components - own @ weights) ** 2).sum(axis=0)
@@ -268,7 +268,7 @@ def _regress(
     return Alignment(matrix=matrix, bias=averages.mean, r2=r2, r2_by_factor=r2_by_factor)
 
 
-def _folds(n_conditions: int, n_rows: int) -> Array:
+def condition_folds(n_conditions: int, n_rows: int) -> Array:
     """Return the fold of each row: whole conditions, or stretches of bins where there is one condition.
 
     Neighbouring bins resemble each other, so rows of one condition must not be spread over folds.
@@ -279,8 +279,16 @@ def _folds(n_conditions: int, n_rows: int) -> Array:
     return np.repeat(folds, n_rows // n_conditions)
 
 
-def _ridge(own: Float64, components: Float64, folds: Array) -> Float64:
-    """Return (D, K) weights; each component has the penalty that predicts left-out folds best."""
+def ridge(own: Float64, components: Float64, folds: Array) -> Float64:
+    """Return (D, K) weights; each component has the penalty that predicts left-out folds best.
+
+    Parameters
+    ----------
+    own : (rows, D), components : (rows, K)
+        Their columns centred.
+    folds : (rows,)
+        See `condition_folds`.
+    """
     scale = float((own**2).sum()) / own.shape[1]
     if scale == 0.0:
         return np.zeros((own.shape[1], components.shape[1]))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 
-from lfadsrm_hpc.data.alignment import _folds, _ridge, _ridge_path, align
+from lfadsrm_hpc.data.alignment import _ridge_path, align, condition_folds, ridge
 from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs
 from lfadsrm_hpc.data.synthetic import lorenz_sessions
 from lfadsrm_hpc.errors import DataError, UsageError
@@ -211,7 +211,7 @@ def test_ridge_scores_the_left_out_folds() -> None:
     z = x[:, :2] @ rng.standard_normal((2, 2)) + 3.0 * rng.standard_normal((60, 2))
     x -= x.mean(axis=0)
     z -= z.mean(axis=0)
-    folds = _folds(6, 60)
+    folds = condition_folds(6, 60)
     scale = (x**2).sum() / 40
     best = []
     for k in range(2):
@@ -221,14 +221,14 @@ def test_ridge_scores_the_left_out_folds() -> None:
             for fold in range(6):
                 train, test = folds != fold, folds == fold
                 a = np.c_[x[train], np.ones(train.sum())]
-                ridge = penalty * np.eye(41)
-                ridge[40, 40] = 0
-                w = np.linalg.solve(a.T @ a + ridge, a.T @ z[train, k])
+                added = penalty * np.eye(41)
+                added[40, 40] = 0
+                w = np.linalg.solve(a.T @ a + added, a.T @ z[train, k])
                 scores[penalty] += ((z[test, k] - np.c_[x[test], np.ones(test.sum())] @ w) ** 2).sum()
         penalty = min(scores, key=scores.__getitem__)
         best.append(np.linalg.solve(x.T @ x + penalty * np.eye(40), x.T @ z[:, k]))
         assert scores[penalty] < 0.8 * scores[min(scores)]  # here shrinking pays
-    np.testing.assert_allclose(_ridge(x, z, folds), np.array(best).T, atol=1e-9)
+    np.testing.assert_allclose(ridge(x, z, folds), np.array(best).T, atol=1e-9)
 
 
 def test_ridge_path_without_penalty_is_least_squares() -> None:
@@ -240,10 +240,10 @@ def test_ridge_path_without_penalty_is_least_squares() -> None:
 
 
 def test_folds_keep_conditions_together() -> None:
-    folds = _folds(25, 250).reshape(25, 10)
+    folds = condition_folds(25, 250).reshape(25, 10)
     assert (folds == folds[:, :1]).all()
     np.testing.assert_array_equal(np.unique(folds), np.arange(10))
-    np.testing.assert_array_equal(np.bincount(_folds(1, 25)), [3, 2, 3, 2, 3, 2, 3, 2, 3, 2])
+    np.testing.assert_array_equal(np.bincount(condition_folds(1, 25)), [3, 2, 3, 2, 3, 2, 3, 2, 3, 2])
 
 
 def test_ridge_with_one_condition() -> None:
