@@ -5,7 +5,7 @@ At bin t:
     mu_t  = con_t W + b;  logvar_t = con_t W' + b';  u_t = mu_t + noise_t exp(logvar_t / 2)
     g_t   = GRU([u_t, injected_t], g_{t-1});  f_t = (dropout(g_t)) W^
 with f_{-1} = g_{-1} W^, without dropout. Where rates are fed back, f_{t-1} stands for
-exp(f_{t-1} W_out + b_out).
+exp(f_{t-1} W_out + b_out), or that without the exponential where the read-out gives means themselves.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def joint_scan(
     state_scale: Tensor | None,
     feedback_scale: Tensor | None,
     feedback: bool,
+    log_rates: bool = True,
     clip: float,
 ) -> tuple[Tensor, Tensor]:
     """Run controller and generator together.
@@ -60,6 +61,7 @@ def joint_scan(
     state_scale : (T, B, G) dropout of generator states as a factor, or None.
     feedback_scale : (T, B, F or D) dropout of what is fed back, or None.
     feedback : whether anything is fed back.
+    log_rates : whether the read-out gives the log of the rates.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def joint_scan(
     names = [name for name, value in named.items() if value is not None]
 
     def run(*args: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[..., list[Tensor | None]]]:
-        problem = _Joint(dict(zip(names, args, strict=True)), clip)
+        problem = _Joint(dict(zip(names, args, strict=True)), clip, log_rates)
         return problem.forward(), problem.gradient
 
     con, gen = tf.custom_gradient(run)(*[named[name] for name in names])
@@ -88,8 +90,9 @@ def joint_scan(
 
 
 class _Joint:
-    def __init__(self, v: dict[str, Tensor], clip: float) -> None:
+    def __init__(self, v: dict[str, Tensor], clip: float, log_rates: bool) -> None:
         self.v, self.clip = v, clip
+        self.exponential = log_rates and "w_out" in v
         self.steps = v["codes"].shape[0]
         self.feedback = "w_factors" in v
 
@@ -98,7 +101,9 @@ class _Joint:
         v = self.v
         dropped = g * v["before_scale"][t] if "before_scale" in v else g
         factors = product(dropped, v["w_factors"])
-        fed = tf.exp(product(factors, v["w_out"]) + v["b_out"]) if "w_out" in v else factors
+        fed = product(factors, v["w_out"]) + v["b_out"] if "w_out" in v else factors
+        if self.exponential:
+            fed = tf.exp(fed)
         return dropped, factors, fed, fed * v["feedback_scale"][t] if "feedback_scale" in v else fed
 
     def generator_input(self, t: Tensor, u: Tensor) -> Tensor:
@@ -204,8 +209,9 @@ class _Joint:
         dropped, factors, fed, _ = self.fed_back(t, g)
         if "feedback_scale" in v:
             d = d * v["feedback_scale"][t]
-        if "w_out" in v:
+        if self.exponential:
             d = d * fed
+        if "w_out" in v:
             found.update(w_out=outer(factors, d), b_out=tf.reduce_sum(d, 0))
             d = product(d, v["w_out"], transpose_b=True)
         found["w_factors"] = outer(dropped, d)

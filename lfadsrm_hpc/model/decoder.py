@@ -98,6 +98,7 @@ def decode(
                 noise, NOISE_FEEDBACK, [arch.bins, rows, arch.feedback_width], keep, g0.dtype
             ),
             feedback=arch.feedback_width > 0,
+            log_rates=hp.output_dist != "gaussian",
             clip=hp.cell_clip_value,
         )
         mean, logvar = tf.split(apply(con, params["co/W"], params["co/b"]), 2, axis=2)

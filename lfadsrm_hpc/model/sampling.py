@@ -235,8 +235,10 @@ class _Samples:
         """Return what the controller sees of this bin at the next one."""
         if not self.arch.feedback_width or not self.hp.co_dim:
             return tf.zeros([self.rows, 0])
-        rates = self.hp.feedback_factors_or_rates == "rates"
-        return tf.exp(outputs[:, : self.arch.width]) if rates else factors
+        if self.hp.feedback_factors_or_rates == "factors":
+            return factors
+        means = outputs[:, : self.arch.width]
+        return means if self.hp.output_dist == "gaussian" else tf.exp(means)
 
     def misfit(self, x: Tensor, outputs: Tensor) -> Tensor:
         """Return the cost of a bin's data, (B*S,), without its constant."""

@@ -136,7 +136,8 @@ def plain_joint(v: dict[str, Any], feedback: bool) -> Any:
         if feedback:
             fed = dropped @ v["w_factors"]
             if "w_out" in v:
-                fed = tf.exp(fed @ v["w_out"] + v["b_out"])
+                fed = fed @ v["w_out"] + v["b_out"]
+                fed = tf.exp(fed) if v["log_rates"] else fed
             if "feedback_scale" in v:
                 fed = fed * v["feedback_scale"][t]
             x = tf.concat([x, fed], 1)
@@ -158,13 +159,14 @@ def plain_joint(v: dict[str, Any], feedback: bool) -> Any:
         ("factors", True, False),
         ("factors", False, False),
         ("rates", True, True),
+        ("means", True, False),
         ("nothing", True, False),
     ],
 )
 def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
     rng = np.random.default_rng(3)
     codes, inputs, injected, con, gen, factors, neurons = 3, 2, 1, 4, 5, 3, 6
-    width = {"factors": factors, "rates": neurons, "nothing": 0}[fed_back]
+    width = {"factors": factors, "rates": neurons, "means": neurons, "nothing": 0}[fed_back]
     feedback = width > 0
     values: dict[str, Any] = {
         "w_u": normal(rng, con, 2 * inputs), "b_u": normal(rng, 2 * inputs),
@@ -173,9 +175,9 @@ def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
     }  # fmt: skip
     if feedback:
         values["w_factors"] = normal(rng, gen, factors)
-    if fed_back == "rates":
+    if width == neurons:
         values.update(w_out=normal(rng, factors, neurons, scale=0.3), b_out=normal(rng, neurons))
-    fixed: dict[str, Any] = {"noise": normal(rng, T, B, inputs)}
+    fixed: dict[str, Any] = {"noise": normal(rng, T, B, inputs), "log_rates": fed_back != "means"}
     if dropout:
         fixed["state_scale"] = tf.constant(rng.integers(0, 2, (T, B, gen)) / 0.5)
         if feedback:
@@ -193,10 +195,10 @@ def test_joint_scan(fed_back: str, dropout: bool, compiled: bool) -> None:
         states = joint_scan(
             controller=d["con"], generator=d["gen"],
             w_u=d["w_u"], b_u=d["b_u"],
-            w_factors=d.get("w_factors"), w_rates=(d["w_out"], d["b_out"]) if fed_back == "rates" else None,
+            w_factors=d.get("w_factors"), w_rates=(d["w_out"], d["b_out"]) if width == neurons else None,
             con0=d["con0"], g0=d["g0"], codes=d["codes"], noise=d["noise"], injected=d["injected"],
             state_scale=d.get("state_scale"), feedback_scale=d.get("feedback_scale"),
-            feedback=feedback, clip=CLIP,
+            feedback=feedback, log_rates=d["log_rates"], clip=CLIP,
         )  # fmt: skip
         return sum(tf.reduce_sum(w * y) for w, y in zip(weigh, states, strict=True))
 
