@@ -20,11 +20,11 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("LFADSRM_THREADS", "2")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, os.environ["LFADSRM_THREADS"])
+
+import numpy as np  # noqa: E402
 
 from lfadsrm_hpc.model import batches, initial  # noqa: E402
 from lfadsrm_hpc.model.architecture import Architecture  # noqa: E402
