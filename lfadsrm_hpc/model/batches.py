@@ -203,5 +203,5 @@ def jitter(
     time = np.where(time >= data.shape[1], period - 1 - time, time)
     if fixed is not None:
         time = np.where(fixed[trial, time, neuron], start, time)
-    np.add.at(stays, (trial, time, neuron), 1)
-    return stays
+    places = np.ravel_multi_index((trial, time, neuron), data.shape)
+    return stays + np.bincount(places, minlength=data.size).reshape(data.shape)

@@ -3,9 +3,9 @@
     python tests/benchmarks/overhead.py [--json]
 
 Trains as a run does: epochs in slices, validation, fit log, TensorBoard scalars, checkpoints at a new best
-and every 30 s at least. All seconds inside the compiled functions are counted, and what remains of the wall time
-after the first epoch (which compiles) is overhead: plans, python, logging, checkpoints with their flush to
-disk. The limit is 5 %.
+and every 30 s at least. All seconds inside the compiled functions are counted, and what remains of the wall
+time after the first epoch (which compiles) is overhead: plans, python, logging, checkpoints with their flush
+to disk. The limit is 5 %.
 """
 
 from __future__ import annotations
