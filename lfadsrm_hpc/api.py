@@ -33,10 +33,14 @@ from lfadsrm_hpc.schedulers.resources import Request
 from lfadsrm_hpc.schedulers.sites import queue_options
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
 
+    from lfadsrm_hpc.inference.adaptation import AdaptedModel
+    from lfadsrm_hpc.inference.taking import Data
+    from lfadsrm_hpc.model.progress import Progress
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions
 
 Watch = Callable[[Sequence[RunStatus]], None]
@@ -87,6 +91,156 @@ class Run(runs.Run):
 
         name = self._dataset(dataset)
         return open_posterior_means(self.layout.posterior_means(name), expect_token=self._token())
+
+    def infer(
+        self,
+        dataset: Data,
+        *,
+        session: str | None = None,
+        name: str | None = None,
+        bin_ms: float | None = None,
+        ext_input: npt.ArrayLike | None = None,
+        kind: str | None = None,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        path: str | Path | None = None,
+        overwrite: bool = False,
+        on_block: Callable[[int, int], None] = lambda done, total: None,
+    ) -> xr.Dataset:
+        """Return posterior means of new trials of a session that this run was trained on.
+
+        They are binned as the training trials were, and may be any number, one trial alone too. The file goes
+        into the folder `inferred` of the run; its other results stay as they are.
+
+        Parameters
+        ----------
+        dataset : Dataset, xr.Dataset, path, or array (trial, time, neuron)
+            The same neurons in the same order, and trials as long, as in training.
+        session : str, optional
+            Whose neurons they are, where the run has several sessions and none has the name of the dataset.
+        name : str, optional
+            Of the result and its file; the dataset's own unless given ("new_trials" for an array).
+        bin_ms : float, optional
+            Width of the bins of an array (those of the model unless given), or of a file that does not say.
+        ext_input : array (trial, time, input), optional
+            External inputs, where the dataset does not hold them.
+        kind, num_samples, seed : optional
+            In place of `posterior_mean_kind`, `num_samples_posterior` and `seed` of the run.
+        path : path, optional
+            Another place for the file, outside the folder of the run.
+        overwrite : bool
+            Replace an earlier inference of this name.
+        on_block : callable
+            Called with trials done and all trials, now and then.
+
+        Returns
+        -------
+        xr.Dataset
+            As `load_posterior_means`; `split` is "new" for each trial, and attributes say which checkpoint
+            and seed were used.
+
+        Raises
+        ------
+        ResultsError
+            The run is not trained to its end.
+        MismatchError
+            Other neurons; the message names them.
+        DataError
+            Trials of another length, missing external inputs, values that are no counts.
+        NotFoundError
+            It is not clear which session is meant; the message lists them.
+        UsageError
+            There is a file already.
+        """
+        from lfadsrm_hpc.inference.new_trials import infer_with_run
+
+        return infer_with_run(
+            self,
+            dataset,
+            session=session,
+            name=name,
+            bin_ms=bin_ms,
+            ext_input=ext_input,
+            kind=kind,
+            num_samples=num_samples,
+            seed=seed,
+            path=path,
+            overwrite=overwrite,
+            on_block=on_block,
+        )
+
+    def adapt(
+        self,
+        dataset: Data,
+        *,
+        name: str | None = None,
+        bin_ms: float | None = None,
+        ext_input: npt.ArrayLike | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_block: Callable[[int, int], None] = lambda done, total: None,
+        **changes: Any,
+    ) -> AdaptedModel:
+        """Fit the trained model to a session that it does not know: new neurons, the same dynamics.
+
+        Only a read-in and a read-out of the new session are trained; all else stays as it is, bit for bit.
+        Where the session shares conditions with those of the run, both start at regressions on them, and few
+        epochs are enough. Everything is kept in the folder `adapted/<name>` of the run, nothing else of the
+        run changes, and the same call goes on where an earlier one was stopped or killed. Ctrl-C checkpoints
+        and stops.
+
+        Parameters
+        ----------
+        dataset, bin_ms, ext_input
+            As for `infer`; the neurons are others. Some trials are set apart for validation, as in
+            preparation.
+        name : str, optional
+            Of the adapted model; that of the dataset unless given.
+        on_progress, on_block : callable
+            Called while it trains, and while it samples.
+        **changes
+            Hyperparameters other than the run's, such as `max_epochs=50`, `learning_rate_init=0.02`. Ramps of
+            the KL and L2 costs are full from the start unless given.
+
+        Returns
+        -------
+        AdaptedModel
+            With `load_posterior_means()`, `load_fit_log()` and `infer(...)`.
+
+        Raises
+        ------
+        ResultsError
+            The run is not trained to its end.
+        MismatchError
+            There is an adapted model of this name, of other data or with other params.
+        DataError
+            The data cannot be fitted.
+        InterruptedRunError
+            It was stopped; the same call goes on.
+        """
+        from lfadsrm_hpc.inference.adaptation import adapt
+
+        return adapt(
+            self,
+            dataset,
+            name=name,
+            bin_ms=bin_ms,
+            ext_input=ext_input,
+            changes=changes,
+            on_progress=on_progress,
+            on_block=on_block,
+        )
+
+    def adapted(self, name: str) -> AdaptedModel:
+        """Return a model that `adapt` made earlier.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of this name; the message lists those that are.
+        """
+        from lfadsrm_hpc.inference.adaptation import adapted
+
+        return adapted(self, name)
 
     def load_fit_log(self) -> pd.DataFrame:
         """Return costs, weights and learning rate by epoch.

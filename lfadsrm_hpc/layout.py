@@ -83,6 +83,51 @@ class AttemptLayout:
 
 
 @dataclass(frozen=True)
+class AdaptedLayout:
+    """A run's model, adapted to a new session: `adapted/<name>/`."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        return self.path / "adapted.json"
+
+    @property
+    def inputs(self) -> Path:
+        return self.path / "inputs.h5"
+
+    @property
+    def model_params(self) -> Path:
+        return self.path / "model_params.h5"
+
+    @property
+    def posterior_means(self) -> Path:
+        return self.path / "posterior_means.nc"
+
+    @property
+    def inferred_dir(self) -> Path:
+        """Posterior means of further trials."""
+        return self.path / "inferred"
+
+    def inferred(self, name: str) -> Path:
+        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint_dir(self, number: int) -> Path:
+        return self.checkpoints / f"{number:03d}"
+
+    def checkpoint_dirs(self) -> list[Path]:
+        """Return the checkpoint folders of the processes that worked on it, the last first."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = [path for path in self.checkpoints.iterdir() if _ATTEMPT.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+@dataclass(frozen=True)
 class RunLayout:
     """One run: `param_<hash>/<run spec>/`."""
 
@@ -115,6 +160,26 @@ class RunLayout:
 
     def posterior_means(self, dataset: str) -> Path:
         return self.posterior_dir / f"{dataset}.nc"
+
+    @property
+    def inferred_dir(self) -> Path:
+        """Posterior means of trials that the run was not prepared with."""
+        return self.path / "inferred"
+
+    def inferred(self, name: str) -> Path:
+        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
+
+    @property
+    def adapted_dir(self) -> Path:
+        """Models that were adapted to new sessions."""
+        return self.path / "adapted"
+
+    def adapted(self, name: str) -> AdaptedLayout:
+        return AdaptedLayout(self.adapted_dir / check_name(name, "adapted model"))
+
+    def adapted_names(self) -> list[str]:
+        """Return the adapted models on disk, sorted."""
+        return sorted(path.parent.name for path in self.adapted_dir.glob("*/adapted.json"))
 
     @property
     def checkpoints(self) -> Path:
