@@ -41,7 +41,7 @@ from lfadsrm_hpc.model.tf1_case import Arrays, Case
 
 LIMIT = 2e-5
 
-_NUMBERS = 2**25  # about how many numbers one call keeps for each of states, gates and candidates
+_NUMBERS = 2**24  # about how many numbers one call keeps for each of states, gates and candidates
 
 
 class Comparison(NamedTuple):

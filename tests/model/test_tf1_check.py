@@ -39,6 +39,9 @@ FORMS: dict[str, tuple[dict[str, int], dict[str, Any], str]] = {
     "lag beyond the trial": (ONE, {"controller_input_lag": 9}, "con_c0"),
     "no feedback": (ONE, {"do_feed_factors_to_controller": "false"}, "con_GenGRU_Candidate_x_2_c_W"),
     "rate feedback": (ONE, {"feedback_factors_or_rates": "rates"}, "con_GenGRU_Gates_x_2_ru_W"),
+    "mean feedback": (
+        ONE, {"feedback_factors_or_rates": "rates", "output_dist": "gaussian"}, "con_GenGRU_Gates_x_2_ru_W"
+    ),
     "external to encoders": (ONE, {"ext_input_dim": 1}, "ic_enc_rev_GRU_Candidate_xrh_2_c_W"),
     "injected": (ONE, INJECTED, "gen_GenGRU_Candidate_x_2_c_W"),
     "injected, no controller": (ONE, {**INJECTED, "co_dim": 0}, "gen_GenGRU_Candidate_x_2_c_W"),
