@@ -16,11 +16,12 @@ from lfadsrm_hpc.model.products import mixed_precision
 from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.model.step_memory import parts_of_a_batch
 
+SUMS = (*COSTS, "gradient_norm")  # what training adds up over the steps of an epoch
 VALIDATION_SEED = 0x5DEECE66D  # tells validation's random numbers from training's
 
 
 class Slice(NamedTuple):
-    """What a slice hands to the next: state, steps done, cost sums (6,), step of a failure or -1."""
+    """What a slice hands to the next: state, steps done, sums of `SUMS`, step of a failure or -1."""
 
     adam: Adam
     step: Tensor
@@ -118,7 +119,7 @@ class Compiled:
             adam = adam_step(state.adam, gradient, state.step, rate, self.hp.adam_epsilon)
             fine = tf.logical_and(tf.math.is_finite(cost[0]), tf.math.is_finite(norm))
             failed = tf.where(fine, state.failed, state.step)
-            return i + 1, Slice(adam, state.step + 1, state.sums + cost, failed)
+            return i + 1, Slice(adam, state.step + 1, state.sums + tf.concat([cost, norm[None]], 0), failed)
 
         result = tf.while_loop(
             lambda i, state: tf.logical_and(i < span[1], state.failed < 0), body, (span[0], state)
@@ -157,8 +158,12 @@ def no_costs() -> Tensor:
     return tf.zeros([len(COSTS)], tf.float32)
 
 
+def no_sums() -> Tensor:
+    return tf.zeros([len(SUMS)], tf.float32)
+
+
 def fresh(theta: Any) -> Slice:
     """Return the state before the first step."""
     theta = tf.constant(theta, tf.float32)
     zeros = tf.zeros_like(theta)
-    return Slice(Adam(theta, zeros, zeros), tf.constant(0), no_costs(), tf.constant(-1))
+    return Slice(Adam(theta, zeros, zeros), tf.constant(0), no_sums(), tf.constant(-1))

@@ -18,11 +18,11 @@ from lfadsrm_hpc.errors import DivergedError, LfadsrmWarning, ModelError
 from lfadsrm_hpc.model import batches, checkpoints, saved, starting
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, tf
-from lfadsrm_hpc.model.compiled import Compiled, Slice, fresh, no_costs, on_device
+from lfadsrm_hpc.model.compiled import SUMS, Compiled, Slice, fresh, no_costs, no_sums, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.objective import COSTS, ramp_value, ramps_done
 from lfadsrm_hpc.model.progress import Outcome, Progress
-from lfadsrm_hpc.model.scalars import ScalarWriter
+from lfadsrm_hpc.model.scalars import ScalarWriter, original_tags, prior_tags
 from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, Pace, epochs_since_best
 from lfadsrm_hpc.model.session import Session
 
@@ -160,7 +160,7 @@ class _Training:
         if self.position:
             start = tf.constant(meta["epoch_start_step"])
             adam = saved.read_adam(checkpoint, self.arch, "epoch_start/")
-            self.epoch_start = Slice(adam, start, no_costs(), tf.constant(-1))
+            self.epoch_start = Slice(adam, start, no_sums(), tf.constant(-1))
         self.best, self.rollbacks, self.reason = meta["best"], meta["rollbacks"], meta["reason"]
         if self.best is not None:
             self.best_theta = self.arch.pack(checkpoint.group("best"))
@@ -277,12 +277,12 @@ class _Training:
         data = self._epoch_data()
         while self.position < count:
             if self.position == 0:
-                self.epoch_start = self.state = self.state._replace(sums=no_costs())
+                self.epoch_start = self.state = self.state._replace(sums=no_sums())
             stop = min(count, self.position + self._steps_a_slice())
             began = time.monotonic()
             new = self.compiled.train(self.state, data, on_dev, self.position, stop, self._rate())
             if int(new.failed) >= 0:
-                self._roll_back(int(new.failed))
+                self._roll_back(f"the cost or its gradient was not finite at step {int(new.failed)}")
                 continue
             self._measure(stop - self.position, time.monotonic() - began)
             self.state, self.position = new, stop
@@ -309,21 +309,20 @@ class _Training:
             return
         self.step_seconds = seconds / steps
 
-    def _roll_back(self, step: int) -> None:
+    def _roll_back(self, what: str) -> None:
         if self.rollbacks >= MAX_ROLLBACKS:
             self.state, self.position = self.epoch_start, 0
             raise DivergedError(
-                f"the cost or its gradient was not finite at step {step} (epoch {self.epoch + 1}), and going "
-                f"back {MAX_ROLLBACKS} times with a lower learning rate did not help",
+                f"{what} (epoch {self.epoch + 1}), and going back {MAX_ROLLBACKS} times with a lower learning "
+                "rate did not help",
                 where=self.folder,
                 hint="lower learning_rate_init, or look for extreme values in the data",
             )
         self.rollbacks += 1
         self.state, self.position = self.epoch_start, 0
         self.on_message(
-            f"the cost or its gradient was not finite at step {step}: back to the start of epoch "
-            f"{self.epoch + 1} (step {int(self.state.step)}) with a learning rate of {self._rate():.4g} "
-            f"({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
+            f"{what}: back to the start of epoch {self.epoch + 1} (step {int(self.state.step)}) with a learning "
+            f"rate of {self._rate():.4g} ({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
         )
 
     def _epoch_data(self) -> dict[str, Tensor]:
@@ -333,7 +332,11 @@ class _Training:
         return batches.resident(self.arch, parts, [s.train_ext for s in self.sessions])
 
     def _validate(self) -> bool:
-        """Add a line to the fit log and keep the best; return False if asked to stop before the end."""
+        """Add a line to the fit log and keep the best; return False if asked to stop before the end.
+
+        Where the validation cost is not finite the epoch has broken the parameters, though only the next step
+        would fail: it is done again with a lower rate, as long as that may still be tried.
+        """
         sums, position = no_costs(), 0
         theta, step = self.state.adam.theta, self.state.step
         while position < self.valid_batches:
@@ -342,9 +345,12 @@ class _Training:
             position = stop
             if position < self.valid_batches and self.should_stop():
                 return False
-        training = dict(zip(COSTS, (self.state.sums.numpy() / self.batches).tolist(), strict=True))
+        training = dict(zip(SUMS, (self.state.sums.numpy() / self.batches).tolist(), strict=True))
         valid = dict(zip(COSTS, sums.numpy().tolist(), strict=True))
-        self._end_epoch(training, valid)
+        if not math.isfinite(valid["total"]) and self.rollbacks < MAX_ROLLBACKS:
+            self._roll_back(f"the validation cost was not finite after step {int(step)}")
+        else:
+            self._end_epoch(training, valid)
         return True
 
     def _end_epoch(self, training: dict[str, float], valid: dict[str, float]) -> None:
@@ -367,14 +373,24 @@ class _Training:
         ]
         self.epoch, self.position = self.epoch + 1, 0
         self.log.append(row)
-        told = len(COLUMNS) if hp.sample_validation_rate else COLUMNS.index("train_sv_recon")
-        self.scalars.write(step, dict(zip(COLUMNS[2:told], row[2:told], strict=True)))
+        self.scalars.write(
+            step, {**original_tags(dict(zip(COLUMNS, row, strict=True))), **self._others(training)}
+        )
         self.rate.update(training["total"])
         if not math.isfinite(valid["total"]):
             return
         if ramps_done(step, hp) and (self.best is None or valid["total"] < self.best["valid_total"]):
             self.best = {"epoch": self.epoch, "step": step, "valid_total": valid["total"]}
             self.best_theta = self.state.adam.theta.numpy()
+
+    def _others(self, training: dict[str, float]) -> dict[str, float]:
+        """Return the scalars of TensorBoard that have no column in the fit log."""
+        found = {"Gradient_global_norm": training["gradient_norm"]}
+        if self.hp.co_dim:
+            found["Corr_cost"] = self.hp.co_mean_corr_scale * training["correlation"]
+            named = self.arch.named(self.state.adam.theta.numpy())
+            found.update(prior_tags(named["co_prior/log_tau"], named["co_prior/log_evar"]))
+        return found
 
     def _kl(self, cost: dict[str, float]) -> float:
         return self.hp.kl_ic_weight * cost["kl_ic"] + self.hp.kl_co_weight * cost["kl_co"]
