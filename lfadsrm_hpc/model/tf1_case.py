@@ -103,8 +103,8 @@ class Inputs:
         """Return the external inputs (E, T, width) of one of `splits`."""
         found = self._arrays.get(f"{split}_ext_input")
         shape = (*self._arrays[f"{split}_data"].shape[:2], width)
-        if found is None or found.shape != shape:
-            what = "there is none" if found is None else f"its shape is {found.shape}"
+        if found is None or found.shape != shape or found.dtype.kind not in "fiu":
+            what = "there is none" if found is None else f"it is {found.dtype} of shape {found.shape}"
             raise ModelError(f"{split}_ext_input should have shape {shape}: {what}", where=self.path)
         return _fed(found)
 

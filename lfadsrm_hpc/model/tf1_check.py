@@ -166,9 +166,11 @@ def _tensors(hp: Hyperparameters) -> list[str]:
 
 def _error(ours: NDArray[Any], theirs: NDArray[Any], tensor: str, path: Path) -> float:
     """Return the error of a line; the original may have written its first trials only."""
-    if theirs.ndim != ours.ndim or theirs.shape[1:] != ours.shape[1:] or not 0 < len(theirs) <= len(ours):
+    fits = theirs.ndim == ours.ndim and theirs.shape[1:] == ours.shape[1:] and len(theirs) <= len(ours)
+    if not fits or theirs.dtype.kind not in "fiu":
         raise ModelError(
-            f"{tensor} has shape {theirs.shape}; by hyperparameters and data it should have {ours.shape}",
+            f"{tensor} is {theirs.dtype} of shape {theirs.shape}; "
+            f"by hyperparameters and data it should have shape {ours.shape}",
             where=path,
         )
     error = np.abs(ours[: len(theirs)] - theirs).max()

@@ -239,8 +239,12 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no outputs": (lambda f: (f / RUNS).unlink(), RUNS),
     "a tensor lacks": (_changed(RUNS, "factors"), "there is no factors"),
-    "outputs of other shape": (_changed(RUNS, "factors", lambda v: v[..., 1:]), "factors has shape"),
-    "too many outputs": (_changed(RUNS, "gen_ics", lambda v: np.repeat(v, 2, 0)), "gen_ics has shape"),
+    "outputs of other shape": (_changed(RUNS, "factors", lambda v: v[..., 1:]), "factors is float64"),
+    "words as outputs": (_changed(RUNS, "gen_ics", lambda v: v.astype("S4")), "gen_ics is |S4"),
+    "words as external input": (
+        _changed("lfads_a.h5", "train_ext_input", lambda v: v.astype("S4")), "train_ext_input"
+    ),
+    "too many outputs": (_changed(RUNS, "gen_ics", lambda v: np.repeat(v, 2, 0)), "gen_ics is float64"),
 }  # fmt: skip
 
 
