@@ -128,8 +128,8 @@ class Sampler:
     seed : int, optional
         The run's seed when not given.
     memory_mb : float
-        About how much memory sampling may take beyond the model, TensorFlow and the data; one sample of one
-        trial is always taken.
+        How much memory sampling may take beyond TensorFlow (150 MB more while XLA compiles), the model and
+        the data; one sample of one trial is always taken.
 
     Attributes
     ----------
@@ -235,8 +235,8 @@ class Sampler:
     def _sizes(self, count: int) -> tuple[int, int, int]:
         """Return how many trials are encoded together, and how many trials and samples are decoded together.
 
-        Numbers that a sample, a decoded and an encoded trial take: the factors are measured
-        (tests/benchmarks/posterior_throughput.py).
+        The factors of what a sample, a decoded and an encoded trial take are measured, and on the safe side
+        (docs/benchmarks.md).
         """
         hp, arch = self.hp, self.arch
         outputs = likelihoods.outputs_per_neuron(hp.output_dist) * arch.width
@@ -245,9 +245,9 @@ class Sampler:
         gates = 3 * con + 3 * hp.gen_dim * hp.inject_ext_input_to_gen
         sample = 10 * (hp.gen_dim + con) + 3 * hp.factors_dim + 6 * outputs + 8 * arch.bins * hp.co_dim
         saved = hp.gen_dim + hp.factors_dim + outputs + hp.co_dim
-        trial = arch.bins * (6 * (1 + self.with_std) * saved + arch.width + gates)
-        encoded = arch.bins * (6 * arch.encoder_width + 2 * arch.width + 10 * enc + 2 * gates)
-        room, rows = self.memory / 4.0, GPU_ROWS if on_gpu() else CPU_ROWS
+        trial = arch.bins * (4 * (1 + self.with_std) * saved + arch.width + gates)
+        encoded = arch.bins * (4 * arch.encoder_width + 2 * arch.width + 8 * enc + 2 * gates)
+        room, rows = 0.7 * self.memory / 4.0, GPU_ROWS if on_gpu() else CPU_ROWS
         samples = max(1, min(self.samples, rows, int((room - trial - encoded) / sample)))
         samples = -(-self.samples // -(-self.samples // samples))
         one = trial + samples * sample

@@ -13,6 +13,7 @@ from lfadsrm_hpc.model import decoder, encoder, likelihoods, priors
 from lfadsrm_hpc.model.architecture import Architecture, Params
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.gru import gru_step, input_weights, loop, stack_of, with_one
+from lfadsrm_hpc.model.hyperparameters import COUNT_DISTS
 from lfadsrm_hpc.model.lfads import initial_prior
 from lfadsrm_hpc.model.noise import KeyedNoise
 
@@ -191,9 +192,8 @@ class _Samples:
             kept = {name: kept[name].write(t, value) for name, value in now.items()}
             return con, g, self.fed_back(factors, outputs), recon, kept
 
-        factors, outputs = self.read_out(g0)
-        widths = {"outputs": likelihoods.parameters(hp.output_dist, outputs).shape[1]}
-        widths.update(factors=hp.factors_dim, generator_states=hp.gen_dim)
+        saved = self.arch.width * (1 if hp.output_dist in COUNT_DISTS else 2)
+        widths = {"outputs": saved, "factors": hp.factors_dim, "generator_states": hp.gen_dim}
         kept = {
             f"{name}{more}": stack_of(self.steps, self.x[0], width)
             for name, width in widths.items()
@@ -203,7 +203,7 @@ class _Samples:
         if hp.co_dim:
             kept.update({name: stack_of(self.steps, g0, hp.co_dim) for name in INPUTS})
             con = tf.tile(self.params["con/h0"][None], [self.rows, 1])
-        start = (con, g0, self.fed_back(factors, outputs), tf.zeros([self.rows]), kept)
+        start = (con, g0, self.fed_back(*self.read_out(g0)), tf.zeros([self.rows]), kept)
         *_, recon, kept = loop(self.steps, body, start)
         return recon, {name: array.stack() for name, array in kept.items()}
 
