@@ -74,6 +74,8 @@ def save(
 ) -> Path:
     """Write a checkpoint for `meta["step"]` into a folder, and remove what need not be kept.
 
+    Files of later steps go: training went back from there.
+
     Parameters
     ----------
     keep : int
@@ -87,8 +89,9 @@ def save(
     text = json.dumps({"format": FORMAT, **meta})
     publish(path, lambda file: _savez(file, **arrays, meta=np.array(text)))
     files = _files(folder)
-    marked = [other for other in files if _NAME.fullmatch(other.name)[2]]  # type: ignore[index]
-    kept = {path, *files[:keep], *marked[:keep_best]}
+    before = files[files.index(path) :]
+    marked = [other for other in before if _NAME.fullmatch(other.name)[2]]  # type: ignore[index]
+    kept = {*before[:keep], *marked[:keep_best]}
     for other in files:
         if other not in kept:
             other.unlink(missing_ok=True)

@@ -120,13 +120,18 @@ class FitLog:
 
     def __init__(self, path: Path, rows: Sequence[Sequence[float]]) -> None:
         self.path, self.rows = path, [list(row) for row in rows]
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_text(",".join(COLUMNS) + "\n" + "".join(self._line(row) for row in self.rows))
-        beside.replace(path)
+        self.cut(len(self.rows))
 
     @staticmethod
     def _line(row: Sequence[float]) -> str:
         return ",".join([str(int(v)) for v in row[:2]] + [f"{v:.9g}" for v in row[2:]]) + "\n"
+
+    def cut(self, epochs: int) -> None:
+        """Keep the lines of the first epochs."""
+        self.rows = self.rows[:epochs]
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        beside.write_text(",".join(COLUMNS) + "\n" + "".join(self._line(row) for row in self.rows))
+        beside.replace(self.path)
 
     def append(self, row: Sequence[float]) -> None:
         self.rows.append(list(row))

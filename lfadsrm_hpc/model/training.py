@@ -124,6 +124,8 @@ class _Training:
         self.epoch = 0  # whole epochs done
         self.position = 0  # batches done of the next one
         self.rollbacks = 0
+        self.tried_again: int | None = None  # the epoch that training last went back to
+        self.earlier: Slice | None = None  # the start of the epoch before this one
         self.best: dict[str, Any] | None = None
         self.best_theta: NDArray[Any] | None = None
         self.reason: str | None = None
@@ -162,13 +164,21 @@ class _Training:
             adam = saved.read_adam(checkpoint, self.arch, "epoch_start/")
             self.epoch_start = Slice(adam, start, no_sums(), tf.constant(-1))
         self.best, self.rollbacks, self.reason = meta["best"], meta["rollbacks"], meta["reason"]
+        self.tried_again = meta["tried_again"]
+        if meta["earlier_step"] is not None:
+            adam = saved.read_adam(checkpoint, self.arch, "earlier/")
+            self.earlier = Slice(adam, tf.constant(meta["earlier_step"]), no_sums(), tf.constant(-1))
         if self.best is not None:
             self.best_theta = self.arch.pack(checkpoint.group("best"))
-        self.rate = LearningRate(self.hp, meta["first_learning_rate"])
         rows = checkpoint.arrays["fitlog"].tolist()
-        for row in rows:
-            self.rate.update(row[COLUMNS.index("train_total")])
+        self.rate = self._rate_after(meta["first_learning_rate"], rows)
         return rows  # type: ignore[no-any-return]
+
+    def _rate_after(self, first: float, rows: Sequence[Sequence[float]]) -> LearningRate:
+        rate = LearningRate(self.hp, first)
+        for row in rows:
+            rate.update(row[COLUMNS.index("train_total")])
+        return rate
 
     def _held_out(self) -> dict[str, list[int]]:
         masks = {s.name: s.held_out for s in self.sessions if s.held_out is not None}
@@ -181,6 +191,8 @@ class _Training:
         saved.add_adam(arrays, self.arch, "", self.state.adam)
         if self.position:
             saved.add_adam(arrays, self.arch, "epoch_start/", self.epoch_start.adam)
+        if self.earlier is not None:
+            saved.add_adam(arrays, self.arch, "earlier/", self.earlier.adam)
         if self.best_theta is not None:
             saved.add_vector(arrays, self.arch, "best", self.best_theta)
         arrays["cost_sums"] = self.state.sums.numpy()
@@ -191,7 +203,9 @@ class _Training:
             "position": self.position,
             "epoch_start_step": int((self.epoch_start if self.position else self.state).step),
             "best": self.best,
+            "earlier_step": None if self.earlier is None else int(self.earlier.step),
             "rollbacks": self.rollbacks,
+            "tried_again": self.tried_again,
             "reason": self.reason,
             "first_learning_rate": self.rate.first,
             "started_from": self.origin,
@@ -282,8 +296,11 @@ class _Training:
             began = time.monotonic()
             new = self.compiled.train(self.state, data, on_dev, self.position, stop, self._rate())
             if int(new.failed) >= 0:
-                self._roll_back(f"the cost or its gradient was not finite at step {int(new.failed)}")
-                continue
+                self._roll_back(
+                    f"the cost or its gradient was not finite at step {int(new.failed)}",
+                    from_the_start=int(new.failed) == int(self.epoch_start.step),
+                )
+                return self._train_epoch()
             self._measure(stop - self.position, time.monotonic() - began)
             self.state, self.position = new, stop
             if self.position < count:
@@ -309,20 +326,29 @@ class _Training:
             return
         self.step_seconds = seconds / steps
 
-    def _roll_back(self, what: str) -> None:
+    def _roll_back(self, what: str, *, from_the_start: bool = False) -> None:
+        """Go back to the start of the epoch; of the one before, where that start is of no use.
+
+        It is not where its first step fails, nor where the epoch was done again already.
+        """
         if self.rollbacks >= MAX_ROLLBACKS:
             self.state, self.position = self.epoch_start, 0
             raise DivergedError(
-                f"{what} (epoch {self.epoch + 1}), and going back {MAX_ROLLBACKS} times with a lower learning "
-                "rate did not help",
+                f"{what} (epoch {self.epoch + 1}), and going back {MAX_ROLLBACKS} times with a lower "
+                "learning rate did not help",
                 where=self.folder,
                 hint="lower learning_rate_init, or look for extreme values in the data",
             )
         self.rollbacks += 1
-        self.state, self.position = self.epoch_start, 0
+        if self.earlier is not None and (from_the_start or self.tried_again == self.epoch):
+            self.epoch_start, self.earlier = self.earlier, None
+            self.epoch -= 1
+            self.log.cut(self.epoch)
+            self.rate = self._rate_after(self.rate.first, self.log.rows)
+        self.state, self.position, self.tried_again = self.epoch_start, 0, self.epoch
         self.on_message(
-            f"{what}: back to the start of epoch {self.epoch + 1} (step {int(self.state.step)}) with a learning "
-            f"rate of {self._rate():.4g} ({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
+            f"{what}: back to the start of epoch {self.epoch + 1} (step {int(self.state.step)}) with a "
+            f"learning rate of {self._rate():.4g} ({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
         )
 
     def _epoch_data(self) -> dict[str, Tensor]:
@@ -371,7 +397,7 @@ class _Training:
             _quotient(training),
             _quotient(valid),
         ]
-        self.epoch, self.position = self.epoch + 1, 0
+        self.epoch, self.position, self.earlier = self.epoch + 1, 0, self.epoch_start
         self.log.append(row)
         self.scalars.write(
             step, {**original_tags(dict(zip(COLUMNS, row, strict=True))), **self._others(training)}
