@@ -296,7 +296,8 @@ def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any
     """Write every parameter of a trained model by name into an HDF5 file, atomically.
 
     Names as in `architecture.Architecture.shapes`, sessions and encoders `apart`; `factors/W` as it is
-    trained, before its columns are scaled to unit length. Attributes say which checkpoint it is.
+    trained, before its columns are scaled to unit length. Attributes say which checkpoint it is, and of which
+    hyperparameters (JSON).
 
     Raises
     ------
@@ -312,7 +313,8 @@ def write_model_params(folder: Path, path: Path, *, attributes: Mapping[str, Any
         with h5py.File(file, "w") as out:
             for name, value in apart(model).items():
                 out[name] = value
-            for key, value in {**model.info, **(attributes or {})}.items():
+            about = {**model.info, "hyperparameters": model.hyperparameters, **(attributes or {})}
+            for key, value in about.items():
                 out.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
 
     publish(path, content)
