@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("LFADSRM_THREADS", "2")
@@ -171,6 +172,7 @@ def measure(size: str, use_xla: str) -> dict[str, Any]:
         "floor_s": floor,
         "ratio": step / floor,
         "first_step_s": first_step(size, use_xla),
+        "posterior": posterior(size, use_xla),
         "rates": {f"{b}x{h}": {k: round(v / 1e9, 1) for k, v in rates[b, h].items()} for b, h in rates},
     }
 
@@ -181,6 +183,14 @@ def first_step(size: str, use_xla: str) -> float:
     return min(
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(2)
     )
+
+
+def posterior(size: str, use_xla: str) -> dict[str, float]:
+    """Return throughput of posterior sampling with 512 samples a trial, measured in a process of its own."""
+    script = Path(__file__).with_name("posterior_throughput.py")
+    command = [sys.executable, str(script), "--json", "--sizes", size, "--use-xla", use_xla]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {name: found[size][name] for name in ("samples_per_s", "ratio")}
 
 
 def main() -> None:
@@ -203,7 +213,8 @@ def main() -> None:
             best = ", ".join(f"{k}: {max(v.values()):.0f}" for k, v in r["rates"].items())
             print(
                 f"{size}: step {r['step_s'] * 1e3:.0f} ms, floor {r['floor_s'] * 1e3:.0f} ms, "
-                f"ratio {r['ratio']:.2f}, first step {r['first_step_s']:.1f} s  (GFLOP/s {best})",
+                f"ratio {r['ratio']:.2f}, first step {r['first_step_s']:.1f} s, "
+                f"{r['posterior']['samples_per_s']:.0f} posterior samples a second  (GFLOP/s {best})",
                 flush=True,
             )
     if options.json:
