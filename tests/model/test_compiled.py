@@ -19,7 +19,9 @@ from lfadsrm_hpc.model.step_memory import CPU_BYTES, floats_a_trial, parts_of_a_
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("changes", [{}, {"loss_reduction": "mean"}, {"co_dim": 2}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"loss_reduction": "mean"}, {"co_dim": 2}, {"sample_validation_rate": 0.2}], ids=str
+)
 def test_the_order_of_sessions_is_no_constant_of_the_compiled_step(
     small: Callable[..., Hyperparameters], session: Callable[..., Session], changes: dict[str, object]
 ) -> None:
