@@ -352,6 +352,18 @@ def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
         return _text(file["neuron_names"]), len(file["time_ms"])
 
 
+def read_times(path: str | os.PathLike[str]) -> Array:
+    """Return the start of each bin in ms, (T,), without reading the data.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return np.asarray(file["time_ms"][()])
+
+
 def _open(path: str | os.PathLike[str]) -> h5py.File:
     if not Path(path).is_file():
         raise NotFoundError(

@@ -49,6 +49,7 @@ class PriorSampler:
     Attributes
     ----------
     model : TrainedSession
+    seed : int
 
     Raises
     ------
@@ -71,7 +72,8 @@ class PriorSampler:
         self.arch = self.model.arch
         self.params = {name: tf.constant(v, tf.float32) for name, v in self.model.params.items()}
         self.inputs = hp.ext_input_dim if hp.inject_ext_input_to_gen else 0
-        word = [hp.seed if seed is None else seed, PRIOR_NOISE, zlib.crc32(session_name.encode())]
+        self.seed = hp.seed if seed is None else seed
+        word = [self.seed, PRIOR_NOISE, zlib.crc32(session_name.encode())]
         self.key = np.random.SeedSequence(word).generate_state(2)[None]
         self.memory = memory_mb * 1e6
         self._call = tf.function(self._sampled, jit_compile=with_xla(hp.use_xla), autograph=False)
@@ -112,6 +114,11 @@ class PriorSampler:
                 given["ext"] = tf.constant(own.swapaxes(0, 1), tf.float32)
             arrays = by_output({k: v.numpy() for k, v in self._call(given).items()}, self.model.neurons)
             yield Block(start, stop, {name: a[: stop - start] for name, a in arrays.items()})
+
+    def samples(self, count: int, ext: NDArray[Any] | None = None) -> Arrays:
+        """Return samples 0..count-1 at once; see `blocks`."""
+        blocks = list(self.blocks(count, ext))
+        return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
 
     def _check(self, count: int, ext: NDArray[Any] | None) -> None:
         where = f"session {self.model.name}"
@@ -187,16 +194,3 @@ def ar1(params: Params, noise: KeyedNoise, rows: int, bins: int) -> Tensor:
     first = normal(tf.constant(0)) * innovation * tf.math.rsqrt(-tf.math.expm1(-2.0 * tf.exp(-log_tau)))
     kept = stack_of(bins, first, width).write(0, first)
     return loop(bins - 1, body, (first, kept))[1].stack()
-
-
-def prior_samples(
-    hp: Hyperparameters,
-    checkpoint_dir: Path,
-    session_name: str,
-    count: int,
-    ext: NDArray[Any] | None = None,
-    **options: Any,
-) -> Arrays:
-    """Return `count` samples from the prior at once (`PriorSampler.blocks`); `options` are the sampler's."""
-    blocks = list(PriorSampler(hp, checkpoint_dir, session_name, **options).blocks(count, ext))
-    return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}

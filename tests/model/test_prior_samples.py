@@ -57,7 +57,7 @@ def test_initial_conditions_have_the_prior_s_mean_and_variance(
 ) -> None:
     hp = small(ic_dim=7, ic_prior_var_min=0.05, ic_prior_var_scale=0.1, ic_prior_var_max=0.4)  # g_0 = z
     folder = on_disk(hp, [session()])
-    z = prior_samples.prior_samples(hp, folder, "a", 20000)["generator_ics"].astype(float)
+    z = PriorSampler(hp, folder, "a").samples(20000)["generator_ics"].astype(float)
     params = checkpoints.trained(folder).params
     variance = 0.05 + 0.35 / (1 + np.exp(-params["ic_prior/logvar"]))
     within(z.mean(0), params["ic_prior/mean"], np.sqrt(variance / len(z)))
@@ -74,7 +74,7 @@ def test_samples_do_not_depend_on_batching(
     sessions = [session(ext=1), session("b", neurons=4, ext=1)]
     folder = on_disk(hp, sessions)
     ext = np.random.default_rng(0).normal(size=(10, 9, 1))
-    whole = prior_samples.prior_samples(hp, folder, "b", 10, ext)
+    whole = PriorSampler(hp, folder, "b").samples(10, ext)
     expected = {
         "generator_ics": (7,), "generator_states": (9, 7), "factors": (9, 3), "controller_outputs": (9, 2),
     }  # fmt: skip
@@ -82,14 +82,14 @@ def test_samples_do_not_depend_on_batching(
     expected |= dict.fromkeys(outputs, (9, 4))
     assert {name: a.shape for name, a in whole.items()} == {n: (10, *s) for n, s in expected.items()}
     monkeypatch.setattr(prior_samples, "MOST_ROWS", 4)
-    parts = prior_samples.prior_samples(hp, folder, "b", 10, ext)
-    again = prior_samples.prior_samples(hp, folder, "b", 3, ext[:3])
-    other = prior_samples.prior_samples(hp, folder, "b", 3, ext[:3], seed=1)
+    parts = PriorSampler(hp, folder, "b").samples(10, ext)
+    again = PriorSampler(hp, folder, "b").samples(3, ext[:3])
+    other = PriorSampler(hp, folder, "b", seed=1).samples(3, ext[:3])
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
         np.testing.assert_allclose(again[name], value[:3], rtol=1e-5, atol=1e-6, err_msg=name)
         assert np.abs(other[name] - again[name]).max() > 1e-3
-    same = prior_samples.prior_samples(hp, folder, "b", 3, ext[0])
+    same = PriorSampler(hp, folder, "b").samples(3, ext[0])
     np.testing.assert_allclose(same["factors"][0], again["factors"][0], rtol=1e-5, atol=1e-6)
     assert np.abs(same["factors"][1] - again["factors"][1]).max() > 1e-3
 
@@ -103,7 +103,8 @@ def test_little_memory_makes_small_blocks(small: Make, session: Make, on_disk: M
 
 
 def test_without_any_prior_all_samples_are_one(small: Make, session: Make, on_disk: Make) -> None:
-    found = prior_samples.prior_samples(small(ic_dim=0), on_disk(small(ic_dim=0), [session()]), "a", 3)
+    hp = small(ic_dim=0)
+    found = PriorSampler(hp, on_disk(hp, [session()]), "a").samples(3)
     np.testing.assert_array_equal(found["rates"][0], found["rates"][2])
 
 
@@ -188,7 +189,7 @@ def test_our_samples_are_distributed_as_the_original_s(name: str, tmp_path: Path
     """Means and spreads of 16 samples of theirs, by the standard errors that 2000 of ours give for them."""
     case = Original(name)
     session = case.arch.names[0]
-    ours = prior_samples.prior_samples(case.hp, case.on_disk(tmp_path), session, 2000)
+    ours = PriorSampler(case.hp, case.on_disk(tmp_path), session).samples(2000)
     if "output_mean" in ours:
         ours["rates"] = np.concatenate([ours["output_mean"], ours["output_var"]], -1)
     pairs = {
