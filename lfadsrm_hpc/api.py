@@ -242,6 +242,63 @@ class Run(runs.Run):
 
         return adapted(self, name)
 
+    def prior_samples(
+        self,
+        count: int,
+        *,
+        dataset: str | None = None,
+        ext_input: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> xr.Dataset:
+        """Draw samples from the prior of the trained model: what it makes up without data.
+
+        Parameters
+        ----------
+        count : int
+        dataset : str, optional
+            Whose read-out makes rates of the factors; needed where the run has several datasets.
+        ext_input : (count, time, input) or (time, input) array
+            External inputs of the generator, where it has some.
+        seed : int, optional
+            That of the run unless given.
+
+        Returns
+        -------
+        xr.Dataset
+            `rates` (sample, time, neuron) in spikes/s, `factors`, `generator_states`, `generator_ics` and
+            `controller_outputs`, in memory. The first samples of a larger `count` are the same.
+
+        Raises
+        ------
+        NotFoundError
+            No such dataset, or none was named and there are several.
+        ResultsError
+            The run is not trained to its end.
+        DataError
+            External inputs that do not fit the model.
+        """
+        from lfadsrm_hpc.inference.prior import prior_samples
+
+        return prior_samples(self, count, self._dataset(dataset), ext_input=ext_input, seed=seed)
+
+    def load_model_params(self) -> xr.Dataset:
+        """Return the parameters of the trained model by name.
+
+        Returns
+        -------
+        xr.Dataset
+            See `lfadsrm_hpc.results.model_params.open_model_params`; `of_dataset` there gives the read-in and
+            read-out of one dataset.
+
+        Raises
+        ------
+        ResultsError
+            The training has not ended yet.
+        """
+        from lfadsrm_hpc.results.model_params import open_model_params
+
+        return open_model_params(self.layout.model_params)
+
     def load_fit_log(self) -> pd.DataFrame:
         """Return costs, weights and learning rate by epoch.
 
@@ -297,7 +354,7 @@ class Run(runs.Run):
         if name is None:
             raise NotFoundError(
                 f"run {self.id} has {len(names)} datasets: {listed}",
-                hint=f"name one: load_posterior_means(dataset={names[0]!r})",
+                hint=f"name one: dataset={names[0]!r}",
             )
         if name not in names:
             raise NotFoundError(
