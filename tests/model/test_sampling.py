@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -160,3 +161,59 @@ def test_moments_of_parts_are_those_of_the_whole_even_far_from_0() -> None:
         moments.add(len(part), mean, ((wide - mean) ** 2).sum(0).astype(np.float32))
     np.testing.assert_allclose(moments.mean, samples.astype(float).mean(0), rtol=1e-7)
     np.testing.assert_allclose(moments.std(), samples.astype(float).std(0, ddof=1), rtol=1e-2)
+
+
+CORNERS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "one neuron": ({"co_dim": 1}, {"neurons": 1}, 6),
+    "one trial": ({"co_dim": 1}, {}, 1),
+    "one bin": ({"co_dim": 2}, {"bins": 1}, 3),
+    "one of all": ({"co_dim": 1, "ext_input_dim": 1}, {"neurons": 1, "bins": 1}, 1),
+    "one factor, one unit": ({"factors_dim": 1, "gen_dim": 1, "ic_dim": 1}, {}, 3),
+}
+
+
+@pytest.mark.parametrize("case", CORNERS)
+def test_corners(case: str, small: Make, session: Make, on_disk: Make) -> None:
+    """Fewer trials than a block has room for, one of what there usually are many of."""
+    changes, shape, trials = CORNERS[case]
+    hp = small(**changes)
+    data = session(ext=hp.ext_input_dim, **shape)
+    folder = on_disk(hp, [data])
+    sampler = Sampler(hp, folder, "a", num_samples=S, with_std=True)
+    compare(
+        sampler, folder, 0, data.valid[:trials], None if data.valid_ext is None else data.valid_ext[:trials]
+    )
+
+
+@pytest.mark.parametrize(("rows", "encoded"), [(1, 5), (4, 1), (13, 5), (1000, 32)])
+def test_any_size_of_blocks_gives_the_same(
+    rows: int, encoded: int, small: Make, session: Make, on_disk: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hp = small()
+    folder, data = on_disk(hp, [session()]), session().train[:7]
+    whole = arrays_of(Sampler(hp, folder, "a", num_samples=6, with_std=True), data)
+    monkeypatch.setattr(posterior, "CPU_ROWS", rows)
+    monkeypatch.setattr(posterior, "ENCODED", encoded)
+    parts = arrays_of(Sampler(hp, folder, "a", num_samples=6, with_std=True), data)
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=2e-5, atol=1e-5, err_msg=name)
+
+
+def test_which_trials_and_samples_is_no_constant_of_what_is_compiled(
+    small: Make, session: Make, on_disk: Make
+) -> None:
+    # XLA compiles again for every new value of a constant
+    hp = small(use_xla="on", co_dim=1)
+    sampler = Sampler(hp, on_disk(hp, [session()]), "a", num_samples=4, with_std=True)
+    data = session().train[:6]
+    codes = sampler._codes(data, None)
+    inputs = {
+        "x": tf.constant(data[:2], tf.float32), "at": tf.constant([2, 3], tf.int64), "first": tf.constant(0),
+        "keys": tf.constant(sampler._keys(np.arange(2)), tf.uint32), "weights": tf.ones([4]),
+    }  # fmt: skip
+    text = sampler._sample.experimental_get_compiler_ir(sampler.theta, codes, inputs)(stage="hlo")
+    entry = text[text.index("ENTRY") :]
+    shapes = re.findall(r"= (\w+\[[\d,]*\])\S* parameter\(\d+\)", entry)
+    assert "s64[2]" in shapes, "the trials are compiled in"
+    assert "s32[]" in shapes, "the number of the first sample is compiled in"
+    assert "u32[2,2]" in shapes, "the keys are compiled in"
