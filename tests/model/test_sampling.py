@@ -37,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "forward prediction": {"forward_prediction_bins": 3, "num_steps_for_gen_ic": 4},
     "one bin for the encoders": {"num_steps_for_gen_ic": 1},
     "gaussian": {"output_dist": "gaussian", "co_dim": 1},
+    "negative binomial": {"output_dist": "negative_binomial"},
+    "zero-inflated gamma": {"output_dist": "zero_inflated_gamma"},
     "trained prior variance": {"ic_prior_var_max": 0.5},
 }
 
