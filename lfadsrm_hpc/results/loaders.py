@@ -34,7 +34,9 @@ def open_posterior_means(path: str | os.PathLike[str], *, expect_token: str | No
     -------
     xr.Dataset
         dims trial, time, neuron, factor, generator_unit, controller_output, ic; see
-        `lfadsrm_hpc.results.posterior_format.VARIABLES`. `time` in ms, `rates` in spikes/s.
+        `lfadsrm_hpc.results.posterior_format.VARIABLES`. `time` in ms, `rates` in spikes/s. `rates_std` and
+        other `<name>_std` are standard deviations over posterior samples (n - 1 degrees of freedom); files of
+        format 1, of push-mean and of a single sample have none.
         `neuron` and `trial` are integer indices, so `pm.rates.sel(neuron=0)` reads one neuron alone.
 
     Raises
