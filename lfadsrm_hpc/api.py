@@ -7,6 +7,7 @@ and draw what comes out.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lfadsrm_hpc.collection import run as runs
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     InterruptedRunError,
+    LfadsrmWarning,
     NotFoundError,
     ResultsError,
     SchedulerError,
@@ -177,6 +179,7 @@ class Run(runs.Run):
         bin_ms: float | None = None,
         ext_input: npt.ArrayLike | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_message: Callable[[str], None] = lambda text: warnings.warn(text, LfadsrmWarning, stacklevel=2),
         on_block: Callable[[int, int], None] = lambda done, total: None,
         **changes: Any,
     ) -> AdaptedModel:
@@ -184,9 +187,9 @@ class Run(runs.Run):
 
         Only a read-in and a read-out of the new session are trained; all else stays as it is, bit for bit.
         Where the session shares conditions with those of the run, both start at regressions on them, and few
-        epochs are enough. Everything is kept in the folder `adapted/<name>` of the run, nothing else of the
-        run changes, and the same call goes on where an earlier one was stopped or killed. Ctrl-C checkpoints
-        and stops.
+        epochs are enough; else at the best of several guesses. Everything is kept in the folder
+        `adapted/<name>` of the run, nothing else of the run changes, and the same call goes on where an
+        earlier one was stopped or killed. Ctrl-C checkpoints and stops.
 
         Parameters
         ----------
@@ -195,8 +198,8 @@ class Run(runs.Run):
             preparation.
         name : str, optional
             Of the adapted model; that of the dataset unless given.
-        on_progress, on_block : callable
-            Called while it trains, and while it samples.
+        on_progress, on_message, on_block : callable
+            Called while it trains; with what the user should know (a warning unless given); while it samples.
         **changes
             Hyperparameters other than the run's, such as `max_epochs=50`, `learning_rate_init=0.02`. Ramps of
             the KL and L2 costs are full from the start unless given.
@@ -227,6 +230,7 @@ class Run(runs.Run):
             ext_input=ext_input,
             changes=changes,
             on_progress=on_progress,
+            on_message=on_message,
             on_block=on_block,
         )
 

@@ -116,15 +116,15 @@ class AdaptedLayout:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def checkpoint_dir(self, number: int) -> Path:
-        return self.checkpoints / f"{number:03d}"
+    def start(self, number: int) -> Path:
+        """Return the folder of the short training that tries one of several starts."""
+        return self.path / "starts" / str(number)
 
-    def checkpoint_dirs(self) -> list[Path]:
-        """Return the checkpoint folders of the processes that worked on it, the last first."""
-        if not self.checkpoints.is_dir():
-            return []
-        found = [path for path in self.checkpoints.iterdir() if _ATTEMPT.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+def numbered(folder: Path) -> list[Path]:
+    """Return the folders in `folder` whose names are numbers (001, 002, ...), highest first."""
+    found = [path for path in folder.iterdir() if _ATTEMPT.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc._version import __version__
@@ -43,13 +44,13 @@ from lfadsrm_hpc.inference.new_trials import (
     infer,
     make_sampler,
 )
-from lfadsrm_hpc.inference.session_start import session_start
+from lfadsrm_hpc.inference.own_training import OwnTraining, Starts, Stopped
+from lfadsrm_hpc.inference.session_start import GUESSES, guessed_start, regressed_start, what_is_known
 from lfadsrm_hpc.inference.taking import Data, take
-from lfadsrm_hpc.layout import AdaptedLayout, fitlog
+from lfadsrm_hpc.layout import AdaptedLayout, fitlog, numbered
 from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.model import checkpoints, training
 from lfadsrm_hpc.model.held_out import held_out_mask
-from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.results.fitlog import read_fitlog
 from lfadsrm_hpc.results.loaders import open_posterior_means
 from lfadsrm_hpc.results.sampled import Trials, write_means
@@ -130,7 +131,7 @@ class AdaptedModel:
         ResultsError
             No epoch is done yet.
         """
-        folders = [folder for folder in self.layout.checkpoint_dirs() if fitlog(folder).is_file()]
+        folders = [folder for folder in numbered(self.layout.checkpoints) if fitlog(folder).is_file()]
         return read_fitlog(fitlog(folders[0] if folders else self.layout.checkpoints))
 
     def infer(
@@ -162,7 +163,7 @@ class AdaptedModel:
         )
 
     def _model(self) -> Model:
-        folder = checkpoints.finished(self.layout.checkpoint_dirs())
+        folder = checkpoints.finished(numbered(self.layout.checkpoints))
         if folder is None:
             raise ResultsError(
                 f"the adaptation {self.name!r} has not come to its end",
@@ -227,8 +228,9 @@ def adapt(
     bin_ms: float | None,
     ext_input: npt.ArrayLike | None,
     changes: Mapping[str, Any],
-    on_progress: OnProgress = lambda progress: None,
-    on_block: OnBlock = lambda done, total: None,
+    on_progress: OnProgress,
+    on_message: Callable[[str], None],
+    on_block: OnBlock,
 ) -> AdaptedModel:
     """Do what `Run.adapt` says."""
     folder = finished_checkpoints(run)
@@ -239,11 +241,19 @@ def adapt(
     if model.is_complete:
         return model
     stop = StopFlag()
+    own = OwnTraining(model.layout, model.params, _own_inputs(model), folder, stop, on_progress, on_message)
     # signals reach the main thread alone
     main = threading.current_thread() is threading.main_thread()
     with stop.installed() if main else contextlib.nullcontext():
-        _train(model, folder, stop, on_progress)
-        _sample(model, stop, on_block)
+        try:
+            _train(model, own)
+            _sample(model, own.inputs, stop, on_block)
+        except Stopped:
+            raise InterruptedRunError(
+                f"the adaptation {model.name!r} was interrupted; what was done is kept",
+                where=model.path,
+                hint="the same call goes on from there",
+            ) from None
     return model
 
 
@@ -325,45 +335,33 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], before: RunParams
     return ""
 
 
-def _train(model: AdaptedModel, folder: Path, stop: StopFlag, on_progress: OnProgress) -> None:
-    layout, params, inputs = model.layout, model.params, _own_inputs(model)
-    before = layout.checkpoint_dirs()
-    if checkpoints.finished(before) is not None:
+def _train(model: AdaptedModel, own: OwnTraining) -> None:
+    if own.is_finished():
         return
-    source = next((path for path in before if checkpoints.complete(path)), None)
-    starts = {}
-    if source is None:
-        model.run.check_inputs()
-        old = [read_inputs(path) for path in model.run.input_files().values()]
-        mask = held_out_mask(params, inputs.dataset, len(inputs.neuron_names))
-        found, _ = session_start(model.run.effective_params, folder, old, inputs, mask)
-        starts[inputs.dataset] = found
-    number = 1 + max((int(path.name) for path in before), default=0)
-    outcome = training.train(
-        params,
-        [Session.of_inputs(inputs, params)],
-        layout.checkpoint_dir(number),
-        resume_from=source,
-        start_from=folder,
-        session_starts=starts,
-        on_progress=on_progress,
-        should_stop=stop,
-    )
-    if outcome.reason == "stopped":
-        raise _interrupted(model)
+    run, params, inputs = model.run, model.params, own.inputs
+    start: Starts = {}  # not needed by a training that goes on
+    if not own.is_begun():
+        run.check_inputs()
+        old = [read_inputs(path) for path in run.input_files().values()]
+        held = held_out_mask(params, inputs.dataset, len(inputs.neuron_names))
+        seen = np.ones(len(inputs.neuron_names), bool) if held is None else ~held
+        known = what_is_known(run.effective_params, own.source, old)
+        start = regressed_start(params, known, inputs, seen) or own.best_start(
+            [guessed_start(known, inputs, seen, number) for number in range(GUESSES)]
+        )
+    own.run(start)
 
 
-def _sample(model: AdaptedModel, stop: StopFlag, on_block: OnBlock) -> None:
+def _sample(model: AdaptedModel, inputs: SessionInputs, stop: StopFlag, on_block: OnBlock) -> None:
     layout, params = model.layout, model.params
     trained = model._model()
     checkpoints.write_model_params(trained.checkpoints, layout.model_params, attributes=trained.origin)
-    inputs = _own_inputs(model)
     sampler = make_sampler(trained.checkpoints, trained.session, params)
 
     def told(done: int, total: int) -> None:
         on_block(done, total)
         if done < total and stop():
-            raise _interrupted(model)
+            raise Stopped
 
     write_means(
         layout.posterior_means,
@@ -384,11 +382,3 @@ def _own_inputs(model: AdaptedModel) -> SessionInputs:
             hint="delete the folder of this adapted model, and adapt it again",
         )
     return inputs
-
-
-def _interrupted(model: AdaptedModel) -> InterruptedRunError:
-    return InterruptedRunError(
-        f"the adaptation {model.name!r} was interrupted; what was done is kept",
-        where=model.path,
-        hint="the same call goes on from there",
-    )

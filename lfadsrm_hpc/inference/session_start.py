@@ -8,8 +8,9 @@ are regressed on what the model has seen and said of the old ones:
 - read-out: the new session's averages, from the factors of a condition: a Poisson regression on the log of
   the mean, or for Gaussian data a linear one.
 
-Without shared conditions the read-in is random, with the mean and the spread that the encoders know, and the
-read-out starts as that of any model.
+Without shared conditions the read-in starts at one of eight guesses: the two leading components of the new
+session's signal take the place of those that the encoders know, in eight positions (quarter turns, and those
+of the mirror image); the read-out starts as that of any model.
 """
 
 from __future__ import annotations
@@ -25,32 +26,31 @@ import numpy.typing as npt
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.data.alignment import condition_folds, condition_trials, ridge
 from lfadsrm_hpc.data.inputs import SessionInputs
-from lfadsrm_hpc.model.batches import generator
 from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
 from lfadsrm_hpc.model.trained import TrainedSession
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-READ_IN = 21  # use of the seed
+GUESSES = 8
 PENALTY = 1.0  # on squared read-out weights: nothing beside hundreds of spikes, much beside none
 _FLOOR = 1e-4  # counts a bin: a neuron that never fires has no log-rate
 _STEPS = 30
 
 
 @dataclass
-class _Known:
+class Known:
     """What the model knows of the old sessions.
 
     inputs, factors : sums over sessions of averages by condition, (T, R) and (T, F), and how many they are.
-    mean, spread : of the encoders' inputs over single trials and bins, (R,).
+    mean, covariance : of the encoders' inputs over single trials, (R,) and (R, R); see `_signal`.
     """
 
     inputs: dict[Any, Float64] = field(default_factory=dict)
     factors: dict[Any, Float64] = field(default_factory=dict)
     sessions: dict[Any, int] = field(default_factory=dict)
     mean: Float64 = field(default_factory=lambda: np.zeros(0))
-    spread: Float64 = field(default_factory=lambda: np.zeros(0))
+    covariance: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
 
     def add(self, label: Any, inputs: Array, factors: Array) -> None:
         self.inputs[label] = self.inputs.get(label, 0.0) + inputs
@@ -58,39 +58,29 @@ class _Known:
         self.sessions[label] = self.sessions.get(label, 0) + 1
 
 
-def session_start(
-    params: RunParams,
-    checkpoint_dir: Path,
-    old: Sequence[SessionInputs],
-    new: SessionInputs,
-    held_out: npt.NDArray[np.bool_] | None,
-) -> tuple[dict[str, Array], int]:
-    """Return where a new session's own parameters start, and how many conditions it shares with old ones.
+def regressed_start(
+    params: RunParams, known: Known, new: SessionInputs, seen: npt.NDArray[np.bool_]
+) -> dict[str, Array] | None:
+    """Return where a new session's own parameters start by regression; None without a shared condition.
 
     Parameters
     ----------
     params : RunParams
         Of the trained model.
-    checkpoint_dir : Path
-    old : sequence of SessionInputs
-        What the model was trained on.
+    known : Known
     new : SessionInputs
-        In bins of the same width.
-    held_out : (D,) bool or None
-        Neurons of the new session that the encoders will not see.
+    seen : (D,) bool
+        Neurons of the new session that the encoders will see.
 
     Returns
     -------
     arrays by name : `readin/W` (D, R), `readin/b` (R,), and perhaps `readout/W` (F, D), `readout/b` (D,)
-    int
     """
-    known = _known(params, checkpoint_dir, old)
-    seen = np.ones(len(new.neuron_names), bool) if held_out is None else ~held_out
     averages, trials = _averages(new)
     bins = len(new.time_ms)
     shared = [c for c in averages if c in known.inputs and len(known.inputs[c]) == bins]
     if not shared:
-        return _random_read_in(params, known, new, seen), 0
+        return None
     counts = np.concatenate([averages[c] for c in shared])
     inputs = np.concatenate([known.inputs[c] / known.sessions[c] for c in shared])
     factors = np.concatenate([known.factors[c] / known.sessions[c] for c in shared])
@@ -100,7 +90,48 @@ def session_start(
         found |= _linear_read_out(factors, counts, weights)
     elif params.output_dist != "zero_inflated_gamma":  # whose mean is that of what is above 0
         found |= _log_read_out(factors, counts, weights)
-    return found, len(shared)
+    return found
+
+
+def guessed_start(
+    known: Known, new: SessionInputs, seen: npt.NDArray[np.bool_], number: int
+) -> dict[str, Array]:
+    """Return one of `GUESSES` read-ins for a new session that shares no condition with old ones."""
+    counts = new.train_data.astype(np.float64)
+    mean = counts.mean(axis=(0, 1))
+    weights = np.zeros((len(seen), len(known.mean)))
+    here, theirs = _leading(_signal(counts[..., seen])), _leading(known.covariance)
+    count = min(here.shape[1], theirs.shape[1])
+    if count:
+        scale = (here[:, :count] ** 2).sum(axis=0)  # here / scale: components of variance 1
+        weights[seen] = here[:, :count] / scale @ _turn(number)[:count, :count] @ theirs[:, :count].T
+    return {"readin/W": weights, "readin/b": known.mean - mean @ weights}
+
+
+def _turn(number: int) -> Float64:
+    """Return one of the eight ways to lay a square on a square."""
+    quarter, mirrored = divmod(number, 2)
+    turn = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), quarter)
+    result: Float64 = turn * np.array([1.0, -1.0 if mirrored else 1.0])
+    return result
+
+
+def _signal(values: Float64) -> Float64:
+    """Return the covariance of neighbouring bins, (D, D): noise that has no memory is not in it."""
+    centred = values - values.mean(axis=(0, 1))
+    before, after = (centred[:, :-1], centred[:, 1:]) if values.shape[1] > 1 else (centred, centred)
+    both = np.einsum("etd,etk->dk", before, after, optimize=True) / (before.shape[0] * before.shape[1])
+    result: Float64 = (both + both.T) / 2
+    return result
+
+
+def _leading(covariance: Float64) -> Float64:
+    """Return its two first principal axes as columns, each as long as the standard deviation along it."""
+    values, axes = np.linalg.eigh(covariance)
+    order = np.argsort(values)[::-1][:2]
+    order = order[values[order] > 1e-9 * max(values.max(), 1e-12)]
+    result: Float64 = axes[:, order] * np.sqrt(values[order])
+    return result
 
 
 def _averages(inputs: SessionInputs) -> tuple[dict[Any, Float64], dict[Any, int]]:
@@ -112,16 +143,17 @@ def _averages(inputs: SessionInputs) -> tuple[dict[Any, Float64], dict[Any, int]
     return means, {c: len(found) for c, found in rows.items()}
 
 
-def _known(params: RunParams, checkpoint_dir: Path, old: Sequence[SessionInputs]) -> _Known:
-    known = _Known()
-    sums = squares = np.zeros(())
-    count = 0
+def what_is_known(params: RunParams, checkpoint_dir: Path, old: Sequence[SessionInputs]) -> Known:
+    """Return what a trained model knows of the sessions that it was trained on."""
+    known = Known()
+    trials = sum(len(session.train_data) for session in old)
+    sums: Any = 0.0
+    signal: Any = 0.0
     for session in old:
         model = TrainedSession.load(params, checkpoint_dir, session.dataset)
         inputs = _encoder_inputs(model, session.train_data)
-        sums = sums + inputs.sum(axis=(0, 1))
-        squares = squares + (inputs**2).sum(axis=(0, 1))
-        count += inputs.shape[0] * inputs.shape[1]
+        sums = sums + inputs.mean(axis=(0, 1)) * len(inputs)
+        signal = signal + _signal(inputs) * len(inputs)
         if session.train_condition is None:
             continue
         sampler = Sampler(params, checkpoint_dir, session.dataset, kind=PUSH_MEAN)
@@ -129,8 +161,7 @@ def _known(params: RunParams, checkpoint_dir: Path, old: Sequence[SessionInputs]
         factors = np.concatenate([block.arrays["factors"] for block in blocks])
         for label, rows in condition_trials(session.train_condition).items():
             known.add(label, inputs[rows].mean(axis=0), factors[rows].mean(axis=0, dtype=np.float64))
-    known.mean = sums / count
-    known.spread = np.sqrt(np.maximum(squares / count - known.mean**2, 0.0))
+    known.mean, known.covariance = sums / trials, signal / trials
     return known
 
 
@@ -149,16 +180,6 @@ def _read_in(counts: Float64, inputs: Float64, seen: Array, folds: Array) -> dic
     weights = np.zeros((counts.shape[1], inputs.shape[1]))
     weights[seen] = ridge((counts - own)[:, seen], inputs - target, folds)
     return {"readin/W": weights, "readin/b": target - own @ weights}
-
-
-def _random_read_in(params: RunParams, known: _Known, new: SessionInputs, seen: Array) -> dict[str, Array]:
-    counts = new.train_data.reshape(-1, new.train_data.shape[2])
-    mean, width = counts.mean(axis=0, dtype=np.float64), len(known.mean)
-    weights = generator(params.seed, READ_IN).standard_normal((len(seen), width)) * seen[:, None]
-    covariance = np.cov(counts, rowvar=False).reshape(len(seen), len(seen))
-    spread = np.sqrt(np.einsum("dr,de,er->r", weights, covariance, weights, optimize=True))
-    weights *= known.spread / np.where(spread > 0, spread, 1.0)
-    return {"readin/W": weights, "readin/b": known.mean - mean @ weights}
 
 
 def _linear_read_out(factors: Float64, values: Float64, weights: Float64) -> dict[str, Array]:

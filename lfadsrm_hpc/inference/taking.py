@@ -127,42 +127,32 @@ def check_neurons(ds: xr.Dataset, trained: Array) -> None:
     MismatchError
         The message names what is missing and what is not known.
     """
-    names = ds["neuron_name"].to_numpy().astype(str)
+    names, known = ds["neuron_name"].to_numpy().astype(str).tolist(), trained.tolist()
     where = f"dataset {ds.attrs['name']!r}"
-    named = not (_are_numbers(names) or _are_numbers(trained))
-    if named and sorted(names) == sorted(trained):
-        wrong = np.flatnonzero(names != trained)
-        if wrong.size:
-            first = wrong[0]
-            raise MismatchError(
-                f"the neurons are in another order than in training: neuron {first} is {names[first]!r}, "
-                f"not {trained[first]!r}",
-                where=where,
-                hint="put them into the order of the training, for example with ds.isel(neuron=...)",
-            )
+    named = not (_are_numbers(names) or _are_numbers(known))
+    if names == known or (not named and len(names) == len(known)):
         return
-    if named:
-        parts = [
-            f"{what}: {_listed([n for n in one if n not in set(other)])}"
-            for what, one, other in (("missing", trained, names), ("unknown", names, trained))
-            if set(one) - set(other)
-        ]
+    if named and sorted(names) == sorted(known):
+        place = next(k for k, (one, other) in enumerate(zip(names, known, strict=True)) if one != other)
         raise MismatchError(
-            f"there are {len(names)} neurons; the model was trained on {len(trained)} of this session; "
-            + "; ".join(parts),
+            f"the neurons are in another order than in training: neuron {place} is {names[place]!r}, "
+            f"not {known[place]!r}",
             where=where,
-            hint="give the neurons of the training; a model is fitted to others with run.adapt(...)",
+            hint="put them into the order of the training, for example with ds.isel(neuron=...)",
         )
-    if len(names) != len(trained):
-        raise MismatchError(
-            f"there are {len(names)} neurons; the model was trained on {len(trained)} of this session",
-            where=where,
-            hint="give the neurons of the training; a model is fitted to others with run.adapt(...)",
-        )
+    parts = [f"there are {len(names)} neurons; the model was trained on {len(known)} of this session"]
+    for what, one, other in (("missing", known, names), ("unknown", names, known)):
+        apart = [name for name in one if name not in set(other)]
+        parts += [f"{what}: {_listed(apart)}"] if named and apart else []
+    raise MismatchError(
+        "; ".join(parts),
+        where=where,
+        hint="give the neurons of the training; a model is fitted to others with run.adapt(...)",
+    )
 
 
-def _are_numbers(names: Array) -> bool:
-    return bool(np.array_equal(names, [f"n{i:03d}" for i in range(len(names))]))
+def _are_numbers(names: list[str]) -> bool:
+    return names == [f"n{i:03d}" for i in range(len(names))]
 
 
 def _listed(names: list[str]) -> str:

@@ -3,10 +3,10 @@
     python tests/benchmarks/adaptation.py [--folder DIR] [--epochs 150] [--adapt-epochs 30] [--json]
 
 Three Lorenz sessions share dynamics and conditions, each has its own neurons. A model of the first two
-together, and one of the first alone (without read-in), are adapted to the third: with conditions, by which its
-read-in and read-out start at regressions, and without, where they start at random. For comparison a model is
-trained on the third session alone. R2 of the rates with the true ones, over the validation trials of the third
-session, pooled over neurons, each about its mean.
+together, and one of the first alone (without read-in), are adapted to the third: with conditions, by which
+its read-in and read-out start at regressions, and without, where they start at the best of eight guesses. For
+comparison a model is trained on the third session alone. R2 of the rates with the true ones, over the
+validation trials of the third session, pooled over neurons, each about its mean.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
     found["trained on the third session alone"] = valid_r2(rc.find_run("third").load_posterior_means(), truth)
     for name in ("both", "first"):
         run = rc.find_run(name)
-        for kind, ds in (("regression", new), ("random", new.drop_vars("condition"))):
+        for kind, ds in (("conditions", new), ("no conditions", new.drop_vars("condition"))):
             for epochs, rate in ((1, 1e-9), (options.adapt_epochs, 0.01)):
                 began = time.perf_counter()
                 model = run.adapt(
