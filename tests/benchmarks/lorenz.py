@@ -44,15 +44,15 @@ SETTINGS: dict[str, Any] = {
     "gen_dim": 100,
     "ic_dim": 64,
     "ic_enc_dim": 64,
-    "factors_dim": 10,
+    "factors_dim": 4,
     "batch_size": 80,
     "keep_prob": 0.95,
-    "coordinated_dropout_rate": 0.3,
-    "adam_epsilon": 1e-7,
-    "learning_rate_init": 0.005,
+    "adam_epsilon": 0.1,
+    "learning_rate_init": 0.01,
+    "learning_rate_decay_factor": 0.975,
     "kl_increase_steps": 900,
     "l2_increase_steps": 900,
-    "max_epochs": 400,
+    "max_epochs": 900,
 }
 
 
