@@ -58,6 +58,7 @@ def _threads() -> int | None:
 
 
 def _configure() -> None:
+    tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced anew, as for each new model
     threads = _threads()
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
