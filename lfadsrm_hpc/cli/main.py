@@ -31,6 +31,7 @@ _COMMANDS = {
     "run": "Train on this machine with the local queue, over GPUs or CPU slots.",
     "status": "Tell the state of every run.",
     "logs": "Print the log of a run.",
+    "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }
