@@ -6,7 +6,7 @@ The sizes are those of `train_step.py`; the models have random parameters, writt
 are. `samples_per_s` is trials x samples a second, means and standard deviations, of the fastest block after
 the first. The *floor* is the arithmetic that a sample cannot do without (recurrent, fed-back, input, factor
 and read-out products of controller and generator; what is the same for all samples of a trial is not
-counted), at the highest rate of `train_step.product_rate` for (512, H). Two threads, unless LFADSRM_THREADS
+counted), at the highest rate of `train_step.product_rate` for (1024, H). Two threads, unless LFADSRM_THREADS
 says otherwise. `first_block_s`: from the start of a process to the end of its first block, imports aside.
 
     python tests/benchmarks/posterior_throughput.py --memory
@@ -49,7 +49,7 @@ LARGE: dict[str, Any] = {
 }  # fmt: skip
 MEMORY = (  # size, samples a trial (0: push-mean), trials, bound in MB
     ("S", 512, 64, 1000), ("S", 1, 1200, 1000), ("S", 0, 1200, 1000), ("large", 512, 2, 1000),
-    ("large", 512, 2, 100), ("large", 512, 2, 50), ("large", 16, 64, 1000), ("large", 1, 128, 1000),
+    ("large", 512, 2, 100), ("large", 512, 2, 75), ("large", 16, 64, 1000), ("large", 1, 128, 1000),
     ("large", 1, 128, 300), ("large", 0, 128, 1000),
 )  # fmt: skip
 
