@@ -93,8 +93,8 @@ def infer(
       lfadsrm infer stitched day9_more.h5 --adapted day9 --json
 
     \b
-    Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage; 3 data or params invalid;
-    130 interrupted.
+    Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
+    3 data or params invalid; 130 interrupted.
     """
     _check(session, adapt, max_epochs, adapted, options)
     found = find_one_run(open_collection(where), run, match)
