@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import find_one_run, json_option, match_option, open_collection, print_json, say
-from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.errors import InterruptedRunError, UsageError
+from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,7 +75,7 @@ def infer(
     bin_ms: float | None,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Infer rates and factors of the trials in DATA with the trained RUN.
 
     RUN is an id, a run spec, or a part of an id that no other run has. DATA is a file of a session, like
@@ -94,7 +95,7 @@ def infer(
 
     \b
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
-    3 data or params invalid; 130 interrupted.
+    3 data or params invalid; 75 --adapt was stopped: start it again; 130 interrupted.
     """
     _check(session, adapt, max_epochs, adapted, options)
     found = find_one_run(open_collection(where), run, match)
@@ -103,7 +104,12 @@ def infer(
     if adapt:
         if max_epochs is not None:
             common["max_epochs"] = max_epochs
-        model = found.adapt(data, on_progress=line.trained, on_message=line.message, **common)
+        try:
+            model = found.adapt(data, on_progress=line.trained, on_message=line.message, **common)
+        except InterruptedRunError as error:
+            line.end()
+            say(str(error))
+            return EXIT_CHECKPOINTED
         means = model.load_posterior_means()
     elif adapted is not None:
         means = found.adapted(adapted).infer(data, **common, **options)
@@ -116,6 +122,7 @@ def infer(
             print_json({"run": found.id, "file": file, **_about(means)})
         else:
             click.echo(file)
+    return 0
 
 
 def _check(

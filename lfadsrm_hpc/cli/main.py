@@ -96,7 +96,8 @@ Examples:
 
 \b
 Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
-3 data, params, config or template invalid; 4 nothing to do; 5 some runs failed; 130 interrupted.""",
+3 data, params, config or template invalid; 4 nothing to do; 5 some runs failed; 75 stopped, start it
+again; 130 interrupted.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import pytest
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.cli.main import lfadsrm, main
 from lfadsrm_hpc.data.readers import save_dataset
+from lfadsrm_hpc.model import checkpoints
 from lfadsrm_hpc.results.loaders import open_posterior_means
 
 pytestmark = pytest.mark.train
@@ -95,6 +101,30 @@ def test_options_that_do_not_go_together(words: list[str], told: str, infer: Any
     code, out, err = infer("both", tmp_path / "data.h5", *words)
     assert (code, out) == (2, "")
     assert told in err
+
+
+def test_an_adaptation_that_is_stopped_goes_on(trained: RunCollection, kit: Any, tmp_path: Path) -> None:
+    """SIGTERM: it checkpoints, ends with 75, and says what to do; the same command goes on."""
+    file = tmp_path / "day9.h5"
+    save_dataset(kit.make("day9", ["x", "y", "z"], trials=20, seed=9), file)
+    words = ["infer", "both", file, "-C", trained.path, "--adapt", "--max-epochs", 3000]
+    command = [sys.executable, "-m", "lfadsrm_hpc", *map(str, words)]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "LFADSRM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = trained.find_run("both").layout.adapted("day9").checkpoints
+    end = time.monotonic() + 120
+    while not list(folder.glob("*/*.npz")) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (75, ""), err
+    assert "the same call goes on from there" in err
+    checkpoint = checkpoints.load(folder / "001")
+    assert checkpoint.meta["reason"] is None
+    assert checkpoint.meta["epoch"] > 0
 
 
 def test_the_command_is_listed() -> None:
