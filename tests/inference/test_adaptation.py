@@ -260,7 +260,7 @@ def test_adapted_rates_come_near_those_of_a_model_of_that_session(kit: Any, tmp_
     params = RunParams(
         spike_bin_ms=10, co_dim=0, batch_size=16, gen_dim=32, ic_dim=16, ic_enc_dim=24, factors_dim=6,
         l2_gen_scale=20, kl_increase_steps=200, l2_increase_steps=200, adam_epsilon=1e-3,
-        num_samples_posterior=32, posterior_std=False, max_epochs=60,
+        num_samples_posterior=32, posterior_std=False, max_epochs=60, use_xla="off",
     )  # fmt: skip
     known = [session.drop_vars(["lowd", "readout_weights", "readout_bias"]) for session in sessions]
     truth = sessions[2].truth.values

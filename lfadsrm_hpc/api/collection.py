@@ -1,0 +1,224 @@
+"""A run collection: running it on this machine, its states, and the results of all runs together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.collection import collection as collections
+from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.errors import InterruptedRunError, ResultsError, SchedulerError, UsageError
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.records import new_ulid
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.schedulers import local
+from lfadsrm_hpc.schedulers.base import QueueTask
+from lfadsrm_hpc.schedulers.resources import Request
+from lfadsrm_hpc.schedulers.sites import queue_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+    from lfadsrm_hpc.schedulers.local import LocalQueueOptions
+
+Watch = Callable[[Sequence[RunStatus]], None]
+_POLL_S = 1.0
+
+
+class RunCollection(collections.RunCollection[Run]):
+    """All run specs x all run params, the directory they live in, and what can be done with them.
+
+    See `lfadsrm_hpc.collection.collection.RunCollection` for building one.
+    """
+
+    run_class = Run
+
+    # ---------------------------------------------------------------- running
+
+    def status(self, runs: Iterable[Run] | None = None, *, rescan: bool = False) -> list[RunStatus]:
+        """Return the states of runs (all unless named), in their order.
+
+        Parameters
+        ----------
+        rescan : bool
+            Read every fact again instead of believing the outbox.
+        """
+        chosen = self.runs if runs is None else list(runs)
+        states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
+        return [states[run.id] for run in chosen]
+
+    def write_shell_script_run_queue(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        submission: str | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write `run_queue.sh`, the local queue, and a `run.sh` for each run; start nothing.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            Which runs, in which order; all that are not complete unless given.
+        submission : str, optional
+            ULID; a new one unless given.
+        **options
+            See `lfadsrm_hpc.schedulers.local.LocalQueueOptions`: `slots`, `max_per_gpu`, `cpu_cap`,
+            `max_attempts`, `environment`, `tensorboard`, `survive_hangup`, `posterior_only`, ...
+
+        Returns
+        -------
+        Path
+            The script: `bash <path>` runs it.
+
+        Raises
+        ------
+        NothingEligibleError
+            Every run is complete.
+        UsageError
+            A run is not prepared.
+        MismatchError
+            The inputs of a run are not those that it was prepared for.
+        """
+        settings = queue_options(options)
+        chosen = self._to_do(settings) if runs is None else list(runs)
+        varying = varying_names(self.params)
+        for run in chosen:
+            run.check_inputs()
+        tasks = [
+            QueueTask(
+                run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), params_label(run.params, varying)
+            )
+            for run in chosen
+        ]
+        return local.write_queue_script(self.layout, tasks, settings, submission or new_ulid())
+
+    def run_local(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        on_update: Watch | None = None,
+        **options: Any,
+    ) -> list[RunStatus]:
+        """Train on this machine through the local queue, and wait until it ends.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            Which runs, in which order; all that are not complete unless given.
+        on_update : callable, optional
+            Called about once a second with the states of these runs. Without it the queue reports on
+            standard error, a line for each run that starts or ends.
+        **options
+            See `write_shell_script_run_queue`.
+
+        Returns
+        -------
+        list of RunStatus
+            How each run ended.
+
+        Raises
+        ------
+        NothingEligibleError
+            Every run is complete.
+        SchedulerError
+            The queue could not start; nothing was trained.
+        InterruptedRunError
+            Ctrl-C: the runs have checkpointed; calling it again goes on from there.
+        """
+        if options.pop("survive_hangup", False):
+            raise UsageError(
+                "a queue that survives its terminal cannot be waited for",
+                hint="write_shell_script_run_queue(survive_hangup=True), then: bash run_queue.sh",
+            )
+        chosen = self._to_do(queue_options(options)) if runs is None else list(runs)
+        script = self.write_shell_script_run_queue(chosen, **options)
+        log = script.with_suffix(".log") if on_update is not None else None
+        queue = local.start_queue(script, log=log)
+        try:
+            while on_update is not None and queue.poll() is None:
+                on_update(self.status(chosen))
+                time.sleep(_POLL_S)
+            code = local.wait_for_queue(queue)
+        except KeyboardInterrupt:
+            queue.terminate()
+            code = local.wait_for_queue(queue)
+        finally:
+            if queue.poll() is None:  # an error in on_update must not leave runs behind that nobody sees
+                queue.terminate()
+                queue.wait()
+        states = self.status(chosen)
+        if on_update is not None:
+            on_update(states)
+        if code == local.EXIT_INTERRUPTED:
+            raise InterruptedRunError(
+                "the queue was interrupted; its runs have checkpointed",
+                where=self.path,
+                hint="the same call, or `lfadsrm run`, goes on from there",
+            )
+        if code not in (local.EXIT_OK, local.EXIT_SOME_FAILED):
+            last = log.read_text(errors="replace")[-2000:].strip() if log else "see above"
+            raise SchedulerError(f"the local queue ended with status {code}: {last}", where=script)
+        return states
+
+    def _to_do(self, options: LocalQueueOptions) -> list[Run]:
+        """Return the runs that a queue would do: those not complete; the trained, if only to sample."""
+        if options.posterior_only:
+            return [run for run in self.runs if run.layout.has_checkpoint]
+        done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}
+        return [run for run in self.runs if run.id not in done]
+
+    # ---------------------------------------------------------------- results
+
+    def load_posterior_means(self, runs: Iterable[Run] | None = None) -> xr.DataTree:
+        """Open the posterior means of all complete runs (or of the named ones) as one tree, lazily.
+
+        Returns
+        -------
+        xr.DataTree
+            `tree["param_<hash>/<run spec>/<dataset>"]`.
+
+        Raises
+        ------
+        ResultsError
+            No run is complete, or a named one is not.
+        """
+        from lfadsrm_hpc.results.loaders import open_tree
+
+        if runs is None:
+            states = zip(self.runs, self.status(), strict=True)
+            chosen = [run for run, status in states if status.state is RunState.COMPLETED]
+        else:
+            chosen = list(runs)
+        if not chosen:
+            raise ResultsError("no run is complete", where=self.path, hint="train them: `lfadsrm run`")
+        files: dict[str, Path] = {}
+        tokens: dict[str, str] = {}
+        for run in chosen:
+            token = run._token()
+            for name, path in run.posterior_files().items():
+                files[f"{run.id}/{name}"] = path
+                tokens[f"{run.id}/{name}"] = token
+        return open_tree(files, expect_tokens=tokens)
+
+    def load_fit_logs(self, runs: Iterable[Run] | None = None) -> dict[str, pd.DataFrame]:
+        """Return the fit log of each run that has one, by run id."""
+        logs = {}
+        for run in self.runs if runs is None else runs:
+            try:
+                logs[run.id] = run.load_fit_log()
+            except ResultsError:
+                continue
+        return logs
+
+    def plot_learning_curves(self, runs: Iterable[Run] | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the validation costs of many runs over epochs."""
+        from lfadsrm_hpc.results.plots import learning_curves
+
+        return learning_curves(self.load_fit_logs(runs), ax=ax)
