@@ -402,7 +402,8 @@ class RunCollection(Generic[R]):
     ) -> list[Run]:
         """Delete what runs have made: posterior means, checkpoints, attempts, and the traces of their states.
 
-        Inputs and `params.json` stay, so the runs can start anew.
+        What was inferred with their models, and models adapted from them, go too. Inputs and `params.json`
+        stay, so the runs can start anew.
 
         Parameters
         ----------

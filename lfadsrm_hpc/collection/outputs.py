@@ -44,7 +44,8 @@ def delete(
                 hint="pass yes=True, or confirm= with a function that asks",
             )
         question = (
-            f"Delete posterior means, checkpoints and attempts of {len(runs)} runs in {layout.path} "
+            f"Delete posterior means, checkpoints, attempts, and what was inferred or adapted with them, of "
+            f"{len(runs)} runs in {layout.path} "
             f"({summary.listing([run.id for run in runs])})?"
         )
         if not confirm(question):
@@ -67,6 +68,8 @@ def _delete_one(layout: CollectionLayout, run: Run) -> None:
     files = run.layout
     files.model_params.unlink(missing_ok=True)
     _remove(files.posterior_dir)
+    _remove(files.inferred_dir)
+    _remove(files.adapted_dir)
     _remove(files.checkpoints)
     forget(files)
     for name in layout.queue_state_files(run.id):
