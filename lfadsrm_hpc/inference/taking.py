@@ -60,9 +60,11 @@ def take(
     elif isinstance(dataset, str | os.PathLike):
         content = readers.read(dataset, bin_ms=bin_ms)
     else:
-        width = model_bin_ms if bin_ms is None else bin_ms
         return readers.from_arrays(
-            np.asarray(dataset), bin_ms=width, name=check_name(name or NAME, "dataset"), external_input=extra
+            dataset if isinstance(dataset, list | tuple) else np.asarray(dataset),  # lists may be ragged
+            bin_ms=model_bin_ms if bin_ms is None else bin_ms,
+            name=check_name(name or NAME, "dataset"),
+            external_input=extra,
         )
     name = check_name(str(name or content.attrs.get("name", NAME)), "dataset")
     if extra is not None:

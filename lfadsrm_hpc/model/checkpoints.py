@@ -11,6 +11,7 @@ cost: those are kept longer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -133,10 +134,12 @@ def finished(folders: Iterable[Path]) -> Path | None:
     """
     for folder in folders:
         path = newest(folder)
-        if path is not None:
-            with np.load(path, allow_pickle=False) as file:
-                if _meta(file, path)["reason"] is not None:
-                    return folder
+        if path is None:
+            continue
+        # a file that is gone by now made room for a newer one: that training goes on
+        with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as file:
+            if _meta(file, path)["reason"] is not None:
+                return folder
     return None
 
 

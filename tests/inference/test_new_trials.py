@@ -131,6 +131,8 @@ def test_other_trials(trained: RunCollection, kit: Any) -> None:
         run.infer(np.full((2, 8, 5), 0.5))
     with pytest.raises(DataError, match="1 external inputs; the model was trained with 0"):
         run.infer(ds, ext_input=np.zeros((3, kit.bins, 1)))
+    with pytest.raises(DataError, match="trials have unequal lengths"):
+        run.infer([np.zeros((8, 5), int), np.zeros((7, 5), int)])
     with pytest.raises(UsageError, match="bin_ms is for plain counts"):
         run.infer(ds, bin_ms=5)
     with pytest.raises(UsageError, match="cannot be the name of a dataset"):
