@@ -63,9 +63,10 @@ def _configure() -> None:
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    # Without XLA, this rewrites sums inside nested loops into operations that fail in long loops
-    # ("AlreadyExistsError ... AddOpsRewrite ... tmp_var", TensorFlow 2.21).
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    # What rewrites graphs before they run without XLA (TensorFlow 2.21): its sums inside nested loops fail in
+    # long ones ("AlreadyExistsError ... AddOpsRewrite ... tmp_var"), one training in five on a busy machine
+    # ends with other bits than the others, and a step on long trials holds twice the memory. It saves no time.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
 

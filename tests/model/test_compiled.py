@@ -81,3 +81,8 @@ def test_batches_are_split_so_that_a_step_keeps_its_bound(size: int, xla: bool, 
     assert 4 * floats_a_trial(arch) * -(-size // parts) <= CPU_BYTES
     long = Architecture(Hyperparameters(gen_dim=200, batch_size=size), ("a",), (100,), 10**6, 0)
     assert parts_of_a_batch(long, gpu=False, xla=xla) == size, "at least one trial a part"
+
+
+def test_graphs_are_not_rewritten_before_they_run() -> None:
+    # with it, trainings without XLA on a busy machine end with different bits
+    assert tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
