@@ -65,8 +65,10 @@ def _configure() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     # What rewrites graphs before they run without XLA (TensorFlow 2.21): its sums inside nested loops fail in
     # long ones ("AlreadyExistsError ... AddOpsRewrite ... tmp_var"), one training in five on a busy machine
-    # ends with other bits than the others, and a step on long trials holds twice the memory. It saves no time.
+    # ends with other bits than the rest, and a step on long trials holds twice the memory. It gains nothing.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    # Otherwise recent GPUs round the factors of products to 11 bits; `mixed_precision` is the switch for it.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
 

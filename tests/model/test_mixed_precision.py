@@ -31,6 +31,10 @@ def test_a_product_rounds_its_factors_to_bfloat16() -> None:
     assert product(a, b).numpy()[0, 0] == np.float32(fine), "the context has ended"
 
 
+def test_products_in_32_bits_are_not_rounded_on_gpus_either() -> None:
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def gradient_of(hp: Hyperparameters, sessions: list[Session]) -> tuple[np.ndarray, str]:
     arch = Architecture.of(hp, sessions)
     compiled = Compiled(arch, sessions)
