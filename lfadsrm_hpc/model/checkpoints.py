@@ -90,31 +90,29 @@ def save(
     text = json.dumps({"format": FORMAT, **meta})
     publish(path, lambda file: _savez(file, **arrays, meta=np.array(text)))
     files = _files(folder)
-    before = files[files.index(path) :]
-    marked = [other for other in before if _NAME.fullmatch(other.name)[2]]  # type: ignore[index]
-    kept = {*before[:keep], *marked[:keep_best]}
-    for other in files:
+    # a training that went back has given up what is not before this step
+    valid = [path, *(other for other, step, _ in files if step < meta["step"])]
+    best = [other for other, _, marked in files if marked and other in valid]
+    kept = {*valid[:keep], *best[:keep_best]}
+    for other, _, _ in files:
         if other not in kept:
             other.unlink(missing_ok=True)
     return path
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the checkpoint files, newest first; of two of one step the unmarked one is newer.
-
-    Only a step back to the start of an epoch saves a step twice, and it finds no new best parameters.
-    """
+def _files(folder: Path) -> list[tuple[Path, int, bool]]:
+    """Return the checkpoint files of a folder, their steps and marks, the highest step first."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match:
-            found.append((int(match[1]), not match[2], path))
-    return [path for _, _, path in sorted(found, reverse=True)]
+            found.append((path, int(match[1]), bool(match[2])))
+    return sorted(found, key=lambda file: file[1], reverse=True)
 
 
 def newest(folder: Path) -> Path | None:
     """Return the newest whole checkpoint file of a folder, or None."""
-    for path in _files(folder):
+    for path, _, _ in _files(folder):
         try:
             with zipfile.ZipFile(path) as file:
                 if "meta.npy" in file.namelist():

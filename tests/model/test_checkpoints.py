@@ -49,16 +49,15 @@ def test_what_is_not_whole_is_passed_over(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path).meta["step"] == 2
 
 
-def test_of_one_step_saved_twice_the_later_counts(tmp_path: Path) -> None:
-    save(tmp_path, 5, new_best=True)
-    later = save(tmp_path, 5)
-    assert checkpoints.newest(tmp_path) == later
-
-
-def test_after_a_step_back_the_file_just_written_stays(tmp_path: Path) -> None:
-    save(tmp_path, 9, keep=1)
-    back = save(tmp_path, 7, keep=1)
-    assert back.exists()
+def test_after_a_step_back_what_was_given_up_goes(tmp_path: Path) -> None:
+    """Else a training that ends before the step that it came back from would seem to go on."""
+    for step, best in ((3, True), (6, False), (7, True), (9, False)):
+        save(tmp_path, step, new_best=best, keep=5)
+    back = save(tmp_path, 7, keep=5)
+    assert checkpoints.newest(tmp_path) == back
+    assert steps(tmp_path) == ["3-best.npz", "6.npz", "7.npz"]
+    save(tmp_path, 6, new_best=True, keep=1, keep_best=1)
+    assert steps(tmp_path) == ["6-best.npz"]
 
 
 def test_the_first_folder_that_holds_a_finished_training(tmp_path: Path) -> None:
