@@ -17,13 +17,13 @@ from lfadsrm_hpc import layout
 from lfadsrm_hpc.errors import DivergedError, LfadsrmWarning, ModelError
 from lfadsrm_hpc.model import batches, checkpoints, saved, starting
 from lfadsrm_hpc.model.architecture import Architecture
-from lfadsrm_hpc.model.backend import Tensor, tf
+from lfadsrm_hpc.model.backend import Tensor, tf, threads
 from lfadsrm_hpc.model.compiled import SUMS, Compiled, Slice, fresh, no_costs, no_sums, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.objective import COSTS, ramp_value, ramps_done
-from lfadsrm_hpc.model.progress import Outcome, Progress
+from lfadsrm_hpc.model.progress import Outcome, Progress, fitlog_row, reason_to_end, seconds_left
 from lfadsrm_hpc.model.scalars import ScalarWriter, original_tags, prior_tags
-from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, Pace, epochs_since_best
+from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, Pace
 from lfadsrm_hpc.model.session import Session
 
 __all__ = ["Outcome", "Progress", "train"]
@@ -213,6 +213,7 @@ class _Training:
             "held_out": self._held_out(),
             "hyperparameters": dataclasses.asdict(self.hp),
             "tensorflow": tf.__version__,
+            "threads": threads(),
         }
         hp, best = self.hp, self._best_epoch()
         checkpoints.save(
@@ -267,7 +268,7 @@ class _Training:
                 return self._stop()
             if fresh_epoch:
                 self.seconds = time.monotonic() - began
-            self.reason = self._reason_to_end()
+            self.reason = reason_to_end(self.hp, self.rate, self.epoch, self.log.rows)
             self._report()
             if self.reason is not None:
                 self.save()
@@ -381,22 +382,7 @@ class _Training:
 
     def _end_epoch(self, training: dict[str, float], valid: dict[str, float]) -> None:
         hp, step = self.hp, int(self.state.step)
-        row = [
-            self.epoch + 1,
-            step,
-            training["total"],
-            valid["total"],
-            training["recon"],
-            valid["recon"],
-            self._kl(training),
-            self._kl(valid),
-            valid["l2"],
-            ramp_value(step, hp.kl_start_step, hp.kl_increase_steps),
-            ramp_value(step, hp.l2_start_step, hp.l2_increase_steps),
-            self._rate(),
-            _quotient(training),
-            _quotient(valid),
-        ]
+        row = fitlog_row(hp, self.epoch + 1, step, self._rate(), training, valid)
         self.epoch, self.position, self.earlier = self.epoch + 1, 0, self.epoch_start
         self.log.append(row)
         self.scalars.write(
@@ -417,21 +403,6 @@ class _Training:
             named = self.arch.named(self.state.adam.theta.numpy())
             found.update(prior_tags(named["co_prior/log_tau"], named["co_prior/log_evar"]))
         return found
-
-    def _kl(self, cost: dict[str, float]) -> float:
-        return self.hp.kl_ic_weight * cost["kl_ic"] + self.hp.kl_co_weight * cost["kl_co"]
-
-    def _reason_to_end(self) -> str | None:
-        hp = self.hp
-        if self.rate.below_stop:
-            return "learning_rate"
-        if hp.max_epochs is not None and self.epoch >= hp.max_epochs:
-            return "max_epochs"
-        if hp.early_stopping_patience is not None:
-            after = [r[COLUMNS.index("valid_recon")] for r in self.log.rows if ramps_done(int(r[1]), hp)]
-            if epochs_since_best(after) >= hp.early_stopping_patience:
-                return "early_stopping"
-        return None
 
     # -- telling
 
@@ -454,23 +425,10 @@ class _Training:
                 learning_rate=self._rate(),
                 rollbacks=self.rollbacks,
                 seconds_per_epoch=self.seconds,
-                eta_s=self._time_left(),
+                eta_s=seconds_left(hp, self.rate, self.epoch, self.seconds),
             )
         )
-
-    def _time_left(self) -> float | None:
-        limits = [self.rate.epochs_left()]
-        if self.hp.max_epochs is not None:
-            limits.append(float(self.hp.max_epochs - self.epoch))
-        epochs = min((v for v in limits if v is not None), default=math.nan)
-        seconds = epochs * self.seconds
-        return None if math.isnan(seconds) else seconds
 
     def _outcome(self, reason: str) -> Outcome:
         step = int(self.state.step)
         return Outcome(reason, self.epoch, step, self._best_epoch(), self._last(), self.rollbacks)
-
-
-def _quotient(cost: dict[str, float]) -> float:
-    """Return the score of sample validation: the mean cost of a withheld element, nan where there is none."""
-    return cost["withheld"] / cost["withheld_count"] if cost["withheld_count"] else math.nan
