@@ -9,8 +9,8 @@ final run trains on all training trials for that number of epochs; what it is gi
 fifth of its training trials, so that the 160 choose nothing.
 
 Scores: mean Poisson cost (with log x!) per bin and neuron, from one posterior sample a trial (the mean of 16
-such draws) and from posterior-mean rates; R2 of rates, pooled over neurons; R2 of the factors, regressed linearly on each Lorenz
-state over all trials.
+such draws) and from posterior-mean rates; R2 of rates, pooled over neurons; R2 of each Lorenz state,
+regressed linearly on the factors over all trials.
 """
 
 from __future__ import annotations
