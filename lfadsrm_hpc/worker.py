@@ -206,11 +206,16 @@ class _Task:
 
     def _train(self, record: _Record, inputs: list[SessionInputs]) -> Path:
         """Train from where the run stands; return the folder of the finished checkpoints."""
-        from lfadsrm_hpc.model import checkpoints, training
-        from lfadsrm_hpc.model.session import Session
+        from lfadsrm_hpc.model import checkpoints
 
         folder = self.run.checkpoint_dir(self.claim.attempt, self.claim.incarnation)
         source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
+        if source is not None:
+            self._keep_threads(checkpoints.threads_of(source))
+
+        from lfadsrm_hpc.model import training  # with tensorflow, which takes its threads once
+        from lfadsrm_hpc.model.session import Session
+
         if self.posterior_only:
             return self._ended_training(source)
         if source is not None:
@@ -230,6 +235,21 @@ class _Task:
             raise _Stopped
         self._say(f"training ended at epoch {outcome.epoch}, step {outcome.step}: {outcome.reason}")
         return folder
+
+    def _keep_threads(self, before: int | None) -> None:
+        """Go on with as many threads as before, since the last bits of sums depend on their number."""
+        if before is None:
+            return
+        if "tensorflow" not in sys.modules:
+            given = os.environ.get("LFADSRM_THREADS")
+            os.environ["LFADSRM_THREADS"] = str(before)
+            if given not in (None, str(before)):
+                self._say(f"goes on with {before} threads, as it began, not with {given}")
+            return
+        from lfadsrm_hpc.model.backend import threads
+
+        if threads() != before:
+            self._say(f"warning: {before} threads before and {threads()} now: last bits may differ")
 
     def _start(self, record: _Record, *, resumes: bool) -> Path | None:
         """Return the checkpoints of the trained model that the run starts from; None where it starts anew.

@@ -4,7 +4,8 @@ Every other module of this package takes `tf` from here, so that the settings be
 
 Environment
 -----------
-LFADSRM_THREADS : number of CPU threads of this process (all cores when unset).
+LFADSRM_THREADS : number of CPU threads of this process (all cores when unset). The last bits of sums depend
+    on it, so checkpoints hold it, and runs go on with the number that they began with.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ def _configure() -> None:
 
 tf = _import_tensorflow()
 _configure()
+
+
+def threads() -> int:
+    """Return how many CPU threads the operations of this process share."""
+    return int(tf.config.threading.get_intra_op_parallelism_threads()) or len(os.sched_getaffinity(0))
 
 
 def on_gpu() -> bool:

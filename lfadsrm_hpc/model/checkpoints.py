@@ -146,6 +146,22 @@ def complete(folder: Path) -> bool:
     return newest(folder) is not None
 
 
+def threads_of(folder: Path) -> int | None:
+    """Return how many threads the training in a folder had; None if that is not known.
+
+    Raises
+    ------
+    ModelError
+        The newest checkpoint is of another format.
+    """
+    path = newest(folder)
+    if path is None:
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        found: int | None = _meta(file, path).get("threads")
+    return found
+
+
 def load(folder: Path) -> Checkpoint:
     """Read the newest checkpoint of a folder.
 
