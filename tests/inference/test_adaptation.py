@@ -167,7 +167,9 @@ def test_stopped_in_training_and_in_sampling(
         np.testing.assert_array_equal(value, b.arrays[name], err_msg=name)
     with whole.load_posterior_means() as one, model.load_posterior_means() as two:
         for name in one.data_vars:
-            np.testing.assert_allclose(one[name].values, two[name].values, rtol=1e-4, atol=1e-5)
+            # blocks of other sizes: other last bits; files keep 11 bits of standard deviations
+            rtol = 2e-3 if name.endswith("_std") else 1e-4
+            np.testing.assert_allclose(one[name].values, two[name].values, rtol=rtol, atol=1e-5)
 
 
 KILLED = """
