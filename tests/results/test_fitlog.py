@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.model import schedule
 from lfadsrm_hpc.results.fitlog import COLUMNS, read_fitlog
 
 
@@ -19,6 +20,10 @@ def line(epoch: int, valid: float, weight: float = 1.0, l2_weight: float = 1.0) 
 def write(path: Path, *lines: str) -> Path:
     path.write_text(",".join(COLUMNS) + "\n" + "".join(lines))
     return path
+
+
+def test_columns_are_those_that_training_writes() -> None:
+    assert COLUMNS == schedule.COLUMNS  # twice, since results do not import the model
 
 
 def test_columns_types_and_the_lowest_validation_epoch(tmp_path: Path) -> None:
