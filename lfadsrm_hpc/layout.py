@@ -24,7 +24,7 @@ def check_name(name: str, kind: str) -> str:
     """
     if not name or name != name.strip() or name.startswith((".", "-")) or len(name.encode()) > 200:
         raise UsageError(
-            f"{name!r} cannot be the name of a {kind}",
+            f"{name!r} cannot be the name of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
             hint="use 1 to 200 bytes that begin with neither '.' nor '-' nor a blank",
         )
     bad = sorted({c for c in name if c == "/" or not c.isprintable()})

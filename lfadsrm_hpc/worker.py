@@ -212,6 +212,7 @@ class _Task:
         source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
         if source is not None:
             self._keep_threads(checkpoints.threads_of(source))
+        os.environ["LFADSRM_GPU_GROWTH"] = str(int(record.params.allow_gpu_growth))
 
         from lfadsrm_hpc.model import training  # with tensorflow, which takes its threads once
         from lfadsrm_hpc.model.session import Session

@@ -136,7 +136,7 @@ def _check(
     if max_epochs is not None and not adapt:
         raise UsageError("--max-epochs is for --adapt: nothing is trained without it")
     for option, value in options.items():
-        if adapt and value:
+        if adapt and value is not None and value is not False:
             flag = "out" if option == "path" else option.replace("_", "-")
             raise UsageError(
                 f"--{flag} has no meaning with --adapt", hint="adapt first; then infer with --adapted NAME"

@@ -268,6 +268,11 @@ def _params(run: Run, changes: Mapping[str, Any]) -> RunParams:
             f"{wrong[0]} cannot be chosen when a model is adapted",
             hint="to train more of the model, prepare a run with start_from",
         )
+    if params.co_dim and params.feedback_factors_or_rates == "rates":
+        raise ParamsError(
+            f"run {run.id} feeds the rates of its own neurons back to the controller; others do not fit",
+            hint="adapt a run with feedback_factors_or_rates='factors'",
+        )
     return params.replace(**_ALWAYS, start_from=run.id)
 
 

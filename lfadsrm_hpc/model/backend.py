@@ -4,6 +4,7 @@ Every other module of this package takes `tf` from here, so that the settings be
 
 Environment
 -----------
+LFADSRM_GPU_GROWTH : 0 takes the whole memory of a GPU at once (`allow_gpu_growth`), else it grows.
 LFADSRM_THREADS : number of CPU threads of this process (all cores when unset). The last bits of sums depend
     on it, so checkpoints hold it, and runs go on with the number that they began with.
 """
@@ -71,7 +72,7 @@ def _configure() -> None:
     # Otherwise recent GPUs round the factors of products to 11 bits; `mixed_precision` is the switch for it.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.set_memory_growth(gpu, os.environ.get("LFADSRM_GPU_GROWTH") != "0")
 
 
 tf = _import_tensorflow()
@@ -91,8 +92,9 @@ def on_gpu() -> bool:
 def with_xla(use_xla: str) -> bool:
     """Return whether to compile with XLA: the switch "on", "off" or "auto".
 
-    "auto" is "on": measured on 2 CPU cores, a training step of batch 128, 100 bins, 50 neurons, 64 units
-    takes 90 ms with XLA and 175 ms without, and compiling it takes 3 s.
+    "auto" is "on", as measured on CPUs (docs/benchmarks.md): a step takes half the time, and compiling it 2 to
+    5 s more. On GPUs neither was measured; there too a step is loops over bins of small operations, which XLA
+    joins.
     """
     return use_xla != "off"
 

@@ -92,7 +92,11 @@ class Hyperparameters(metaclass=CheckedNames):
     """
 
     allow_gpu_growth: bool = param(
-        True, "Take GPU memory as it is needed.", kind="bool", group=LOGISTICS, affects="nothing"
+        True,
+        "Take GPU memory as it is needed; the local queue, whose runs share GPUs, always does.",
+        kind="bool",
+        group=LOGISTICS,
+        affects="nothing",
     )
     max_ckpt_to_keep: int = param(
         5, "Checkpoint files to keep, the latest.", kind="int", group=LOGISTICS, low=1, affects="nothing"

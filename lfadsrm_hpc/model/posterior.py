@@ -243,7 +243,7 @@ class Sampler:
         con, enc = hp.con_dim * bool(hp.co_dim), hp.ic_enc_dim * bool(hp.ic_dim)
         enc += hp.ci_enc_dim * bool(hp.co_dim)
         gates = 3 * con + 3 * hp.gen_dim * hp.inject_ext_input_to_gen
-        sample = 10 * (hp.gen_dim + con) + 3 * hp.factors_dim + 6 * outputs + 8 * arch.bins * hp.co_dim
+        sample = 10 * (hp.gen_dim + con) + 3 * hp.factors_dim + 6 * outputs + 12 * arch.bins * hp.co_dim
         saved = hp.gen_dim + hp.factors_dim + outputs + hp.co_dim
         trial = arch.bins * (4 * (1 + self.with_std) * saved + arch.width + gates)
         encoded = arch.bins * (4 * arch.encoder_width + 2 * arch.width + 8 * enc + 2 * gates)

@@ -288,3 +288,13 @@ def test_adapted_rates_come_near_those_of_a_model_of_that_session(kit: Any, tmp_
     assert start < 0.2
     assert found > own - 0.05
     assert r2(guessed.load_posterior_means()) > own - 0.1
+
+
+def test_a_model_that_feeds_rates_back_fits_its_own_neurons_alone(kit: Any, tmp_path: Path) -> None:
+    params = kit.params.replace(
+        co_dim=1, feedback_factors_or_rates="rates", con_dim=3, ci_enc_dim=3, max_epochs=1
+    )
+    run = kit.collection(tmp_path, params, kit.make("day1", 4)).runs[0]
+    assert run.train() == 0
+    with pytest.raises(ParamsError, match="rates of its own neurons"):
+        run.adapt(kit.make("day2", 3))
