@@ -92,9 +92,9 @@ def on_gpu() -> bool:
 def with_xla(use_xla: str) -> bool:
     """Return whether to compile with XLA: the switch "on", "off" or "auto".
 
-    "auto" is "on", as measured on CPUs (docs/benchmarks.md): a step takes half the time, and compiling it 2 to 5
-    s more. On GPUs neither was measured; there too a step is loops over bins of small operations, which XLA
-    joins.
+    "auto" is "on", as measured on CPUs (docs/benchmarks.md): a step takes half the time, and compiling it a
+    few seconds more. On GPUs neither was measured; there too a step is loops over bins of small operations,
+    which XLA joins.
     """
     return use_xla != "off"
 
