@@ -50,7 +50,7 @@ LARGE: dict[str, Any] = {
 }  # fmt: skip
 MEMORY = (  # size, samples a trial (0: push-mean), trials, bound in MB
     ("S", 512, 64, 1000), ("S", 1, 1200, 1000), ("S", 0, 1200, 1000), ("large", 512, 2, 1000),
-    ("large", 512, 2, 100), ("large", 512, 2, 75), ("large", 16, 64, 1000), ("large", 1, 128, 1000),
+    ("large", 512, 2, 100), ("large", 16, 64, 1000), ("large", 1, 128, 1000),
     ("large", 1, 128, 300), ("large", 0, 128, 1000),
 )  # fmt: skip
 
