@@ -34,6 +34,15 @@ where_argument = click.argument(
     type=click.Path(path_type=Path),
     metavar="[WHERE]",
 )
+collection_option = click.option(
+    "-C",
+    "--collection",
+    "where",
+    envvar="LFADSRM_COLLECTION",
+    type=click.Path(path_type=Path),
+    metavar="WHERE",
+    help="The run collection or its experiment; otherwise the one found from here upwards.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, envvar="LFADSRM_JSON", help="Print one JSON object to standard output."
 )

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfadsrm_hpc.cli.common import find_one_run, json_option, match_option, open_collection, print_json, say
+from lfadsrm_hpc.cli.common import (
+    collection_option,
+    find_one_run,
+    json_option,
+    match_option,
+    open_collection,
+    print_json,
+    say,
+)
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
 from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
@@ -25,15 +33,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 @click.command()
 @click.argument("run")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-C",
-    "--collection",
-    "where",
-    envvar="LFADSRM_COLLECTION",
-    type=click.Path(path_type=Path),
-    metavar="WHERE",
-    help="The run collection or its experiment; otherwise the one found from here upwards.",
-)
+@collection_option
 @match_option
 @click.option("--session", metavar="NAME", help="Whose neurons these are; for a run of several sessions.")
 @click.option("--adapt", is_flag=True, help="A new session: first train a read-in and a read-out for it.")

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from lfadsrm_hpc.cli.common import find_one_run, match_option, open_collection, say
+from lfadsrm_hpc.cli.common import collection_option, find_one_run, match_option, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
 from lfadsrm_hpc.layout import RunLayout
 
@@ -19,15 +19,7 @@ _POLL_S = 0.5
 
 @click.command()
 @click.argument("run")
-@click.option(
-    "-C",
-    "--collection",
-    "where",
-    envvar="LFADSRM_COLLECTION",
-    type=click.Path(path_type=Path),
-    metavar="WHERE",
-    help="The run collection or its experiment; otherwise the one found from here upwards.",
-)
+@collection_option
 @match_option
 @click.option("-n", "--lines", default=40, show_default=True, type=click.IntRange(0), help="0: all of it.")
 @click.option("--attempt", type=click.IntRange(1), help="The log of this attempt, not of the newest.")
