@@ -317,32 +317,15 @@ class _Task:
         checkpoints.write_model_params(folder, self.run.model_params, attributes=self._origin())
 
     def _sample(self, record: _Record, folder: Path, session: SessionInputs) -> None:
-        from lfadsrm_hpc.model import posterior
+        from lfadsrm_hpc.inference.new_trials import about, make_sampler
         from lfadsrm_hpc.results.sampled import Trials, write_means
 
         params = record.params
         trials = Trials.of(session)
-        sampler = posterior.Sampler(
-            record.effective_params,
-            folder,
-            session.dataset,
-            kind=params.posterior_mean_kind,
-            num_samples=params.num_samples_posterior,
-            with_std=params.posterior_std,
-            memory_mb=params.posterior_memory_mb,
-        )
+        sampler = make_sampler(folder, session.dataset, record.effective_params)
         if sampler.note:
             self._say(f"warning: {sampler.note}")
-        attributes = {
-            **self._origin(),
-            "params": params.to_json(),
-            "checkpoint": sampler.checkpoint,
-            "checkpoint_note": sampler.note,
-            "posterior_mean_kind": params.posterior_mean_kind,
-            "num_samples": params.num_samples_posterior,
-            "fingerprint": session.fingerprint,
-            "held_out_neurons": sampler.held_out,
-        }
+        attributes = {**about(sampler, params, session), "params": params.to_json(), **self._origin()}
         self._say(f"posterior means of {session.dataset}: {len(trials.index)} trials")
         self._beat(phase="posterior means", dataset=session.dataset)
 

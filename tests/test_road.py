@@ -34,7 +34,7 @@ from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.process import is_alive
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.model import checkpoints
-from lfadsrm_hpc.model.posterior import posterior_blocks
+from lfadsrm_hpc.model.posterior import Sampler
 from lfadsrm_hpc.results.loaders import open_posterior_means
 
 pytestmark = [pytest.mark.slow, pytest.mark.train]
@@ -376,10 +376,10 @@ def test_rates_are_counts_a_bin_over_the_bin(calm: Path) -> None:
     run = find(calm, "alone", 2)
     session = read_inputs(run.input_files()["dataset001"])
     trials = session.valid_inds
-    [block] = posterior_blocks(
-        run.params.effective(1), run.fit_log_path().parent, "dataset001", session.valid_data,
-        trial_ids=trials, num_samples=run.params.num_samples_posterior,
-    )  # fmt: skip
+    samples = run.params.num_samples_posterior
+    folder = run.fit_log_path().parent
+    sampler = Sampler(run.params.effective(1), folder, "dataset001", num_samples=samples)
+    [block] = sampler.blocks(session.valid_data, trial_ids=trials)
     stored = run.load_posterior_means().rates.sel(trial=trials)
     assert set(stored.split.values) == {"valid"}
     np.testing.assert_allclose(stored, block.arrays["rates"] / 0.010, rtol=1e-4)

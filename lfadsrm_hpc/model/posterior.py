@@ -51,20 +51,6 @@ class Block:
     arrays: Arrays
 
 
-def posterior_blocks(
-    hp: Hyperparameters,
-    checkpoint_dir: Path,
-    session_name: str,
-    data: NDArray[Any],
-    ext: NDArray[Any] | None = None,
-    *,
-    trial_ids: NDArray[Any] | None = None,
-    **options: Any,
-) -> Iterator[Block]:
-    """Yield the results of trials, block by block in their order; `options` are those of `Sampler`."""
-    return Sampler(hp, checkpoint_dir, session_name, **options).blocks(data, ext, trial_ids=trial_ids)
-
-
 def by_output(arrays: Arrays, neurons: int) -> Arrays:
     """Return arrays with `outputs`, (n, T, D) or (n, T, 2D), under the names that `Block` has for them."""
     found = dict(arrays)

@@ -137,7 +137,3 @@ class FitLog:
         self.rows.append(list(row))
         with self.path.open("a") as file:
             file.write(self._line(row))
-
-    def column(self, name: str) -> list[float]:
-        k = COLUMNS.index(name)
-        return [row[k] for row in self.rows]

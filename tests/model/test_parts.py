@@ -130,7 +130,7 @@ def test_fit_log_begins_as_a_copy_and_grows(tmp_path: Path) -> None:
     lines = (tmp_path / "fitlog.csv").read_text().splitlines()
     assert lines[0] == ",".join(COLUMNS)
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "7"], ["2", "14"]]
-    assert log.column("step") == [7, 14]
+    assert log.rows == [row, [2, 14, *row[2:]]]
 
 
 def test_training_plan_holds_every_trial_and_one_session_a_batch() -> None:
