@@ -130,6 +130,30 @@ class SchedulerError(LfadsrmError):
     """A scheduler, or the local queue, cannot do what was asked."""
 
 
+class SchedulerUnreachableError(SchedulerError):
+    """The scheduler did not answer, or what it said cannot be read; nothing was changed."""
+
+    exit_code = 6
+
+
+class SchedulerRefusedError(SchedulerError):
+    """The scheduler refused a request for good: nothing was accepted, and the same again will not help."""
+
+    exit_code = 3
+
+
+class PartlySubmittedError(SchedulerError):
+    """Some chunks of a submission were handed over and some were not; submitting again goes on."""
+
+    exit_code = 7
+
+
+class SubmissionUncertainError(SchedulerError):
+    """A scheduler may or may not have accepted a job; it is never submitted again before that is clear."""
+
+    exit_code = 9
+
+
 class NothingEligibleError(SchedulerError):
     """No run is left to do."""
 

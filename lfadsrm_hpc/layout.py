@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ _ATTEMPT = re.compile(r"\d{3,}")
 _INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
 _ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
+_SENDING = re.compile(r"sending-(\d+)\.(\d+)\.json")
+_RECEIPT = re.compile(r"receipt-(\d+)\.json")
+_ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _CANCELLATION = re.compile(r"cancel-([0-9A-HJKMNP-TV-Z]{26})\.json")
 
 
@@ -33,6 +37,11 @@ def check_name(name: str, kind: str) -> str:
             f"the name of {kind} {name!r} contains {bad[0]!r}", hint="use printable characters without '/'"
         )
     return name
+
+
+def _names(folder: Path) -> list[str]:
+    """List a folder once; one that is not there is empty."""
+    return os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - texts, not thousands of paths
 
 
 def run_key(run_id: str) -> str:
@@ -257,6 +266,67 @@ class OutboxName:
 
 
 @dataclass(frozen=True)
+class SubmissionLayout:
+    """One act of handing runs to a scheduler: `.lfadsrm/submissions/<ulid>/`.
+
+    A submission has chunks (jobs of the scheduler), numbered from 0. A chunk is sent with a numbered sending,
+    which is published before the scheduler is called; it has a receipt once the scheduler has accepted it.
+    """
+
+    path: Path
+
+    @property
+    def ulid(self) -> str:
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        """The last file of a plan to appear: without it nothing was or will be submitted."""
+        return self.path / "plan.json"
+
+    @property
+    def tasks(self) -> Path:
+        """The table chunk, index -> run, attempt."""
+        return self.path / "tasks.tsv"
+
+    def script(self, chunk: int) -> Path:
+        return self.path / f"script-{chunk}.sh"
+
+    def queue_script(self, chunk: int, index: int) -> Path:
+        """Return the local queue of one packed task, which does several runs in one allocation."""
+        return self.path / "queues" / f"{chunk}-{index}.sh"
+
+    @property
+    def output_dir(self) -> Path:
+        """What scripts print before they know their run; empty files are removed by the scripts."""
+        return self.path / "output"
+
+    def sending(self, chunk: int, number: int) -> Path:
+        return self.path / f"sending-{chunk}.{number}.json"
+
+    def refusal(self, chunk: int, number: int) -> Path:
+        """Return the record that a sending was certainly not accepted, so that another may follow."""
+        return self.path / f"refusal-{chunk}.{number}.json"
+
+    def receipt(self, chunk: int) -> Path:
+        return self.path / f"receipt-{chunk}.json"
+
+    def sendings(self) -> dict[int, int]:
+        """List the folder once: by chunk the highest number of a sending."""
+        found: dict[int, int] = {}
+        for name in _names(self.path):
+            match = _SENDING.fullmatch(name)
+            if match:
+                found[int(match[1])] = max(int(match[2]), found.get(int(match[1]), 0))
+        return found
+
+    def receipts(self) -> list[int]:
+        """List the folder once: the chunks that have a receipt, sorted."""
+        names = _names(self.path)
+        return sorted(int(match[1]) for name in names if (match := _RECEIPT.fullmatch(name)))
+
+
+@dataclass(frozen=True)
 class CollectionLayout:
     """One run collection: `<root>/<collection>/`."""
 
@@ -330,6 +400,20 @@ class CollectionLayout:
             return []
         names = (OutboxName.parse(path.name) for path in self.outbox.iterdir())
         return [name for name in names if name is not None]
+
+    @property
+    def submissions_dir(self) -> Path:
+        return self.state_dir / "submissions"
+
+    def submission(self, ulid: str) -> SubmissionLayout:
+        if not _ULID.fullmatch(ulid):
+            raise UsageError(f"{ulid!r} is not the id of a submission", hint="it has 26 letters and digits")
+        return SubmissionLayout(self.submissions_dir / ulid)
+
+    def submissions(self) -> list[SubmissionLayout]:
+        """Return the submissions on disk, oldest first, complete or not."""
+        names = sorted(name for name in _names(self.submissions_dir) if _ULID.fullmatch(name))
+        return [SubmissionLayout(self.submissions_dir / name) for name in names]
 
     def cancellation(self, ulid: str) -> Path:
         return self.state_dir / f"cancel-{ulid}.json"

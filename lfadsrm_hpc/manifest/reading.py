@@ -110,7 +110,7 @@ def owner(run: RunLayout) -> Claim | None:
 
 def read_claim(attempt: AttemptLayout, incarnation: int) -> Claim | None:
     """Return one claim; None: there is none, or it is empty or unreadable."""
-    return _read(Claim, attempt.claim(incarnation))[0]
+    return read_record(Claim, attempt.claim(incarnation))[0]
 
 
 def resume_source(run: RunLayout, claim: Claim, *, complete: Callable[[Path], bool]) -> Path | None:
@@ -141,7 +141,7 @@ def read_cancellations(layout: CollectionLayout) -> dict[str, int]:
     """
     covered: dict[str, int] = {}
     for path in layout.cancellations():
-        record, _ = _read(Cancellation, path)
+        record, _ = read_record(Cancellation, path)
         if record is not None:
             covered.update({run: up_to for run, up_to in record.runs.items() if isinstance(up_to, int)})
     return {run: up_to for run, up_to in covered.items() if up_to >= 0}
@@ -207,31 +207,31 @@ def _facts(run: RunLayout, cancelled_up_to: int | None) -> Iterator[Fact]:
 def _attempt_facts(attempt: AttemptLayout) -> Iterator[Fact]:
     number = attempt.number
     yield Fact("attempt", number)
-    reservation, modified = _read(Reservation, attempt.reserved)
+    reservation, modified = read_record(Reservation, attempt.reserved)
     if modified is not None:
         process = reservation.process if reservation else None
         yield Fact("reserved", number, -1, reservation, modified, process.is_alive() if process else None)
     for k in attempt.incarnations()["claim"]:
-        claim, modified = _read(Claim, attempt.claim(k))
+        claim, modified = read_record(Claim, attempt.claim(k))
         if modified is not None:
             yield Fact("claim", number, k, claim, modified, claim.process.is_alive() if claim else None)
     # Only now the exit records: a process that was gone above wrote its own before, so it is seen here. In
     # the other order a run that ends between the two looks would be taken for lost.
     files = attempt.incarnations()
     for k in files["exit"]:
-        ended, modified = _read(Exit, attempt.exit(k))
+        ended, modified = read_record(Exit, attempt.exit(k))
         if modified is not None:
             yield Fact("exit", number, k, ended, modified)
     for k in files["heartbeat"]:
-        beat, modified = _read(Heartbeat, attempt.heartbeat(k))
+        beat, modified = read_record(Heartbeat, attempt.heartbeat(k))
         if modified is not None:
             yield Fact("heartbeat", number, k, beat, modified)
-    closed, modified = _read(Closed, attempt.closed)
+    closed, modified = read_record(Closed, attempt.closed)
     if modified is not None:
         yield Fact("closed", number, -1, closed, modified)
 
 
-def _read(kind: type[T], path: Path) -> tuple[T | None, float | None]:
+def read_record(kind: type[T], path: Path) -> tuple[T | None, float | None]:
     """Return a record (None: empty or unreadable) and when it was written (None: there is no such file)."""
     for _ in range(3):
         try:

@@ -296,9 +296,11 @@ def from_json(cls: type[T], data: bytes) -> T:
 
 def _build(cls: type[T], value: Mapping[str, Any]) -> T:
     anything: Any = cls
-    kinds = _kinds(anything)
-    known = {
-        name: _as(kinds[name], value[name], name)
+    kinds, several = _kinds(anything), _lists(anything)
+    known: dict[str, Any] = {
+        name: _several(kinds[name], value[name], name)
+        if name in several
+        else _as(kinds[name], value[name], name)
         for name in kinds
         if value.get(name) is not None  # null means not known, like an absent key
     }
@@ -316,6 +318,18 @@ def _kinds(cls: type) -> dict[str, type]:
         one = next((arg for arg in get_args(hint) if arg is not type(None)), hint)
         kinds[name] = dict if get_origin(hint) is not None and issubclass(get_origin(hint), Mapping) else one
     return kinds
+
+
+@cache
+def _lists(cls: type) -> frozenset[str]:
+    """Return the fields of a record that are lists."""
+    return frozenset(name for name, hint in get_type_hints(cls).items() if get_origin(hint) is tuple)
+
+
+def _several(kind: type, value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is {value!r}, not a list")
+    return tuple(_as(kind, item, name) for item in value)
 
 
 def _as(kind: type, value: Any, name: str) -> Any:
