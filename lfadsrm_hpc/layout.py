@@ -415,6 +415,18 @@ class CollectionLayout:
         names = sorted(name for name in _names(self.submissions_dir) if _ULID.fullmatch(name))
         return [SubmissionLayout(self.submissions_dir / name) for name in names]
 
+    @property
+    def timings_dir(self) -> Path:
+        return self.state_dir / "timings"
+
+    def timing(self, run_id: str, host: str) -> Path:
+        """Return the timing of some steps of a run on one machine."""
+        return self.timings_dir / f"{run_key(run_id)}.{host}.json"
+
+    def timings(self) -> list[Path]:
+        """Return the timings on disk."""
+        return sorted(self.timings_dir.glob("*.json"))
+
     def cancellation(self, ulid: str) -> Path:
         return self.state_dir / f"cancel-{ulid}.json"
 
