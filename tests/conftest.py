@@ -1,0 +1,95 @@
+"""What all tests share: a private, real Slurm.
+
+    def test_x(slurm):                       # shared by the session; its jobs are cancelled after each test
+        job = slurm.submit("exit 3", "--array=0-1")
+        slurm.until(lambda: slurm.states(job).get(1) == "FAILED", "task 1 fails")
+
+    def test_y(new_slurm):                   # one's own, stopped after the test
+        cluster = new_slurm(nodes=1, min_job_age=2, max_array_size=4)
+
+    def test_z(slurm_with_accounting): ...   # with slurmdbd: sacct works; shared by the session
+
+In all of them this process and what it starts speak to that cluster: SLURM_CONF is set, all other SLURM_* and
+SBATCH_* are gone, and the daemons' folder is on PATH. All that may be asked of a cluster stands in
+`tests/slurm/cluster.py`, which a test may also import as `slurm_cluster`. Where Slurm is not installed these
+tests are skipped; with LFADSRM_REQUIRE_TOOLS=1 they fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# Tests are no package; this name is how they reach the module.
+_spec = importlib.util.spec_from_file_location("slurm_cluster", Path(__file__).parent / "slurm/cluster.py")
+assert _spec is not None
+assert _spec.loader is not None
+slurm_cluster = importlib.util.module_from_spec(_spec)
+sys.modules["slurm_cluster"] = slurm_cluster
+_spec.loader.exec_module(slurm_cluster)
+
+if TYPE_CHECKING:
+    from slurm_cluster import SlurmCluster
+
+
+def need_slurm(accounting: bool = False) -> None:
+    """Skip the test where programs of Slurm are missing, or fail it where they are required."""
+    missing = slurm_cluster.missing(accounting)
+    if missing and os.environ.get("LFADSRM_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"not installed, and LFADSRM_REQUIRE_TOOLS=1 asks for it: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def session_slurm() -> Iterator[SlurmCluster]:
+    """The cluster behind `slurm`, which is what a test should ask for."""
+    need_slurm()
+    with slurm_cluster.SlurmCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def session_slurm_with_accounting() -> Iterator[SlurmCluster]:
+    need_slurm(accounting=True)
+    with slurm_cluster.SlurmCluster(accounting=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(session_slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """A real Slurm of two nodes (4 CPUs, 2 fake GPUs each), without accounting."""
+    session_slurm.use(monkeypatch)
+    yield session_slurm
+    session_slurm.reset()
+
+
+@pytest.fixture
+def slurm_with_accounting(
+    session_slurm_with_accounting: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SlurmCluster]:
+    """The same with slurmdbd."""
+    session_slurm_with_accounting.use(monkeypatch)
+    yield session_slurm_with_accounting
+    session_slurm_with_accounting.reset()
+
+
+@pytest.fixture
+def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCluster]]:
+    """Start a cluster with options of one's own (`slurm_cluster.Options`); the last one started is in use."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**options: Any) -> SlurmCluster:
+            need_slurm(accounting=bool(options.get("accounting")))
+            cluster = stack.enter_context(slurm_cluster.SlurmCluster(**options))
+            cluster.use(monkeypatch)
+            return cluster
+
+        yield start
