@@ -30,6 +30,7 @@ _COMMANDS = {
     "prepare": "Build the run collection and its inputs from experiment.toml.",
     "run": "Train on this machine with the local queue, over GPUs or CPU slots.",
     "plan": "Show what would be submitted to a cluster, and what it will cost.",
+    "time": "Time some training steps here, for the costs that plan tells.",
     "submit": "Hand runs to the scheduler of a cluster.",
     "status": "Tell the state of every run.",
     "retry": "Submit runs again that failed, each as its failure asks for.",
@@ -103,8 +104,9 @@ Examples:
 
 \b
 Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
-3 data, params, config or template invalid; 4 nothing to do; 5 some runs failed; 75 stopped, start it
-again; 130 interrupted.""",
+3 data, params, config, site or template invalid; 4 nothing to do; 5 some runs failed; 6 the scheduler
+does not answer; 7 partly submitted, the same again goes on; 9 it is uncertain whether a job was accepted,
+see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:

@@ -1,0 +1,63 @@
+"""`lfadsrm time`: some training steps of a real, tiny run, and what plan makes of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lfadsrm_hpc.api import RunCollection
+from lfadsrm_hpc.api.costs import cost_of
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.run_spec import RunSpec
+from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.schedulers.resources import JobRequest
+
+pytestmark = [pytest.mark.train, pytest.mark.slow]
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> RunCollection:
+    datasets = DatasetCollection(tmp_path / "datasets")
+    rng = np.random.default_rng(0)
+    Dataset.from_arrays(datasets, "day1", rng.poisson(0.5, (40, 20, 6)), bin_ms=10)
+    collection = RunCollection(tmp_path, "runs", datasets)
+    params = RunParams(
+        spike_bin_ms=10, co_dim=0, batch_size=8, ic_enc_dim=8, gen_dim=8, ic_dim=8, num_samples_posterior=4,
+        max_epochs=500,
+    )  # fmt: skip
+    collection.add_params(params.generate_sweep("gen_dim", [8, 32]))
+    collection.add_run_spec(RunSpec("day1", datasets, ["day1"]))
+    collection.prepare_for_lfads()
+    return collection
+
+
+def test_the_largest_run_is_timed_and_left_alone(collection: RunCollection) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lfadsrm_hpc", "time", str(collection.path), "--seconds", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    timing = json.loads(done.stdout)["timing"]
+    small, large = (collection.find_run(gen_dim=n) for n in (8, 32))
+    assert timing["run_id"] == large.id
+    assert timing["device"].startswith("cpu, ")
+    assert 0 < timing["seconds_per_epoch"] < 5
+    assert timing["start_s"] > 0.1
+    assert timing["peak_memory_mb"] > 100
+    assert [run.status().attempt for run in collection.runs] == [None, None]
+    assert not large.layout.checkpoints.exists()
+
+    request = JobRequest(3600, gpus=1, memory_mb=8000)
+    opened = RunCollection.open(collection.path)
+    cost = cost_of(opened, {run.id: request for run in opened.runs}, states={})
+    assert large.id in cost.basis
+    assert 500 * timing["seconds_per_epoch"] < cost.expected_s[large.id] < 3600
+    assert cost.expected_s[small.id] < cost.expected_s[large.id]
+    assert cost.memory_fits is True
+    assert cost.gpu_hours == pytest.approx(sum(cost.expected_s.values()) / 3600)
