@@ -1,0 +1,34 @@
+"""Which scheduler a site has."""
+
+from __future__ import annotations
+
+from lfadsrm_hpc.errors import ConfigError
+from lfadsrm_hpc.schedulers.batch import BatchScheduler
+from lfadsrm_hpc.schedulers.site import SCHEDULERS, Site
+
+
+def make_scheduler(site: Site) -> BatchScheduler:
+    """Return the scheduler of a site, with the site's client settings.
+
+    Raises
+    ------
+    ConfigError
+        The site has none (local), or one that is not known.
+    """
+    settings = {"history": site.client.history, "timeout_s": site.client.timeout_s}
+    if site.scheduler == "slurm":
+        from lfadsrm_hpc.schedulers.slurm import Slurm
+
+        return Slurm(**settings)
+    if site.scheduler == "pbspro":
+        from lfadsrm_hpc.schedulers.pbspro import PbsPro
+
+        return PbsPro(**settings)
+    if site.scheduler == "torque":
+        from lfadsrm_hpc.schedulers.torque import Torque
+
+        return Torque(**settings)
+    raise ConfigError(
+        f"the scheduler {site.scheduler!r} of site {site.name!r} takes no jobs",
+        hint=f"there are: {', '.join(SCHEDULERS)}; `lfadsrm run` works without one",
+    )
