@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from lfadsrm_hpc.manifest.states import RunState
+
+_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,14 @@ class Evidence:
     history_ok : bool or None
         The same of the history; None: this cluster has none.
     job, task : str
-        Identity of the task in the scheduler, to be compared with the claim's.
+        The task that was asked about, to be compared with the claim's. An empty `job` says that the scheduler
+        was not asked about this task, whatever `live_ok` says.
     latency_s : float
         How long the file system of this site may hide what another machine wrote.
+    now : float or None
+        When the scheduler was asked, seconds since 1970, to be compared with `Seen.ended`.
+    planner_alive : bool or None
+        Whether the process that reserved the attempt lives (only for `NO_PLAN`); None: it cannot be told.
     """
 
     chunk: ChunkState
@@ -83,3 +91,11 @@ class Evidence:
     job: str = ""
     task: str = ""
     latency_s: float = 60.0
+    now: float | None = None
+    planner_alive: bool | None = None
+
+
+def same_job(one: str, other: str) -> bool:
+    """Return whether two ids name one job: "123", "123[].server" and "123.server.site" do."""
+    first, second = _DIGITS.match(one), _DIGITS.match(other)
+    return first[0] == second[0] if first and second else one == other

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
     DONE,
@@ -220,6 +221,15 @@ class RunStatus:
         Seconds since 1970 by the clock of the machine that ran it.
     claim : Claim or None
         Of that incarnation.
+    silent_s : float or None
+        Age of the newest sign of that incarnation (claim, heartbeat, exit record), by the clock of the file
+        system; None: unknown.
+    closed, cancelled : bool
+        The attempt was given up on record; a cancellation covers it.
+    submission : str
+        For which submission the attempt was reserved; "" where the record was not read.
+    reserved_by : Process or None
+        Who reserved it.
     """
 
     run_id: str
@@ -237,6 +247,11 @@ class RunStatus:
     ended: float | None = None
     peak_memory_mb: float | None = None
     claim: Claim | None = None
+    silent_s: float | None = None
+    closed: bool = False
+    cancelled: bool = False
+    submission: str = ""
+    reserved_by: Process | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""

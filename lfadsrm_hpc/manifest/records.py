@@ -58,6 +58,17 @@ LOST = "lost"
 KILLED = "killed"
 CANCELLED = "cancelled"
 SUPERSEDED = "superseded"
+# Reasons for which attempts are closed on a scheduler's word
+DEADLINE = "deadline"  # out of time, and more time would not help
+OUT_OF_MEMORY = "out_of_memory"
+NODE_FAIL = "node_fail"
+PREEMPTED = "preempted"
+NO_RECORD = "no_record"  # the job says that it completed; the run does not
+NEVER_STARTED = "never_started"  # the scheduler does not know the job any more, and nothing ever claimed
+NOT_SUBMITTED = "not_submitted"  # reserved, but certainly never handed to a scheduler
+
+NO_TRY = frozenset({SUPERSEDED, NOT_SUBMITTED})
+"""An unclaimed attempt that was closed for one of these counts as if it had never been."""
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -80,9 +91,12 @@ _STATES = {
     LOST: RunState.LOST,
     CANCELLED: RunState.CANCELLED,
     SUPERSEDED: RunState.LOST,
-    "out_of_memory": RunState.OUT_OF_MEMORY,
-    "node_fail": RunState.NODE_FAIL,
-    "preempted": RunState.PREEMPTED,
+    DEADLINE: RunState.TIMEOUT,
+    OUT_OF_MEMORY: RunState.OUT_OF_MEMORY,
+    NODE_FAIL: RunState.NODE_FAIL,
+    PREEMPTED: RunState.PREEMPTED,
+    NEVER_STARTED: RunState.LOST,
+    NOT_SUBMITTED: RunState.LOST,
 }
 
 LOCAL = "local"
