@@ -1,7 +1,8 @@
 """What a site description can say: the schema of `site_configs/*.toml`, version 1.
 
 Each class is a table of the file, each attribute a key; a key that is left out has the default given here.
-Times are texts such as "48:00:00", "2-00:00:00", "90m", "30s" or "2d"; sizes are texts such as "16G", "512M".
+Times are texts such as "48:00:00", "2-00:00:00", "90m", "30s" or "2d"; sizes are texts such as "16G", "512M"
+(`lfadsrm_hpc.schedulers.units`). The texts below are also the reference in docs/sites.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from dataclasses import dataclass, field
 SCHEMA = 1
 SCHEDULERS = ("slurm", "pbspro", "torque", "local")
 HISTORIES = ("auto", "sacct", "qstat", "none")
+GPU_DIRECTIVES = {
+    "slurm": "--gres=gpu{type}:{gpus}",
+    "pbspro": "ngpus={gpus}",
+    "torque": "gpus={gpus}",
+}
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Partition:
-    """[partitions.<name>]: a partition (Slurm) or queue (PBS).
+    """[partitions.<name>]: a partition (Slurm) or queue (PBS), or what a site has in its place (a QOS).
 
     Attributes
     ----------
+    scheduler_name : str or None
+        Its name as the scheduler knows it, None: the same as here; "": it is not named at all, because
+        `directives` say where the job goes (see `Site.partition_option`).
     gpus_per_node : int
     gpu_types : tuple of str
         As the scheduler names them; empty: one kind, not named.
@@ -100,6 +109,7 @@ class Partition:
         More options of the job, without `#SBATCH` or `#PBS`: ("--qos=shared", "--constraint=gpu").
     """
 
+    scheduler_name: str | None = None
     gpus_per_node: int = 0
     gpu_types: tuple[str, ...] = ()
     cpus_per_node: int | None = None
@@ -129,7 +139,8 @@ class Requests:
         "": it must be given when runs are submitted.
     gpu_directive : str
         How a GPU is asked for; `{gpus}`, `{type}` (":a100" or "") are filled in: "--gres=gpu{type}:{gpus}"
-        (Slurm), "ngpus={gpus}" (a part of PBS Pro's select), "gpus={gpus}" (Torque's nodes).
+        (Slurm), "ngpus={gpus}" (a part of PBS Pro's select), "gpus={gpus}" (Torque's nodes). "": the way of
+        the scheduler just named; "none": not at all, they come with the node (see `Site.gpu_option`).
     memory_directive : bool
         False: the site refuses or ignores a wish for memory.
     directives : tuple of str
@@ -330,3 +341,19 @@ class Site:
     @property
     def scheduler(self) -> str:
         return self.site.scheduler
+
+    def partition(self, name: str) -> Partition:
+        """Return what is known of a partition; of one that is not described, nothing."""
+        return self.partitions.get(name, Partition())
+
+    def partition_option(self, name: str) -> str:
+        """Return what the scheduler is to be told for a partition (`--partition`, `-q`); "": nothing."""
+        known_as = self.partition(name).scheduler_name
+        return name if known_as is None else known_as
+
+    def gpu_option(self, gpus: int, gpu_type: str = "") -> str:
+        """Return how so many GPUs a node are asked for; "": not at all."""
+        way = self.request.gpu_directive or GPU_DIRECTIVES.get(self.scheduler, "none")
+        if not gpus or way == "none":
+            return ""
+        return way.replace("{gpus}", str(gpus)).replace("{type}", f":{gpu_type}" if gpu_type else "")

@@ -1,65 +1,192 @@
-"""Site descriptions: TOML files that say what holds on a machine, layered under what the user says."""
+"""Sites: load one with all its layers, choose one, and what others need of them.
+
+A site is described by TOML files of its name (schema: `site.py`), each laid over the one before, key by key:
+packaged, system (the folders in LFADSRM_SITE_PATH), user (`~/.config/lfadsrm/site_configs`), project
+(`<project>/site_configs`), `--set`.
+"""
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lfadsrm_hpc.errors import ConfigError, LfadsrmError, suggest
-from lfadsrm_hpc.rendering import packaged_folder
+from lfadsrm_hpc.errors import ConfigError, LfadsrmError
 from lfadsrm_hpc.schedulers.local import LocalQueueOptions
+from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.site_checks import check_site, check_values
+from lfadsrm_hpc.schedulers.site_detection import Detected, detect_sites
+from lfadsrm_hpc.schedulers.site_layers import (
+    Folder,
+    merge,
+    read_layers,
+    set_layers,
+    site_folders,
+    site_names,
+    template_folders,
+)
+from lfadsrm_hpc.schedulers.site_requests import build_request
+from lfadsrm_hpc.schedulers.site_schema import (
+    check_shape,
+    make_site,
+    plain,
+    queue_keys,
+    refuse_unknown,
+    without_none,
+)
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+__all__ = [
+    "Detected",
+    "LoadedSite",
+    "build_request",
+    "choose_site",
+    "detect_sites",
+    "list_sites",
+    "load_site",
+    "project_of",
+    "queue_options",
+    "site_from_settings",
+    "to_settings",
+]
 
-_SECTIONS = ("site", "queue")
-_SITE_KEYS = ("name", "scheduler", "description")
+SITE_VARIABLE = "LFADSRM_SITE"
+DEFAULT = "default"
 
 
-def load_site(name: str = "local", *, search: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
-    """Read a site description.
+@dataclass(frozen=True)
+class LoadedSite:
+    """A site, all layers merged.
+
+    Attributes
+    ----------
+    site : Site
+    origins : dict of str to str
+        Where each key that is said comes from ("partitions.gpu.max_walltime" -> a file or "--set").
+    templates : tuple of Path
+        Where templates are searched before the packaged ones: the project's folder, then the user's.
+    files : tuple of Path
+        The files that were read, the weakest first.
+    """
+
+    site: Site
+    origins: Mapping[str, str]
+    templates: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def origin(self, key: str) -> str:
+        """Return where a key comes from; "default" for one that no layer says."""
+        return self.origins.get(key, DEFAULT)
+
+
+def load_site(name: str, *, project: Path | None = None, sets: Sequence[str] = ()) -> LoadedSite:
+    """Load a site, all layers merged and checked.
 
     Parameters
     ----------
     name : str
-        File stem; the first folder of `search` that has `<name>.toml` wins, then the packaged ones.
-    search : sequence of Path, optional
-        Folders with the user's own site files.
-
-    Returns
-    -------
-    dict
-        The sections `site` and `queue`.
+        The stem of its files.
+    project : Path, optional
+        The folder of the experiment, see `project_of`.
+    sets : sequence of str
+        `KEY=VALUE`, over all files.
 
     Raises
     ------
     ConfigError
-        There is no such site, the file is not TOML, or it holds an unknown section or key.
+        There is no such site (the nearest is suggested), or a file or `--set` says what cannot be; the
+        message names the file and the key.
     """
-    with packaged_folder("site_configs") as packaged:
-        folders = [*search, packaged]
-        path = next((p for folder in folders if (p := folder / f"{name}.toml").is_file()), None)
-        if path is None:
-            known = sorted({p.stem for folder in folders for p in folder.glob("*.toml")})
-            raise ConfigError(
-                f"there is no site {name!r}; the sites are: {', '.join(known)}", hint=suggest(name, known)
-            )
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"this site file is not valid TOML: {error}", where=path) from error
-        _refuse_unknown(content, _SECTIONS, "section", path)
-        for section in content:
-            if not isinstance(content[section], dict):
-                raise ConfigError(f"{section!r} must be a section, [{section}]", where=path)
-        _refuse_unknown(content.get("site", {}), _SITE_KEYS, "key in [site]", path)
-        _refuse_unknown(content.get("queue", {}), _option_names(), "key in [queue]", path)
-    return {section: dict(content.get(section, {})) for section in _SECTIONS}
+    with site_folders(project) as folders:
+        return _load(name, folders, sets, template_folders(project))
+
+
+def _load(
+    name: str, folders: Sequence[Folder], sets: Sequence[str] = (), templates: tuple[Path, ...] = ()
+) -> LoadedSite:
+    layers = [*read_layers(name, folders), *set_layers(sets)]
+    content, origins = merge(layers)
+    content.pop("extends", None)
+    content.setdefault("site", {})["name"] = name
+    site = make_site(content)
+    check_site(site, origins)
+    files = tuple(layer.path for layer in layers if layer.path is not None)
+    return LoadedSite(site, origins, templates, files)
+
+
+def list_sites(project: Path | None = None) -> dict[str, LoadedSite | ConfigError]:
+    """Return all sites by name; for one that is invalid, what is wrong with it."""
+    found: dict[str, LoadedSite | ConfigError] = {}
+    with site_folders(project) as folders:
+        for name in site_names(folders):
+            try:
+                found[name] = _load(name, folders, (), template_folders(project))
+            except ConfigError as error:
+                found[name] = error
+    return found
+
+
+def choose_site(name: str | None, *, project: Path | None = None, sets: Sequence[str] = ()) -> LoadedSite:
+    """Load the site that is named, or that LFADSRM_SITE names, or on which we are.
+
+    Raises
+    ------
+    ConfigError
+        It is invalid; or none is named and none or several are recognised.
+    """
+    chosen = name or os.environ.get(SITE_VARIABLE) or _recognised(project)
+    return load_site(chosen, project=project, sets=sets)
+
+
+def _recognised(project: Path | None) -> str:
+    found = detect_sites(project)
+    if len(found) == 1:
+        return found[0].name
+    if found:
+        seen = ", ".join(f"{one.name} ({one.why})" for one in found)
+        raise ConfigError(f"this machine looks like several sites: {seen}", hint=f"--site {found[0].name}")
+    with site_folders(project) as folders:
+        known = ", ".join(site_names(folders))
+    raise ConfigError(
+        f"this machine is none of the sites that are described: {known}",
+        hint="name one with --site, or describe this one: `lfadsrm site init`",
+    )
+
+
+def project_of(collection: Path) -> Path:
+    """Return the folder whose `site_configs` and `templates` belong to a run collection.
+
+    It is the nearest one upwards with an experiment.toml or one of these; else the one that holds the
+    collection.
+    """
+    start = collection.absolute()
+    for folder in start.parents:
+        if (folder / "experiment.toml").is_file() or any(
+            (folder / name).is_dir() for name in ("site_configs", "templates")
+        ):
+            return folder
+    return start.parent
+
+
+def to_settings(site: Site) -> dict[str, Any]:
+    """Return a site as plain values, as plan.json keeps it; `site_from_settings` reads it."""
+    found = plain(site)
+    assert isinstance(found, dict)
+    return found
+
+
+def site_from_settings(settings: Mapping[str, Any]) -> Site:
+    """Return the site that `to_settings` wrote.
+
+    Raises
+    ------
+    ConfigError
+        It is none.
+    """
+    content = check_shape(without_none(settings), "the settings of a plan")
+    check_values(content, "the settings of a plan")
+    return make_site(content)
 
 
 def queue_options(
@@ -75,8 +202,10 @@ def queue_options(
     ----------
     explicit : mapping, optional
         Options by name; None as a value means "not said" and leaves the site's.
-    site, search
-        See `load_site`.
+    site : str
+        Name of the site.
+    search : sequence of Path, optional
+        Folders with further site files, over all others; the first is the strongest.
     where : object, optional
         Where `explicit` comes from, for messages.
 
@@ -86,8 +215,9 @@ def queue_options(
         An option is unknown (the message suggests the nearest), or a value has the wrong type or range.
     """
     given = {name: value for name, value in (explicit or {}).items() if value is not None}
-    _refuse_unknown(given, _option_names(), "option of the local queue", where)
-    values = load_site(site, search=search)["queue"] | given
+    refuse_unknown(given, queue_keys(), "option of the local queue", where)
+    with site_folders(search=search) as folders:
+        values = {**_load(site, folders).site.queue, **given}
     for name, value in values.items():
         if isinstance(value, list):
             values[name] = tuple(value)
@@ -95,14 +225,3 @@ def queue_options(
         return LocalQueueOptions(**values)
     except LfadsrmError as error:
         raise ConfigError(error.what, where=where or f"site {site!r}", hint=error.hint) from error
-
-
-def _option_names() -> list[str]:
-    return [field.name for field in fields(LocalQueueOptions)]
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: Sequence[str], kind: str, where: object) -> None:
-    for name in values:
-        if name not in known:
-            hint = suggest(name, known) or f"known are: {', '.join(known)}"
-            raise ConfigError(f"{name!r} is not a {kind}", where=where, hint=hint)
