@@ -121,14 +121,10 @@ def host_names() -> list[str]:
 
 def scheduler_names() -> list[str]:
     """Return what the scheduler of this machine calls itself: Slurm's ClusterName, the PBS server's name."""
-    from lfadsrm_hpc.schedulers.site_live import pbs_server, slurm_config
+    from lfadsrm_hpc.schedulers.site_live import pbs_server, slurm_cluster
 
-    looks: list[Callable[[float], str]] = [
-        lambda limit: slurm_config(limit).get("ClusterName", ""),
-        pbs_server,
-    ]
     names = []
-    for look in looks:
+    for look in (slurm_cluster, pbs_server):
         try:
             names.append(look(SCHEDULER_TIMEOUT_S))
         except CommandError:

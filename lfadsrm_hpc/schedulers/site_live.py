@@ -19,6 +19,17 @@ def slurm_config(timeout_s: float) -> dict[str, str]:
     return {m[1]: m[2].strip() for m in re.finditer(r"(?m)^(\w+)\s*=(.*)$", text)}
 
 
+def slurm_cluster(timeout_s: float) -> str:
+    """Return what Slurm calls the cluster; "" where it does not say.
+
+    Raises
+    ------
+    CommandError
+        There is no Slurm here, or its server does not answer.
+    """
+    return slurm_config(timeout_s).get("ClusterName", "")
+
+
 def pbs_server(timeout_s: float) -> str:
     """Return the name of the PBS server; "" where it cannot be read.
 

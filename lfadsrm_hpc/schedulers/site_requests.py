@@ -1,4 +1,4 @@
-"""From what a user says to what a task asks for, within what the site allows; nothing is cut down silently."""
+"""From what a user says to what a task asks for, within what the site allows; nothing is cut silently."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The schema of sites as data: its tables and keys, read off the classes in `site.py`, and `Site` from plain values."""
+"""The schema of sites as data: tables and keys, read off the classes in `site.py`; `Site` from plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 from lfadsrm_hpc.errors import ConfigError, suggest
 from lfadsrm_hpc.schedulers.site import SCHEMA, Partition, Site
@@ -54,8 +54,8 @@ def table_classes() -> dict[str, type]:
     for one in fields(Site):
         if one.name == PARTITIONS:
             found[one.name] = Partition
-        elif isinstance(one.default_factory, type) and is_dataclass(one.default_factory):
-            found[one.name] = one.default_factory
+        elif one.name != QUEUE:
+            found[one.name] = cast("type", one.default_factory)
     return found
 
 

@@ -214,7 +214,7 @@ def test_wrong_requests_are_refused(memory: Any) -> None:
 
 def test_site_local_says_what_the_options_default_to() -> None:
     assert queue_options() == LocalQueueOptions()
-    assert load_site()["site"]["scheduler"] == "local"
+    assert load_site("local").site.scheduler == "local"
 
 
 def test_what_the_user_says_comes_over_the_site(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_unknown_option_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "local.toml").write_text("[queue]\nslot = 3\n")
     with pytest.raises(ConfigError, match=r"did you mean 'slots'"):
         queue_options(search=[tmp_path])
-    (tmp_path / "local.toml").write_text("[ques]\nslots = 3\n")
+    (tmp_path / "local.toml").write_text("[queu]\nslots = 3\n")
     with pytest.raises(ConfigError, match="did you mean 'queue'"):
         queue_options(search=[tmp_path])
 
