@@ -41,6 +41,7 @@ from lfadsrm_hpc.manifest.records import (
     EXIT_FAILED,
     EXIT_NOT_OURS,
     FAILED,
+    TIMEOUT,
     Claim,
     Exit,
     Identity,
@@ -62,6 +63,10 @@ def run_task(
     task: int | str = 0,
     posterior_only: bool = False,
     capture_log: bool = True,
+    attempt: int | None = None,
+    identity: Identity | None = None,
+    deadline: float | None = None,
+    stop: StopFlag | None = None,
 ) -> int:
     """Do one run to its end, or to where it can be resumed.
 
@@ -79,6 +84,15 @@ def run_task(
         Sample posterior means again from the trained model; do not train.
     capture_log : bool
         Send standard output and error to the attempt's `log.txt`.
+    attempt : int, optional
+        The attempt that was reserved for this task when it was planned. None: take the next that is free.
+    identity : Identity, optional
+        Who asks: the cluster, its job and the task's index. A task that the scheduler starts again has the
+        same identity, and goes on as the next incarnation. None: a task of this machine.
+    deadline : float, optional
+        When to checkpoint and stop, seconds since 1970.
+    stop : StopFlag, optional
+        The caller's own flag; no signal handler is installed then.
 
     Returns
     -------
@@ -87,11 +101,17 @@ def run_task(
     """
     layout = CollectionLayout(Path(collection).resolve())
     run = layout.run_by_id(run_id)
-    stop = StopFlag()
-    with stop.installed():
+    identity = identity or Identity.local(submission, task)
+    if stop is None:
+        stop = StopFlag(deadline)
+        handlers: contextlib.AbstractContextManager[None] = stop.installed()
+    else:
+        handlers = contextlib.nullcontext()
+        if deadline is not None:
+            stop.set_deadline(deadline)
+    with handlers:
         try:
-            identity = Identity.local(submission, task)
-            taken = store.take_local(run, identity, redo=posterior_only)
+            taken = _take(run, attempt, identity, redo=posterior_only)
         except ClaimLostError as error:
             print(error, file=sys.stderr)
             return EXIT_NOT_OURS
@@ -103,6 +123,14 @@ def run_task(
             return EXIT_DONE
         with _log_to(run.attempt(taken.attempt).log if capture_log else None):
             return _Task(layout, run, taken, stop, posterior_only).perform()
+
+
+def _take(
+    run: RunLayout, attempt: int | None, identity: Identity, *, redo: bool
+) -> Claim | store.AlreadyComplete:
+    if attempt is None:
+        return store.take_local(run, identity, redo=redo)
+    return store.claim(run, attempt, identity, redo=redo)
 
 
 @contextlib.contextmanager
@@ -151,7 +179,7 @@ class _Task:
             self._work()
             code, reason = EXIT_DONE, DONE
         except _Stopped:
-            code, reason = EXIT_CHECKPOINTED, CHECKPOINTED
+            code, reason = EXIT_CHECKPOINTED, TIMEOUT if self.stop.out_of_time else CHECKPOINTED
         except ClaimLostError as error:
             print(error, file=sys.stderr)
             return EXIT_NOT_OURS
@@ -180,10 +208,18 @@ class _Task:
         inputs = self._read_inputs(record)
         self._say(f"{self.run.run_id}: {self.claim}")
         self._beat(phase="starting")
+        self._stop_if_asked()
         folder = self._train(record, inputs)
         self._write_model_params(folder)
         for session in inputs:
+            self._stop_if_asked()
             self._sample(record, folder, session)
+
+    def _stop_if_asked(self) -> None:
+        """Spare what comes next, which takes its time before it asks for the first time."""
+        if self.stop():
+            self._say(f"stopped: {'the time is over' if self.stop.out_of_time else 'asked to'}")
+            raise _Stopped
 
     def _read_inputs(self, record: _Record) -> list[SessionInputs]:
         """Read the inputs, refusing files that were made from other data than the run was prepared for."""
@@ -332,8 +368,8 @@ class _Task:
         def told(done: int, total: int) -> None:
             if time.monotonic() - self.last_beat > _BEAT_EVERY_S:
                 self._beat(phase="posterior means", dataset=session.dataset, done=f"{done}/{total} trials")
-            if self.stop():
-                raise _Stopped
+            if done < total:
+                self._stop_if_asked()
 
         write_means(
             self.run.posterior_means(session.dataset),
