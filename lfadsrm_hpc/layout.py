@@ -16,6 +16,8 @@ _ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
 _SENDING = re.compile(r"sending-(\d+)\.(\d+)\.json")
 _RECEIPT = re.compile(r"receipt-(\d+)\.json")
+_SCRIPT = re.compile(r"script-\d+\.sh")
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)(?:-best)?\.npz")
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _CANCELLATION = re.compile(r"cancel-([0-9A-HJKMNP-TV-Z]{26})\.json")
 
@@ -207,6 +209,15 @@ class RunLayout:
                     found.append((int(match[1]), int(match[2]), path))
         return sorted(found, reverse=True)
 
+    def checkpoint_steps(self) -> dict[tuple[int, int], int]:
+        """Return, by attempt and incarnation, the training step of the newest checkpoint, if any."""
+        found = {}
+        for attempt, incarnation, folder in self.checkpoint_dirs():
+            steps = [int(match[1]) for name in _names(folder) if (match := _CHECKPOINT.fullmatch(name))]
+            if steps:
+                found[attempt, incarnation] = max(steps)
+        return found
+
     @property
     def has_checkpoint(self) -> bool:
         """Whether some incarnation has left a checkpoint: it may be resumed, or sampled from."""
@@ -319,6 +330,10 @@ class SubmissionLayout:
             if match:
                 found[int(match[1])] = max(int(match[2]), found.get(int(match[1]), 0))
         return found
+
+    def script_count(self) -> int:
+        """List the folder once: how many chunks have a script."""
+        return sum(_SCRIPT.fullmatch(name) is not None for name in _names(self.path))
 
     def receipts(self) -> list[int]:
         """List the folder once: the chunks that have a receipt, sorted."""

@@ -1,0 +1,214 @@
+"""Which job of a scheduler a run was handed over as, and what that scheduler says of many of them at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lfadsrm_hpc.errors import LfadsrmError
+from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence
+from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
+from lfadsrm_hpc.manifest.reading import read_record
+from lfadsrm_hpc.manifest.records import LOCAL, Reservation
+from lfadsrm_hpc.manifest.submissions import ChunkOnDisk, Plan, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.schedulers import known, sites
+from lfadsrm_hpc.schedulers.batch import PLAIN, BatchScheduler, Job, Report
+from lfadsrm_hpc.schedulers.site import Site
+
+
+@dataclass(frozen=True)
+class Handed:
+    """One run's attempt, as it was handed over.
+
+    Attributes
+    ----------
+    ulid : str
+        Of the submission.
+    submission, chunk : optional
+        None: its plan was never completed.
+    index : int
+        Of its task in the job; packed runs share it.
+    age_s : float
+        Of the last sign of life of the submission, where there is no plan, s.
+    """
+
+    ulid: str
+    submission: SubmissionOnDisk | None = None
+    chunk: ChunkOnDisk | None = None
+    index: int = 0
+    age_s: float = 0.0
+
+    @property
+    def site(self) -> Site | None:
+        return None if self.submission is None else site_of(self.submission.plan)
+
+    @property
+    def job(self) -> Job | None:
+        """The job, if its receipt is there."""
+        if self.submission is None or self.chunk is None:
+            return None
+        return job_of(self.submission.plan, self.chunk)
+
+    @property
+    def place(self) -> int:
+        """The index as the scheduler's answers name it."""
+        return PLAIN if self.chunk is not None and self.chunk.chunk.size == 0 else self.index
+
+
+_sites: dict[str, Site] = {}
+
+
+def site_of(plan: Plan) -> Site:
+    """Return the site as it was when a submission was planned."""
+    if plan.ulid not in _sites:
+        _sites[plan.ulid] = sites.site_from_settings(plan.settings)
+    return _sites[plan.ulid]
+
+
+def job_of(plan: Plan, chunk: ChunkOnDisk) -> Job | None:
+    """Return the job of a chunk; None: there is no receipt."""
+    if chunk.receipt is None:
+        return None
+    return Job(
+        chunk.receipt.job,
+        chunk.chunk.name,
+        chunk.chunk.size,
+        plan.created,
+        chunk.receipt.cluster or plan.cluster,
+    )
+
+
+def find_handed(layout: CollectionLayout, statuses: Mapping[str, RunStatus], now: float) -> dict[str, Handed]:
+    """Find, by run id, as what the newest attempts were handed over; runs on no cluster are left out.
+
+    Only the submissions that these attempts belong to are read.
+
+    Parameters
+    ----------
+    layout : CollectionLayout
+    statuses : dict of str to RunStatus
+        Of the runs that matter.
+    now : float
+        By the clock of the file system, s.
+    """
+    found: dict[str, Handed] = {}
+    read: dict[str, SubmissionOnDisk | None] = {}
+    unplanned: dict[str, list[float]] = {}
+    waiting: dict[str, str] = {}
+    for run_id, status in statuses.items():
+        if run_id in found or status.attempt is None:
+            continue
+        ulid, reserved = _submission_of(layout, run_id, status)
+        if not ulid:
+            continue
+        if ulid not in read:
+            read[ulid] = read_submission(layout.submission(ulid), now)
+            found.update(_members(read[ulid], ulid, statuses, found))
+        if read[ulid] is None:
+            unplanned.setdefault(ulid, []).append(reserved)
+            waiting[run_id] = ulid
+    signs = {ulid: _last_sign(layout, ulid, times) for ulid, times in unplanned.items()}
+    found.update({run: Handed(ulid, age_s=max(0.0, now - signs[ulid])) for run, ulid in waiting.items()})
+    return found
+
+
+def _submission_of(layout: CollectionLayout, run_id: str, status: RunStatus) -> tuple[str, float]:
+    """Return the submission of a run's newest attempt ("": none), and when it was reserved."""
+    if status.claim is not None:
+        identity = status.claim.identity
+        return ("" if identity.cluster == LOCAL else identity.submission), 0.0
+    reserved = layout.run_by_id(run_id).attempt(status.attempt or 0).reserved
+    record, modified = read_record(Reservation, reserved)
+    if record is None or not record.is_ahead:
+        return "", 0.0
+    return record.submission, modified or 0.0
+
+
+def _members(
+    submission: SubmissionOnDisk | None,
+    ulid: str,
+    statuses: Mapping[str, RunStatus],
+    found: Mapping[str, Handed],
+) -> Iterator[tuple[str, Handed]]:
+    """Yield those of the runs whose newest attempt belongs to a submission."""
+    if submission is None:
+        return
+    chunks = {chunk.chunk.number: chunk for chunk in submission.chunks}
+    for task in submission.tasks:
+        status = statuses.get(task.run_id)
+        if status is not None and status.attempt == task.attempt and task.run_id not in found:
+            yield task.run_id, Handed(ulid, submission, chunks.get(task.chunk), task.index)
+
+
+def _last_sign(layout: CollectionLayout, ulid: str, reserved: Sequence[float]) -> float:
+    """Return when somebody last worked at a plan that is not complete: it touches its folder meanwhile."""
+    try:
+        touched = layout.submission(ulid).path.stat().st_mtime
+    except OSError:
+        touched = 0.0
+    return max([touched, *reserved])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the schedulers say, by what they were asked as."""
+
+    reports: Mapping[tuple[str, str], Report] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    asked: float = 0.0
+
+    def evidence(self, handed: Handed, status: RunStatus) -> Evidence:
+        """Return what is known of one handed run."""
+        if handed.submission is None or handed.chunk is None:
+            alive = None if status.reserved_by is None else status.reserved_by.is_alive()
+            return Evidence(
+                ChunkState.NO_PLAN, handed.age_s, latency_s=LATENCY_S, now=self.asked, planner_alive=alive
+            )
+        plan, chunk, job = handed.submission.plan, handed.chunk, handed.job
+        report = self.reports.get(server_of(plan), Report())
+        return Evidence(
+            chunk.state,
+            chunk.age_s,
+            seen=None if job is None else report.tasks.get((job.id, handed.place)),
+            live_ok=report.live_ok,
+            history_ok=report.history_ok,
+            job="" if job is None else job.id,
+            task=str(handed.index),
+            latency_s=site_of(plan).filesystem.latency_s,
+            now=self.asked,
+        )
+
+
+def server_of(plan: Plan) -> tuple[str, str]:
+    """Return by what the scheduler of a plan is told from others: its kind, and cluster or site."""
+    return plan.scheduler, plan.cluster or plan.site
+
+
+def ask_all(handed: Iterable[Handed]) -> Answers:
+    """Ask every scheduler once for all jobs of some handed runs."""
+    jobs: dict[tuple[str, str], dict[str, Job]] = {}
+    plans: dict[tuple[str, str], Plan] = {}
+    for one in handed:
+        job = one.job
+        if one.submission is not None and job is not None:
+            server = server_of(one.submission.plan)
+            jobs.setdefault(server, {})[job.id] = job
+            plans[server] = one.submission.plan
+    reports, warnings, asked = {}, [], time.time()
+    for server, known_jobs in jobs.items():
+        try:
+            reports[server] = scheduler_of(plans[server]).look(list(known_jobs.values()))
+        except LfadsrmError as error:
+            warnings.append(f"{server[1]}: {error.what}")
+            continue
+        warnings += reports[server].warnings
+        if not reports[server].live_ok:
+            warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
+    return Answers(reports, tuple(dict.fromkeys(warnings)), asked)
+
+
+def scheduler_of(plan: Plan) -> BatchScheduler:
+    """Return the scheduler that a plan was made for."""
+    return known.make_scheduler(site_of(plan))

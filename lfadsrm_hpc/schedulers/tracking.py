@@ -1,0 +1,131 @@
+"""What runs on clusters are at: their own files, joined with one question to each scheduler.
+
+A run's own files come first. The scheduler is asked only for runs that are not settled by them, and what it
+says is put on record where it ends a run, since schedulers forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lfadsrm_hpc.errors import ClaimLostError
+from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.reading import look
+from lfadsrm_hpc.manifest.reconcile import Verdict, is_settled, reconcile
+from lfadsrm_hpc.schedulers.handed import Answers, Handed, ask_all, find_handed
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What runs are at, with what their schedulers say.
+
+    Attributes
+    ----------
+    statuses : dict of str to RunStatus
+        By run id, all that were given.
+    warnings : tuple of str
+        What the user should know.
+    queried : bool
+        A scheduler was asked: ask again in a minute at the soonest.
+    handed : dict of str to Handed
+        By run id, those that a scheduler has or may have.
+    closed : tuple of str
+        Runs whose newest attempt was put on record as ended.
+    """
+
+    statuses: dict[str, RunStatus]
+    warnings: tuple[str, ...] = ()
+    queried: bool = False
+    handed: Mapping[str, Handed] | None = None
+    closed: tuple[str, ...] = ()
+
+    @property
+    def handed_runs(self) -> Mapping[str, Handed]:
+        return self.handed or {}
+
+
+def track(layout: CollectionLayout, statuses: Mapping[str, RunStatus], *, record: bool = True) -> Tracked:
+    """Join what runs are at by their own files with what the schedulers say.
+
+    Parameters
+    ----------
+    layout : CollectionLayout
+    statuses : dict of str to RunStatus
+        By run id, from the files (`manifest.reading.collection_states`).
+    record : bool
+        Put ends that only the scheduler knows of on record.
+
+    Returns
+    -------
+    Tracked
+        No scheduler is asked where no run needs it.
+    """
+    merged = dict(statuses)
+    unsettled = {
+        run: status for run, status in _read_again(layout, statuses).items() if not is_settled(status)
+    }
+    if not unsettled:
+        return Tracked(merged)
+    now = look(layout.state_dir if layout.state_dir.is_dir() else layout.path).now
+    handed = find_handed(layout, unsettled, now)
+    answers = ask_all(handed.values())
+    closed, warnings = [], list(answers.warnings)
+    for run_id, one in handed.items():
+        merged[run_id], has_ended, warning = _judge(layout, unsettled[run_id], one, answers, record)
+        closed += [run_id] if has_ended else []
+        warnings += [f"{run_id}: {warning}"] if warning else []
+    queried = any(one.job is not None for one in handed.values())
+    return Tracked(merged, tuple(dict.fromkeys(warnings)), queried, handed, tuple(closed))
+
+
+def _read_again(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> dict[str, RunStatus]:
+    """Return what is not settled at first sight; what is known from the outbox alone is read whole.
+
+    A name in the outbox does not tell of an attempt that may start again whether it was closed since.
+    """
+    found = {}
+    for run_id, status in statuses.items():
+        if status.attempt is None or is_settled(status):
+            continue
+        by_name = status.claim is None and status.code is not None
+        found[run_id] = store.run_status(layout.run_by_id(run_id)) if by_name else status
+    return found
+
+
+def _judge(
+    layout: CollectionLayout, status: RunStatus, handed: Handed, answers: Answers, record: bool
+) -> tuple[RunStatus, bool, str | None]:
+    evidence = answers.evidence(handed, status)
+    verdict = reconcile(status, evidence)
+    closed = False
+    if verdict.close and record and status.attempt is not None:
+        # The files were read before the scheduler was asked: what it ended may have written its record since.
+        run = layout.run_by_id(status.run_id)
+        fresh = store.run_status(run)
+        if (fresh.state, fresh.attempt, fresh.incarnation, fresh.code) != (
+            status.state,
+            status.attempt,
+            status.incarnation,
+            status.code,
+        ):
+            if fresh.attempt != status.attempt:
+                return fresh, False, None
+            status, verdict = fresh, reconcile(fresh, evidence)
+        if verdict.close:
+            closed = _close(layout, status, verdict, handed.ulid)
+    told = status.message or verdict.message
+    status = replace(status, state=verdict.state, reason=verdict.reason or status.reason, message=told)
+    return status, closed, verdict.warning
+
+
+def _close(layout: CollectionLayout, status: RunStatus, verdict: Verdict, ulid: str) -> bool:
+    run = layout.run_by_id(status.run_id)
+    try:
+        return store.close(
+            run, status.attempt or 0, verdict.close or "", submission=ulid, message=verdict.message
+        )
+    except (OSError, ClaimLostError):
+        return False  # somebody else's collection, whose owner will do it; or the outputs were deleted
