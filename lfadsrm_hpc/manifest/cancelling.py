@@ -8,35 +8,43 @@ from collections.abc import Iterable, Mapping
 
 from lfadsrm_hpc.errors import ClaimLostError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout, run_key
+from lfadsrm_hpc.manifest.closing import close
 from lfadsrm_hpc.manifest.process import hostname
 from lfadsrm_hpc.manifest.publish import publish_new
-from lfadsrm_hpc.manifest.reading import owner, read_cancellations
-from lfadsrm_hpc.manifest.records import Cancellation, new_ulid, to_json, ulid_time
+from lfadsrm_hpc.manifest.reading import look, owner, read_cancellations, read_facts
+from lfadsrm_hpc.manifest.records import CANCELLED, Cancellation, new_ulid, to_json, ulid_time
 
 
 def cancel(layout: CollectionLayout, runs: Iterable[RunLayout]) -> Cancellation:
     """Put on record that runs are cancelled, before anything is stopped; they are not started again unasked.
 
-    It covers the attempts that exist now: a later one was asked for.
+    It covers the attempts that exist now: a later one was asked for. Attempts that wait for a scheduler are
+    closed: their jobs, should they still start, find nothing to do.
     """
+    runs = list(runs)
     newest = {run.run_id: max((a.number for a in run.attempts()), default=0) for run in runs}
-    return _publish(layout, newest)
+    record = _publish(layout, newest)
+    for run in runs:
+        waiting = read_facts(run, cancelled={}).newest
+        # A later one than the record covers was asked for since.
+        if waiting is not None and waiting.waits and waiting.number <= newest[run.run_id]:
+            close(run, waiting.number, CANCELLED)
+    return record
 
 
 def forget(run: RunLayout) -> None:
     """Delete what the manifest knows of a run: part of deleting its outputs.
 
     The names in the outbox go first: a kill in between leaves facts without a name, never a name without
-    facts.
+    facts. A job that was handed over for one of these attempts and starts later finds its attempt gone, or
+    reserved for another submission, and ends.
 
     Raises
     ------
     ClaimLostError
-        Somebody works on the run.
+        Somebody works on the run, or it was handed to a scheduler and may start.
     """
-    holder = owner(run)
-    if holder is not None:
-        raise ClaimLostError(f"the run is being worked on: {holder}", where=run.path, hint="stop it first")
+    _refuse_live(run)
     key = run_key(run.run_id)
     for name in run.collection.outbox_names():
         if name.key == key:
@@ -46,6 +54,24 @@ def forget(run: RunLayout) -> None:
     # Attempts count from 1 again: a cancellation of the old ones must not cover the new ones.
     if run.run_id in read_cancellations(run.collection):
         _publish(run.collection, {run.run_id: -1})
+
+
+def _refuse_live(run: RunLayout) -> None:
+    holder = owner(run)
+    if holder is not None:
+        raise ClaimLostError(f"the run is being worked on: {holder}", where=run.path, hint="stop it first")
+    facts = read_facts(run)
+    newest = facts.newest
+    if newest is None or newest.newest is not None or newest.reservation is None:
+        return
+    if newest.waits and not facts.is_cancelled:
+        raise ClaimLostError(
+            f"the run is reserved for submission {newest.reservation.submission or '(none)'}, and may start",
+            where=run.path,
+            hint="cancel it first: `lfadsrm cancel`",
+        )
+    if not newest.waits and newest.reserver_is_live(look(run.path)):
+        raise ClaimLostError("the run is about to be started", where=run.path, hint="look again in a minute")
 
 
 def _publish(layout: CollectionLayout, attempts: Mapping[str, int]) -> Cancellation:

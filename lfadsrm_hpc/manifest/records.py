@@ -46,6 +46,7 @@ from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from lfadsrm_hpc.errors import ManifestError
+from lfadsrm_hpc.manifest.evidence import same_job
 from lfadsrm_hpc.manifest.process import Process, boot_id, hostname
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -69,6 +70,9 @@ NOT_SUBMITTED = "not_submitted"  # reserved, but certainly never handed to a sch
 
 NO_TRY = frozenset({SUPERSEDED, NOT_SUBMITTED})
 """An unclaimed attempt that was closed for one of these counts as if it had never been."""
+
+CAUSES = frozenset({TIMEOUT, DEADLINE, OUT_OF_MEMORY, NODE_FAIL, PREEMPTED, CANCELLED})
+"""What a scheduler can say of why a process was killed."""
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -167,6 +171,12 @@ class Identity:
         """Return the identity of a task of a local queue on this machine and boot."""
         return cls(LOCAL, f"{hostname()}/{boot_id()}/{submission}", str(task), submission)
 
+    def is_same_task(self, other: Identity) -> bool:
+        """Return whether two starts are of one task. A scheduler may write a job's id in two ways."""
+        if (self.cluster, self.task, self.submission) != (other.cluster, other.task, other.submission):
+            return False
+        return self.job == other.job or (self.cluster != LOCAL and same_job(self.job, other.job))
+
 
 @dataclass(frozen=True)
 class Reservation:
@@ -177,12 +187,20 @@ class Reservation:
     submission : str
         For whom.
     process : Process or None
-        The process that reserved it and means to claim it at once; None: reserved ahead by planning.
+        The process that reserved it; None in records of older versions, which were made ahead.
+    ahead : bool
+        For a scheduler: the job claims it, perhaps days later. Otherwise `process` means to claim it at once.
     """
 
     submission: str
     reserved: float = 0.0
     process: Process | None = None
+    ahead: bool = False
+
+    @property
+    def is_ahead(self) -> bool:
+        """The attempt waits for a scheduler, not for the process that reserved it."""
+        return self.ahead or self.process is None
 
 
 @dataclass(frozen=True)
@@ -246,12 +264,21 @@ class Exit:
 
 @dataclass(frozen=True)
 class Closed:
-    """An attempt was given up: `closed.json`. Its task, should it still live, ends with 64."""
+    """An attempt was given up: `closed.json`. Its task, should it still live, ends with 64.
+
+    Attributes
+    ----------
+    reason : str
+        A word; `state_of` says which state it stands for.
+    message : str
+        The words of the scheduler on which it rests, for people.
+    """
 
     reason: str
     closed: float = 0.0
     host: str = ""
     submission: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write the facts: reserve, claim, beat, end, close. (Cancelling and forgetting: the module beside.)
+"""Write the facts: reserve, claim, beat, end. (Closing, cancelling and forgetting: the modules beside.)
 
 On the local queue everything goes through `take_local`. What a kill leaves behind, and what the next
 `take_local` makes of it:
@@ -13,6 +13,9 @@ after the claim, before or after a heartbeat    closes the attempt as lost, take
 after closing a lost attempt                    takes the next
 after the exit record, before the outbox name   believes the record; writes the name if the run is complete
 =============================================== =========================================================
+
+For a scheduler, `reserve` takes an attempt ahead and the job claims it (`claim`), perhaps days later. Such an
+attempt is free again only when it has ended or was closed; who may close it is told in `reconcile`.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lfadsrm_hpc.errors import ClaimLostError, DataError, RunCancelledError
-from lfadsrm_hpc.layout import OutboxName, RunLayout, run_key
+from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.cancelling import cancel, forget
+from lfadsrm_hpc.manifest.closing import close, publish_result
 from lfadsrm_hpc.manifest.fold import LATENCY_S, AttemptFacts, Freshness, RunFacts
-from lfadsrm_hpc.manifest.process import Process, hostname
-from lfadsrm_hpc.manifest.publish import make_folder, publish_name, publish_new, publish_replacing
+from lfadsrm_hpc.manifest.process import Process
+from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_replacing
 from lfadsrm_hpc.manifest.reading import (
     collection_states,
     look,
@@ -35,6 +39,7 @@ from lfadsrm_hpc.manifest.reading import (
     read_cancellations,
     read_claim,
     read_facts,
+    read_record,
     resume_source,
     run_status,
     winning_exit,
@@ -45,7 +50,6 @@ from lfadsrm_hpc.manifest.records import (
     LOST,
     SUPERSEDED,
     Claim,
-    Closed,
     Exit,
     Heartbeat,
     Identity,
@@ -141,7 +145,7 @@ def reserve(run: RunLayout, submission: str) -> int:
             "the run is complete already", where=run.path, hint="delete its outputs to run it again"
         )
     number = _free_attempt(run, facts, look(_attempts_dir(run)), None)
-    if not _reserve(run, number, Reservation(submission, time.time())):
+    if not _reserve(run, number, Reservation(submission, time.time(), Process.current(), ahead=True)):
         _lost_race(run)
     return number
 
@@ -152,8 +156,21 @@ def claim(run: RunLayout, attempt: int, identity: Identity, *, redo: bool = Fals
     Raises
     ------
     ClaimLostError
-        Another job holds the attempt, it was closed, a higher one exists, or the run is complete.
+        Another job holds the attempt, it was closed or deleted, a higher one exists, it was reserved for
+        another submission, or the run is complete.
+    RunCancelledError
+        The attempt was cancelled (a ClaimLostError: exit code 64).
     """
+    if read_cancellations(run.collection).get(run.run_id, -1) >= attempt:
+        raise RunCancelledError("the run was cancelled", where=run.path, hint="ask for it again explicitly")
+    reservation, _ = read_record(Reservation, run.attempt(attempt).reserved)
+    # Outputs may have been deleted since: the number is then another submission's, or nobody's.
+    if reservation is not None and reservation.submission != identity.submission:
+        raise ClaimLostError(
+            f"this attempt is reserved for submission {reservation.submission or '(none)'}",
+            where=run.attempt(attempt).path,
+            hint="nothing: the run was asked for again meanwhile",
+        )
     return _claim(run, attempt, identity, requeued=True, redo=redo)
 
 
@@ -219,14 +236,8 @@ def publish_exit(run: RunLayout, claim: Claim, exit_record: Exit) -> bool:
     )
     first = publish_new(run.attempt(claim.attempt).exit(claim.incarnation), to_json(record))
     if first:
-        _publish_result(run, claim.attempt, claim.incarnation, record)
+        publish_result(run, claim.attempt, claim.incarnation, record)
     return first
-
-
-def close(run: RunLayout, attempt: int, reason: str, *, submission: str = "") -> bool:
-    """Give an attempt up for good; its task, should it live, ends with 64. False: it was closed before."""
-    record = Closed(reason, time.time(), hostname(), submission)
-    return publish_new(run.attempt(attempt).closed, to_json(record))
 
 
 def is_superseded(run: RunLayout, claim: Claim) -> bool:
@@ -256,7 +267,7 @@ def _completed(run: RunLayout, facts: RunFacts) -> AlreadyComplete | None:
     if incarnation.exit is None or incarnation.claim is None:
         return None
     # Whoever completed it may have been killed before the name was in the outbox.
-    _publish_result(run, attempt.number, incarnation.number, incarnation.exit)
+    publish_result(run, attempt.number, incarnation.number, incarnation.exit)
     return AlreadyComplete(incarnation.exit, incarnation.claim.token)
 
 
@@ -302,8 +313,9 @@ def _unclaimed(
 ) -> int:
     if newest.closed is not None:
         return newest.number + 1
-    if newest.reserver_is_live(freshness) and newest.reservation is not None:
-        ours = newest.reservation.process is None and newest.reservation.submission == submission
+    given_up = facts.is_cancelled and newest.is_ahead  # its job, should it still come, may not claim it
+    if newest.reserver_is_live(freshness) and newest.reservation is not None and not given_up:
+        ours = newest.is_ahead and newest.reservation.submission == submission
         if not ours:
             raise ClaimLostError(
                 f"the run is reserved for submission {newest.reservation.submission or '(none)'}",
@@ -341,8 +353,13 @@ def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, r
             _lost_race(run)
         k = taken[-1] + 1 if taken else 0
         mine = Claim(number, k, identity, Process.current(), new_token(), time.time(), redo)
-        if publish_new(attempt.claim(k), to_json(mine)):
-            break
+        try:
+            if publish_new(attempt.claim(k), to_json(mine)):
+                break
+        except FileNotFoundError as error:
+            raise ClaimLostError(
+                "the files of this attempt were deleted", where=attempt.path, hint="run it again"
+            ) from error
     # Between the look and the claim the attempt may have been closed, or one thought dead completed the run.
     if is_superseded(run, mine):
         close(run, number, SUPERSEDED, submission=identity.submission)
@@ -356,7 +373,7 @@ def _is_requeue(run: RunLayout, number: int, taken: list[int], identity: Identit
     for k in reversed(taken):
         holder = read_claim(attempt, k)
         if holder is not None:
-            return holder.identity == identity
+            return holder.identity.is_same_task(identity)
         if look(attempt.path).now - attempt.claim(k).stat().st_mtime <= LATENCY_S:
             return False  # somebody is writing it
     return True  # nothing but void files
@@ -366,11 +383,6 @@ def _lost_race(run: RunLayout) -> NoReturn:
     raise ClaimLostError(
         "another task took this run first", where=run.path, hint="nothing: the other one has it"
     )
-
-
-def _publish_result(run: RunLayout, attempt: int, incarnation: int, record: Exit) -> None:
-    name = OutboxName(run_key(run.run_id), attempt, incarnation, record.state.value, record.code)
-    publish_name(run.collection.outbox_file(name))
 
 
 def _peak_memory_mb() -> float:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfadsrm_hpc.manifest.fold import Fact, Freshness, fold, gather
+from lfadsrm_hpc.manifest.fold import Fact, Freshness, fold, gather, history
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.records import Claim, Closed, Exit, Heartbeat, Identity, Reservation
 from lfadsrm_hpc.manifest.states import RunState
@@ -15,8 +15,11 @@ HERE = Process("here", "boot", "ns", 10, 1)
 
 
 def reserved(attempt: int, *, planned: bool = False, alive: bool | None = True, age: float = 1.0) -> Fact:
-    record = Reservation("S", 0.0, None if planned else HERE)
-    return Fact("reserved", attempt, -1, record, NOW - age, None if planned else alive)
+    return Fact("reserved", attempt, -1, Reservation("S", 0.0, HERE, planned), NOW - age, alive)
+
+
+def reserved_by_an_older_version(attempt: int) -> Fact:
+    return Fact("reserved", attempt, -1, Reservation("S", 0.0, None), NOW - 1e6)
 
 
 def claimed(
@@ -66,7 +69,50 @@ TABLE = {
     "reserver elsewhere, just now": ([reserved(1, alive=None)], RunState.PENDING),
     "reserver elsewhere, long ago": ([reserved(1, alive=None, age=61)], RunState.PREPARED),
     "planned for a scheduler long ago": ([reserved(1, planned=True, age=1e6)], RunState.SUBMITTED),
-    "planned and given up": ([reserved(1, planned=True), closed(1)], RunState.PREPARED),
+    "planned by an older version": ([reserved_by_an_older_version(1)], RunState.SUBMITTED),
+    "planned by one that died": ([reserved(1, planned=True, alive=False, age=1e6)], RunState.SUBMITTED),
+    "planned and never handed over": (
+        [reserved(1, planned=True), closed(1, "not_submitted")],
+        RunState.PREPARED,
+    ),
+    "planned and left behind": ([reserved(1, planned=True), closed(1, "superseded")], RunState.PREPARED),
+    "planned and never started": ([reserved(1, planned=True), closed(1, "never_started")], RunState.LOST),
+    "planned, out of time in its setup": (
+        [reserved(1, planned=True), closed(1, "timeout")],
+        RunState.TIMEOUT,
+    ),
+    "planned, the script failed": ([reserved(1, planned=True), closed(1, "failed")], RunState.FAILED),
+    "planned, the job was cancelled": (
+        [reserved(1, planned=True), closed(1, "cancelled")],
+        RunState.CANCELLED,
+    ),
+    "planned, closed, the file is empty": (
+        [reserved(1, planned=True), Fact("closed", 1, -1, None, NOW)],
+        RunState.LOST,
+    ),
+    "about to start, closed": ([reserved(1), closed(1)], RunState.PREPARED),
+    "a retry was never handed over": (
+        [
+            claimed(1),
+            ended(1, code=1, reason="failed"),
+            reserved(2, planned=True),
+            closed(2, "not_submitted"),
+        ],
+        RunState.FAILED,
+    ),
+    "a retry was never started": (
+        [
+            claimed(1),
+            ended(1, code=1, reason="failed"),
+            reserved(2, planned=True),
+            closed(2, "never_started"),
+        ],
+        RunState.LOST,
+    ),
+    "a retry waits": (
+        [claimed(1), ended(1, code=1, reason="failed"), reserved(2, planned=True)],
+        RunState.SUBMITTED,
+    ),
     "void reservation": ([Fact("reserved", 1, -1, None, NOW)], RunState.PREPARED),
     "reserver of a retry died": (
         [claimed(1), ended(1, code=1, reason="failed"), reserved(2, alive=False)],
@@ -81,6 +127,12 @@ TABLE = {
     "elsewhere, claimed long ago, no heartbeat": ([claimed(1, age=361)], RunState.LOST),
     "cluster, stale heartbeat": ([claimed(1, cluster="c"), beat(1, age=1e4)], RunState.UNKNOWN),
     "cluster, fresh heartbeat": ([claimed(1, cluster="c"), beat(1, age=10)], RunState.RUNNING),
+    "cluster, process on this machine gone": (
+        [claimed(1, cluster="c", alive=False), beat(1, age=1)],
+        RunState.UNKNOWN,  # its scheduler may start it again
+    ),
+    "cluster, void claim": ([reserved(1, planned=True), OLD_VOID_CLAIM], RunState.UNKNOWN),
+    "cluster, claim being written": ([reserved(1, planned=True), VOID_CLAIM], RunState.RUNNING),
     "claim being written": ([VOID_CLAIM], RunState.RUNNING),
     "void claim": ([OLD_VOID_CLAIM], RunState.LOST),
     "closed as lost": ([claimed(1), closed(1)], RunState.LOST),
@@ -104,6 +156,22 @@ TABLE = {
         [claimed(1), ended(1, code=137, reason="killed", token=""), closed(1)],
         RunState.FAILED,
     ),
+    "killed, and the scheduler said why": (
+        [claimed(1), ended(1, code=137, reason="killed", token=""), closed(1, "out_of_memory")],
+        RunState.OUT_OF_MEMORY,
+    ),
+    "failed, whatever the scheduler said": (
+        [claimed(1), ended(1, code=1, reason="failed"), closed(1, "out_of_memory")],
+        RunState.FAILED,
+    ),
+    "checkpointed and closed": (
+        [claimed(1), ended(1, code=75, reason="timeout"), closed(1, "node_fail")],
+        RunState.TIMEOUT,
+    ),
+    "closed on the scheduler's word": ([claimed(1, cluster="c"), closed(1, "node_fail")], RunState.NODE_FAIL),
+    "closed for a deadline": ([claimed(1, cluster="c"), closed(1, "deadline")], RunState.TIMEOUT),
+    "closed without a record": ([claimed(1, cluster="c"), closed(1, "no_record")], RunState.FAILED),
+    "closed, and then it was done": ([claimed(1, cluster="c"), closed(1), ended(1)], RunState.COMPLETED),
     # Incarnations
     "requeued and running": (
         [claimed(1), ended(1, code=75, reason="checkpointed"), claimed(1, 1, alive=True)],
@@ -146,6 +214,14 @@ TABLE = {
     "cancelled but still there": ([claimed(1, alive=True), cancelled(1)], RunState.RUNNING),
     "cancelled on a cluster, stale": ([claimed(1, cluster="c"), cancelled(1)], RunState.CANCELLED),
     "cancelled while planned": ([reserved(1, planned=True), cancelled(1)], RunState.CANCELLED),
+    "cancelled while planned, and closed": (
+        [reserved(1, planned=True), closed(1, "cancelled"), cancelled(1)],
+        RunState.CANCELLED,
+    ),
+    "cancelled, then planned again": (
+        [reserved(1, planned=True), closed(1, "cancelled"), cancelled(1), reserved(2, planned=True)],
+        RunState.SUBMITTED,
+    ),
     "cancelled after it was done": ([claimed(1), ended(1), cancelled(1)], RunState.COMPLETED),
     "cancelled after it failed": (
         [claimed(1), ended(1, code=1, reason="failed"), cancelled(1)],
@@ -179,6 +255,36 @@ def test_a_status_tells_what_is_known() -> None:
     assert plain["claim"]["process"]["pid"] == 10
 
 
+def test_a_status_tells_what_a_scheduler_has_to_be_asked_for() -> None:
+    known = [reserved(1, planned=True), claimed(1, cluster="c"), beat(1, age=700), cancelled(1)]
+    status = fold(gather("r", known), FRESH)
+    assert (status.submission, status.reserved_by, status.silent_s) == ("S", HERE, 700)
+    assert (status.closed, status.cancelled) == (False, True)
+    record = Closed("timeout", message="the scheduler says TIMEOUT")
+    status = fold(gather("r", [*known[:2], Fact("closed", 1, -1, record, NOW)]), FRESH)
+    assert (status.closed, status.message) == (True, "the scheduler says TIMEOUT")
+
+
+def test_history() -> None:
+    known = [
+        reserved(1, planned=True), claimed(1, cluster="c"), closed(1, "node_fail"),
+        reserved(2, planned=True), closed(2, "not_submitted"),
+        reserved(3, planned=True), closed(3, "never_started"),
+        reserved(4, planned=True), claimed(4), ended(4, code=75, reason="timeout"), cancelled(3),
+        reserved(5, planned=True),
+    ]  # fmt: skip
+    told = history(gather("r", known), FRESH)
+    assert [(s.attempt, s.state) for s in told] == [
+        (1, RunState.CANCELLED), (3, RunState.CANCELLED), (4, RunState.TIMEOUT), (5, RunState.SUBMITTED),
+    ]  # fmt: skip
+    told = history(gather("r", [fact for fact in known if fact.kind != "cancelled"]), FRESH)
+    assert [s.state for s in told[:2]] == [RunState.NODE_FAIL, RunState.LOST]
+    (redone, failed) = history(
+        gather("r", [claimed(1), ended(1), claimed(2, redo=True), ended(2, code=1, reason="failed")]), FRESH
+    )
+    assert (redone.state, failed.state) == (RunState.COMPLETED, RunState.FAILED)
+
+
 def test_the_newest_winner_is_the_one_to_load() -> None:
     facts = gather(
         "r", [claimed(1), ended(1), claimed(2, redo=True), ended(2), claimed(3, redo=True, alive=True)]
@@ -188,8 +294,9 @@ def test_the_newest_winner_is_the_one_to_load() -> None:
     assert facts.completed is None
 
 
+ENDS = ["done", "failed", "checkpointed", "killed"]
 records = st.one_of(
-    st.builds(Exit, st.sampled_from([0, 1, 65, 75, 137]), st.sampled_from(["done", "failed", "checkpointed"]),
+    st.builds(Exit, st.sampled_from([0, 1, 65, 75, 137]), st.sampled_from(ENDS),
               token=st.sampled_from(["", "token1.0", "token2.0", "x"])),
     st.just(None),
 )  # fmt: skip
@@ -204,7 +311,8 @@ facts = st.one_of(
     st.builds(Fact, st.just("claim"), st.integers(1, 3), st.integers(0, 2), st.none(), moments),
     st.builds(beat, st.integers(1, 3), st.integers(0, 2), age=ages),
     st.builds(Fact, st.just("exit"), st.integers(1, 3), st.integers(0, 2), records, moments),
-    st.builds(closed, st.integers(1, 3), st.sampled_from(["lost", "cancelled"])),
+    st.builds(closed, st.integers(1, 3), st.sampled_from(
+        ["lost", "cancelled", "timeout", "out_of_memory", "not_submitted", "never_started", "superseded"])),
     st.builds(cancelled, st.integers(0, 3)),
 )  # fmt: skip
 
@@ -233,3 +341,22 @@ def test_only_an_exit_with_the_claims_token_completes(some: list[Fact]) -> None:
     )
     assert (status.state is RunState.COMPLETED) <= proof
     assert (known.completed is not None) <= (known.winner is not None) == proof
+
+
+@given(st.lists(facts, max_size=12))
+def test_the_last_of_the_history_is_what_the_run_is_at(some: list[Fact]) -> None:
+    known = gather("r", some)
+    status, told = fold(known, FRESH), history(known, FRESH)
+    if known.completed is None and told:
+        assert status.attempt == told[-1].attempt
+        covered = (known.cancelled_up_to or -1) >= known.newest_number
+        if known.is_cancelled == covered and known.newest_number == status.attempt:
+            assert status.state is told[-1].state
+
+
+@given(st.lists(facts, max_size=12), st.integers(1, 3))
+def test_closing_an_attempt_never_undoes_what_its_task_said(some: list[Fact], number: int) -> None:
+    before = fold(gather("r", some), FRESH)
+    after = fold(gather("r", [*some, closed(number, "out_of_memory")]), FRESH)
+    if before.state is RunState.COMPLETED or (before.code is not None and before.reason != "killed"):
+        assert (after.state, after.attempt, after.code) == (before.state, before.attempt, before.code)

@@ -206,7 +206,7 @@ def test_reserved_ahead_for_a_scheduler(run: RunLayout) -> None:
 
 def test_a_reservation_given_up_frees_the_run(run: RunLayout) -> None:
     reserve(run, "PLAN")
-    assert close(run, 1, "cancelled")
+    assert close(run, 1, "not_submitted")
     assert not close(run, 1, "lost")
     assert run_status(run).state is RunState.PREPARED
     with pytest.raises(ClaimLostError, match="given up"):
