@@ -1,21 +1,26 @@
-"""Read the facts from disk: one run whole, or a collection quickly from the names in its outbox."""
+"""Read the facts from disk: one run whole, or a collection quickly from the index and the outbox."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.layout import AttemptLayout, CollectionLayout, OutboxName, RunLayout, run_key
 from lfadsrm_hpc.manifest.fold import Fact, Freshness, RunFacts, RunStatus, fold, gather
+from lfadsrm_hpc.manifest.index import ATTEMPTS, Index, attempt_name, marks_of
 from lfadsrm_hpc.manifest.publish import file_system_now
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
     DONE,
+    EXIT_CHECKPOINTED,
+    EXIT_DONE,
     FAILED,
+    KILLED,
     Cancellation,
     Claim,
     Closed,
@@ -24,6 +29,7 @@ from lfadsrm_hpc.manifest.records import (
     Reservation,
     from_json,
     reason_of,
+    state_of,
 )
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -40,7 +46,7 @@ def read_facts(run: RunLayout, *, cancelled: Mapping[str, int] | None = None) ->
         What `read_cancellations` gave; read here if not given.
     """
     cancelled = read_cancellations(run.collection) if cancelled is None else cancelled
-    return gather(run.run_id, _facts(run, cancelled.get(run.run_id)))
+    return _read(run.run_id, str(run.path), cancelled.get(run.run_id))
 
 
 def run_status(run: RunLayout) -> RunStatus:
@@ -60,27 +66,146 @@ def look(folder: Path) -> Freshness:
 def collection_states(
     layout: CollectionLayout, runs: Iterable[RunLayout], *, rescan: bool = False
 ) -> dict[str, RunStatus]:
+    """Return what many runs are at, by run id; see `states_of`."""
+    return states_of(layout, [run.run_id for run in runs], rescan=rescan)
+
+
+def states_of(
+    layout: CollectionLayout, run_ids: Iterable[str], *, rescan: bool = False
+) -> dict[str, RunStatus]:
     """Return what many runs are at, by run id.
 
-    The outbox is listed once. A run that has ended is known by its name there, if nobody took the run again
-    since: three look-ups, no file is opened. Only the others are read.
+    Facts are read only of runs that may have changed. A run that is in the index (`manifest.index`) costs a
+    look at two folders. One that has ended is known by its name in the outbox, which is listed once, if
+    nobody took the run again since: a few look-ups, no file is opened. Neither tells more of a run that has
+    ended than its state, attempt, code and reason. Index and outbox are caches: without them the facts are
+    read, and say the same.
 
     Parameters
     ----------
     layout : CollectionLayout
-    runs : iterable of RunLayout
+    run_ids : iterable of str
+        `param_<hash>/<run spec>`.
     rescan : bool
-        Read the facts themselves; the names in the outbox are not believed.
+        Read the facts themselves, whole; neither index nor outbox is believed.
     """
-    cancelled = read_cancellations(layout)
     freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
-    newest = {} if rescan else _newest_names(layout.outbox_names())
-    states = {}
-    for run in runs:
-        name = newest.get(run_key(run.run_id))
-        status = _by_name(run, name, cancelled.get(run.run_id)) if name else None
-        states[run.run_id] = status or fold(read_facts(run, cancelled=cancelled), freshness)
+    index = Index(layout, freshness.now, read=not rescan)
+    looking = _Look(layout, freshness, index, read_cancellations(layout), whole=rescan)
+    states = {run_id: looking.at(run_id) for run_id in run_ids}
+    index.publish()
     return states
+
+
+class _Look:
+    """One look at many runs."""
+
+    def __init__(
+        self,
+        layout: CollectionLayout,
+        freshness: Freshness,
+        index: Index,
+        cancelled: Mapping[str, int],
+        *,
+        whole: bool,
+    ) -> None:
+        self.layout, self.root, self.freshness = layout, str(layout.path), freshness
+        self.index, self.cancelled, self.whole = index, cancelled, whole
+        self._names: dict[str, OutboxName | None] | None = None
+
+    @property
+    def names(self) -> Mapping[str, OutboxName | None]:
+        if self._names is None:  # with an index, perhaps never
+            self._names = _newest_names(self.layout.outbox_names())
+        return self._names
+
+    def at(self, run_id: str) -> RunStatus:
+        """Return what one run is at."""
+        folder, covered = f"{self.root}/{run_id}", self.cancelled.get(run_id)
+        known = None if self.whole else self.index.find(run_id, folder, covered)
+        if known is not None:
+            return known
+        numbers = _attempt_numbers(folder)
+        if not numbers and covered is None:
+            self.index.drop(run_id)
+            return RunStatus(run_id, RunState.PREPARED)
+        marks = marks_of(folder, numbers)  # before the facts
+        status = None
+        if numbers and not self.whole:
+            status = self._by_name(run_id, folder, numbers, covered)
+        if status is None:
+            facts = _read(run_id, folder, covered, numbers)
+            status = fold(facts, self.freshness)
+            if not numbers or not _lasts(facts):
+                self.index.drop(run_id)
+                return status
+        brief = _brief(status)
+        self.index.learn(brief, marks, covered)
+        return status if self.whole else brief
+
+    def _by_name(
+        self, run_id: str, folder: str, numbers: Sequence[int], covered: int | None
+    ) -> RunStatus | None:
+        """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
+        name = self.names.get(run_key(run_id))
+        if name is None or numbers[-1] != name.attempt:
+            return None
+        reason = reason_of(name.code)
+        state = state_of(name.code, reason)
+        if state.value != name.state or not state.is_final or _may_go_on(name.code, reason):
+            return None
+        attempt = f"{folder}/{ATTEMPTS}/{attempt_name(name.attempt)}"
+        if not os.path.exists(f"{attempt}/{_file_name('exit', name.incarnation)}") or os.path.exists(  # noqa: PTH110
+            f"{attempt}/{_file_name('claim', name.incarnation + 1)}"
+        ):
+            return None  # it is not there any more, or somebody took the run again since
+        done = name.code == EXIT_DONE
+        cancelled = not done and covered is not None and covered >= name.attempt
+        if cancelled and reason not in (FAILED, BAD_DATA):
+            state = RunState.CANCELLED
+        return RunStatus(
+            run_id,
+            state,
+            name.attempt,
+            name.incarnation,
+            code=name.code,
+            reason=DONE if done else reason,
+            cancelled=cancelled,
+        )
+
+
+def _may_go_on(code: int, reason: str | None) -> bool:
+    """Return whether a run that ended like this may be started again by its scheduler, or its end explained:
+    then it matters whether its attempt was closed since.
+    """
+    return code == EXIT_CHECKPOINTED or reason == KILLED
+
+
+def _brief(status: RunStatus) -> RunStatus:
+    """Return no more than a name in the outbox tells, where it would tell; else the status as it is."""
+    if status.code is None or _may_go_on(status.code, status.reason):
+        return status
+    return RunStatus(
+        status.run_id,
+        status.state,
+        status.attempt,
+        status.incarnation,
+        code=status.code,
+        reason=status.reason,
+        cancelled=status.cancelled,
+    )
+
+
+def _lasts(facts: RunFacts) -> bool:
+    """Return whether a run stays what it is until a file is written: no process, no age decides about it."""
+    if facts.completed is not None:
+        return True
+    for attempt in reversed(facts.attempts):
+        if attempt.newest is not None:
+            return attempt.newest.exit is not None or attempt.closed is not None
+        if attempt.closed is None and attempt.reservation is not None:
+            return attempt.reservation.is_ahead
+    return True
 
 
 def winning_exit(run: RunLayout) -> tuple[Exit, str] | None:
@@ -150,7 +275,8 @@ def read_cancellations(layout: CollectionLayout) -> dict[str, int]:
 def _newest_names(names: Iterable[OutboxName]) -> dict[str, OutboxName | None]:
     """Return by run key the name that counts: one that completed its run, else that of the newest attempt.
 
-    None: two names contradict each other (somebody deleted the run's files by hand and ran it again).
+    None: two names contradict each other (somebody deleted the run's files by hand and ran it again, or a
+    scheduler said why a task was killed).
     """
     newest: dict[str, OutboxName | None] = {}
     seen: dict[tuple[str, int, int], OutboxName] = {}
@@ -169,78 +295,114 @@ def _rank(name: OutboxName) -> tuple[bool, int, int]:
     return name.state == RunState.COMPLETED.value and name.code == 0, name.attempt, name.incarnation
 
 
-def _by_name(run: RunLayout, name: OutboxName, cancelled_up_to: int | None) -> RunStatus | None:
-    """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
-    state = next((state for state in RunState if state.value == name.state), RunState.UNKNOWN)
-    reason = reason_of(name.code)
-    if not _is_newest(run, name) or not state.is_final:
-        return None
-    if (cancelled_up_to or 0) >= name.attempt and reason not in (DONE, FAILED, BAD_DATA):
-        state = RunState.CANCELLED
-    return RunStatus(
-        run.run_id, state, name.attempt, name.incarnation, code=name.code, reason=_reason(state, reason)
-    )
+# ---------------------------------------------------------------- facts
+
+_ANY = AttemptLayout(Path("attempt"))  # names come from the layout, as texts: thousands of paths are slow
 
 
-def _is_newest(run: RunLayout, name: OutboxName) -> bool:
-    """Return whether the record is still there, and nobody took the run again since it was written."""
-    attempt = run.attempt(name.attempt)
-    return (
-        attempt.exit(name.incarnation).exists()
-        and not attempt.claim(name.incarnation + 1).exists()
-        and not run.attempt(name.attempt + 1).path.exists()
-    )
+@cache
+def _file_name(kind: str, incarnation: int) -> str:
+    path: Path = getattr(_ANY, kind)(incarnation)
+    return path.name
 
 
-def _reason(state: RunState, reason: str) -> str:
-    # A code 75 says no more than "checkpointed"; the state in the name may say why.
-    return state.value.lower() if state is RunState.TIMEOUT else reason
+@cache
+def _known_names() -> dict[str, tuple[str, int]]:
+    kinds = ("claim", "heartbeat", "exit")
+    return {_file_name(kind, k): (kind, k) for kind in kinds for k in range(100)}
 
 
-def _facts(run: RunLayout, cancelled_up_to: int | None) -> Iterator[Fact]:
+def _listed(folder: str) -> list[str]:
+    """List a folder; one that is not there is empty."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _attempt_numbers(run_folder: str) -> list[int]:
+    names = _listed(f"{run_folder}/{ATTEMPTS}")
+    if len(names) == 1 and names[0] == attempt_name(1):  # nearly all
+        return [1]
+    return [attempt.number for attempt in RunLayout(Path(run_folder)).attempts()] if names else []
+
+
+def _read(
+    run_id: str, folder: str, cancelled_up_to: int | None, numbers: Sequence[int] | None = None
+) -> RunFacts:
+    numbers = _attempt_numbers(folder) if numbers is None else numbers
+    return gather(run_id, _facts(folder, cancelled_up_to, numbers))
+
+
+def _facts(folder: str, cancelled_up_to: int | None, numbers: Sequence[int]) -> Iterator[Fact]:
     if cancelled_up_to is not None:
         yield Fact("cancelled", cancelled_up_to)
-    for attempt in run.attempts():
-        yield from _attempt_facts(attempt)
+    for number in numbers:
+        yield from _attempt_facts(f"{folder}/{ATTEMPTS}/{attempt_name(number)}", number)
 
 
-def _attempt_facts(attempt: AttemptLayout) -> Iterator[Fact]:
-    number = attempt.number
+def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
     yield Fact("attempt", number)
-    reservation, modified = read_record(Reservation, attempt.reserved)
+    names = _listed(folder)
+    reservation, modified = read_record(Reservation, f"{folder}/{_ANY.reserved.name}")
     if modified is not None:
-        process = reservation.process if reservation else None
+        process = reservation.process if reservation and not reservation.is_ahead else None
         yield Fact("reserved", number, -1, reservation, modified, process.is_alive() if process else None)
-    for k in attempt.incarnations()["claim"]:
-        claim, modified = read_record(Claim, attempt.claim(k))
+    files = _by_kind(folder, names)
+    claimed = files["claim"]
+    for k in claimed:
+        claim, modified = read_record(Claim, f"{folder}/{_file_name('claim', k)}")
         if modified is not None:
             yield Fact("claim", number, k, claim, modified, claim.process.is_alive() if claim else None)
     # Only now the exit records: a process that was gone above wrote its own before, so it is seen here. In
     # the other order a run that ends between the two looks would be taken for lost.
-    files = attempt.incarnations()
+    if set(claimed) - set(files["exit"]):
+        names = _listed(folder)
+        files = _by_kind(folder, names)
     for k in files["exit"]:
-        ended, modified = read_record(Exit, attempt.exit(k))
+        ended, modified = read_record(Exit, f"{folder}/{_file_name('exit', k)}")
         if modified is not None:
             yield Fact("exit", number, k, ended, modified)
     for k in files["heartbeat"]:
-        beat, modified = read_record(Heartbeat, attempt.heartbeat(k))
+        beat, modified = read_record(Heartbeat, f"{folder}/{_file_name('heartbeat', k)}")
         if modified is not None:
             yield Fact("heartbeat", number, k, beat, modified)
-    closed, modified = read_record(Closed, attempt.closed)
+    closed, modified = read_record(Closed, f"{folder}/{_ANY.closed.name}")
     if modified is not None:
         yield Fact("closed", number, -1, closed, modified)
 
 
-def read_record(kind: type[T], path: Path) -> tuple[T | None, float | None]:
-    """Return a record (None: empty or unreadable) and when it was written (None: there is no such file)."""
+def _by_kind(folder: str, names: Sequence[str]) -> dict[str, list[int]]:
+    """Return which incarnations have a claim, a heartbeat and an exit record, sorted."""
+    known = _known_names()
+    found: dict[str, list[int]] = {"claim": [], "heartbeat": [], "exit": []}
+    for name in names:
+        if name in known:
+            kind, k = known[name]
+            found[kind].append(k)
+    if any(numbers and max(numbers) >= 99 for numbers in found.values()):  # there may be more
+        return AttemptLayout(Path(folder)).incarnations()
+    return {kind: sorted(numbers) for kind, numbers in found.items()}
+
+
+def read_record(kind: type[T], path: Path | str) -> tuple[T | None, float | None]:
+    """Return a record (None: empty or unreadable) and when it was written (None: there is no such file).
+
+    Raises
+    ------
+    ManifestError
+        The file cannot be read.
+    """
     for _ in range(3):
         try:
-            with path.open("rb") as file:
-                return from_json(kind, file.read()), os.fstat(file.fileno()).st_mtime
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                modified, data = os.fstat(handle).st_mtime, _whole(handle)
+            finally:
+                os.close(handle)
+            break
         except FileNotFoundError:
             return None, None
-        except ManifestError:
-            break
         except OSError as caught:
             error = caught  # NFS: the file was replaced while it was read (ESTALE); look again
     else:
@@ -250,6 +412,15 @@ def read_record(kind: type[T], path: Path) -> tuple[T | None, float | None]:
             hint="check its permissions; a claim that cannot be read cannot be judged",
         ) from error
     try:
-        return None, path.stat().st_mtime
-    except OSError:
-        return None, None
+        return from_json(kind, data), modified
+    except ManifestError:
+        return None, modified
+
+
+def _whole(handle: int) -> bytes:
+    data = os.read(handle, 65536)
+    piece = data
+    while piece and len(data) % 65536 == 0:
+        piece = os.read(handle, 65536)
+        data += piece
+    return data

@@ -1,0 +1,241 @@
+"""The index: a cache of what runs are at, so that `status` of thousands of runs opens hardly a file.
+
+`index-<n>.json` holds a row for each run whose state rests on files alone: it has ended, or waits for a
+scheduler. With it go marks: the modification times of the folder of its attempts and of each attempt's own.
+Whatever is written there (a new attempt, a claim, a heartbeat, an exit record, a closing) changes one of
+them, so a row is believed while its marks are what the disk says. Two things besides decide a state: the
+cancellations on record, which are compared too, and the time, which decides nothing for these runs.
+
+A folder that changed a moment before it was read could change again within the same tick of the clock and
+keep its time. Like git's index, a row is therefore kept only if its marks are older than `RACY_S`, by the
+clock of the file system.
+
+An index is never rewritten: the next number is published by link(2), which fails if somebody else was faster,
+and then the older ones are removed. It may be deleted at any time: nothing is known from it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lfadsrm_hpc.errors import ManifestError
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
+from lfadsrm_hpc.manifest.process import Process
+from lfadsrm_hpc.manifest.publish import publish_new
+from lfadsrm_hpc.manifest.records import Claim, from_json
+from lfadsrm_hpc.manifest.states import RunState
+
+FORMAT = 1
+RACY_S = LATENCY_S  # clocks of machines that write into one folder (Lustre takes theirs) may differ by less
+LEAST_NEW = 100  # a row that is missing costs less than a tenth of a millisecond; a new index, some of them
+
+_NAME = re.compile(r"index-(\d+)\.json")
+_ANY_RUN = RunLayout(Path("run"))  # names come from the layout; paths cost more than the system calls
+ATTEMPTS = _ANY_RUN.attempts_dir.name
+_STATES = {state.value: state for state in RunState}
+_AGES = ("heartbeat_age_s", "silent_s")  # kept as moments, since ages grow
+_PLAIN = ("attempt", "incarnation", "code", "reason")  # fields that nearly every row has
+_MORE = [f.name for f in fields(RunStatus) if f.name not in ("run_id", "state", *_PLAIN)]
+_BLANK = vars(RunStatus("", RunState.PREPARED))
+
+Marks = Sequence[int]
+Row = list[Any]  # marks, the attempt that a cancellation covers, state, the fields of _PLAIN, other fields
+
+
+@cache
+def attempt_name(number: int) -> str:
+    """Return the name of an attempt's folder."""
+    return _ANY_RUN.attempt(number).path.name
+
+
+def marks_of(run_folder: str, numbers: Sequence[int] | None = None) -> list[int] | None:
+    """Return the marks of a run: of the folder of its attempts, then of attempts 1, 2, ...
+
+    None: they cannot be had. Take them before reading the facts: what changes afterwards changes them.
+
+    Parameters
+    ----------
+    run_folder : str
+    numbers : sequence of int
+        The attempts that exist; they count from 1, without a gap.
+    """
+    attempts = f"{run_folder}/{ATTEMPTS}"
+    try:
+        marks = [os.stat(attempts).st_mtime_ns]  # noqa: PTH116 - texts: a path costs more than the call
+        if numbers is not None and list(numbers) != list(range(1, len(numbers) + 1)):
+            return None
+        for number in numbers or ():
+            marks.append(os.stat(f"{attempts}/{attempt_name(number)}").st_mtime_ns)  # noqa: PTH116
+    except OSError:
+        return None
+    return marks
+
+
+class Index:
+    """The newest index of a collection, and what was learnt since.
+
+    Parameters
+    ----------
+    layout : CollectionLayout
+    now : float
+        By the clock of the file system, s.
+    read : bool
+        False: believe nothing of what is on disk.
+    """
+
+    def __init__(self, layout: CollectionLayout, now: float, *, read: bool = True) -> None:
+        self.layout, self.now = layout, now
+        self.number, self.rows = _read_newest(layout) if read else (_newest_number(layout), {})
+        self.learnt = 0
+
+    def find(self, run_id: str, folder: str, covered: int | None) -> RunStatus | None:
+        """Return what a run is at; None: it is not known, or may have changed.
+
+        Parameters
+        ----------
+        run_id : str
+        folder : str
+            The run's.
+        covered : int or None
+            The newest attempt that a cancellation covers.
+        """
+        row = self.rows.get(run_id)
+        if row is None:
+            return None
+        attempts = f"{folder}/{ATTEMPTS}"
+        try:
+            marks = row[0]
+            if row[1] != covered or os.stat(attempts).st_mtime_ns != marks[0]:  # noqa: PTH116
+                return None
+            for number in range(1, len(marks)):
+                if os.stat(f"{attempts}/{attempt_name(number)}").st_mtime_ns != marks[number]:  # noqa: PTH116
+                    return None
+            return _status(run_id, row, self.now)
+        except (OSError, ManifestError, KeyError, TypeError, ValueError, IndexError):
+            return None  # deleted, or a damaged row
+
+    def learn(self, status: RunStatus, marks: Marks | None, covered: int | None) -> None:
+        """Keep what a run is at, which will not change by itself; `marks` were taken before it was read."""
+        if marks is None or max(marks) > (self.now - RACY_S) * 1e9:
+            self.drop(status.run_id)
+            return
+        row = [list(marks), covered, status.state.value, *(getattr(status, name) for name in _PLAIN)]
+        before = self.rows.get(status.run_id)
+        if before is None or before[:-1] != row:
+            self.rows[status.run_id] = [*row, _more(status, self.now)]
+            self.learnt += 1
+
+    def drop(self, run_id: str) -> None:
+        """Forget a run."""
+        self.rows.pop(run_id, None)
+
+    def publish(self) -> bool:
+        """Write the next index, if enough has been learnt; return whether this call did.
+
+        Where nothing can be written (somebody else's collection, a full disk) it does without.
+        """
+        if self.learnt < LEAST_NEW or not self.layout.state_dir.is_dir():
+            return False
+        content = {"format": FORMAT, "fields": list(_PLAIN), "runs": self.rows}
+        try:
+            data = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+            if not publish_new(_path(self.layout, self.number + 1), data):
+                return False
+        except (OSError, ValueError):  # ValueError: a value that JSON has not; it was not in a record
+            return False
+        for number in _numbers(self.layout):
+            if number <= self.number:
+                with contextlib.suppress(OSError):
+                    _path(self.layout, number).unlink()
+        self.number, self.learnt = self.number + 1, 0
+        return True
+
+
+def _path(layout: CollectionLayout, number: int) -> Path:
+    return layout.state_dir / f"index-{number}.json"
+
+
+def _numbers(layout: CollectionLayout) -> list[int]:
+    try:
+        names = os.listdir(layout.state_dir)  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+
+def _newest_number(layout: CollectionLayout) -> int:
+    return max(_numbers(layout), default=0)
+
+
+def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
+    """Return the newest index's number and rows; no rows where it is damaged or of another version."""
+    number = 0
+    for _ in range(3):  # it may be replaced, and removed, while we look
+        number = _newest_number(layout)
+        if number == 0:
+            break
+        try:
+            content = json.loads(_path(layout, number).read_bytes())
+            if content["format"] == FORMAT and content["fields"] == list(_PLAIN):
+                return number, dict(content["runs"])
+            break
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            break
+    return number, {}
+
+
+def _more(status: RunStatus, now: float) -> dict[str, Any] | None:
+    """Return the fields that are not blank, as plain values; None: all are."""
+    found: dict[str, Any] = {}
+    for name in _MORE:
+        value = getattr(status, name)
+        if value == _BLANK[name]:
+            continue
+        if name in _AGES:
+            value = now - value
+        elif isinstance(value, Process):
+            value = astuple(value)
+        elif isinstance(value, Claim):
+            value = asdict(value)
+        found[name] = value
+    return found or None
+
+
+def _status(run_id: str, row: Row, now: float) -> RunStatus:
+    # Ten thousand times through a frozen dataclass's own __init__ would take as long as all the rest.
+    status = object.__new__(RunStatus)
+    values = status.__dict__
+    values.update(_BLANK)
+    values["run_id"], values["state"] = run_id, _STATES[row[2]]
+    _, _, _, values["attempt"], values["incarnation"], values["code"], values["reason"], more = row
+    if more:
+        values.update(_built(more, now))
+    return status
+
+
+def _built(more: Mapping[str, Any], now: float) -> dict[str, Any]:
+    found = {name: value for name, value in more.items() if name in _BLANK}
+    for name in _AGES:
+        if name in found:
+            found[name] = max(0.0, now - found[name])
+    if "claim" in found:
+        found["claim"] = from_json(Claim, json.dumps(found["claim"]).encode())
+    if "reserved_by" in found:  # one process plans thousands of runs
+        found["reserved_by"] = _process(*found["reserved_by"])
+    return found
+
+
+@cache
+def _process(*values: Any) -> Process:
+    return Process(*values)
