@@ -24,7 +24,7 @@ from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
 from lfadsrm_hpc.manifest.submissions import PlannedChunk, read_submission
 from lfadsrm_hpc.schedulers import batch
 from lfadsrm_hpc.schedulers.units import parse_time
-from lfadsrm_hpc.submitit_plugin.payload import DEADLINE, TrainRun
+from lfadsrm_hpc.submitit_plugin.payload import DEADLINE, TrainRun, working_time_s
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob
 
 _WHERE_THE_CLUSTER_IS = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
@@ -97,7 +97,7 @@ class Handing(batch.BatchScheduler):
             } | ({"variables": {**given.get("variables", {}), **mark}})
         walltime, delay = walltime_s(given), float(given.get("signal_delay_s", 90))
         # The signal comes earlier; this is for when it was lost, or is not sent (use_srun=False).
-        work_s = math.floor(max(walltime / 2, walltime - max(20.0, delay - 15)))
+        work_s = working_time_s(walltime, max(20.0, delay - 15))
         more = dict(given.get("additional_parameters") or {})
         if not {"requeue", "no-requeue", "no_requeue"} & set(more):
             more["requeue"] = True

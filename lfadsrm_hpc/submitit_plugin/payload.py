@@ -9,6 +9,7 @@ returns. The same job, started again by its scheduler, is the next incarnation a
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -169,6 +170,14 @@ def identity_of(environment: JobEnvironment, cluster: str, submission: str) -> I
     """Return who a job is: the same after a requeue, and what the receipt and the scheduler call it."""
     job = getattr(environment, "scheduler_job", None) or environment.array_job_id or environment.raw_job_id
     return Identity(cluster, job, environment.array_task_id or "0", submission)
+
+
+def working_time_s(walltime_s: float, ahead_s: float) -> int:
+    """Return after how many seconds a training stops by itself, so long ahead of the end of its job.
+
+    Half of a job that is too short for that.
+    """
+    return math.floor(walltime_s - ahead_s if ahead_s < walltime_s else walltime_s / 2)
 
 
 class _Work:

@@ -25,6 +25,7 @@ from lfadsrm_hpc.errors import UsageError, suggest
 from lfadsrm_hpc.rendering import render
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, BatchScheduler, Job
 from lfadsrm_hpc.schedulers.units import format_time, parse_time
+from lfadsrm_hpc.submitit_plugin.payload import working_time_s
 from lfadsrm_hpc.submitit_plugin.states import SchedulerWatcher
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -288,7 +289,7 @@ class PbsExecutor(core.PicklingExecutor):
             "submitit_pbs.sh.j2",
             {
                 "directives": _directives(asked, seconds, size, paths),
-                "work_s": math.floor(max(seconds / 2, seconds - asked["signal_delay_s"])),
+                "work_s": working_time_s(seconds, asked["signal_delay_s"]),
                 "stdout": out,
                 "stderr": out if asked["stderr_to_stdout"] else err,
                 "folder": Path.cwd(),
