@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.api.clusters import ClusterCollection
+from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.run import Run
-from lfadsrm_hpc.collection import collection as collections
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import InterruptedRunError, ResultsError, SchedulerError, UsageError
-from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers import local
-from lfadsrm_hpc.schedulers.base import QueueTask
-from lfadsrm_hpc.schedulers.resources import Request
 from lfadsrm_hpc.schedulers.sites import queue_options
 
 if TYPE_CHECKING:
@@ -31,27 +28,14 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(collections.RunCollection[Run]):
+class RunCollection(ClusterCollection):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
-    See `lfadsrm_hpc.collection.collection.RunCollection` for building one.
+    See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
+    `lfadsrm_hpc.api.clusters.ClusterCollection` for what it does on a cluster.
     """
 
-    run_class = Run
-
     # ---------------------------------------------------------------- running
-
-    def status(self, runs: Iterable[Run] | None = None, *, rescan: bool = False) -> list[RunStatus]:
-        """Return the states of runs (all unless named), in their order.
-
-        Parameters
-        ----------
-        rescan : bool
-            Read every fact again instead of believing the outbox.
-        """
-        chosen = self.runs if runs is None else list(runs)
-        states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
-        return [states[run.id] for run in chosen]
 
     def write_shell_script_run_queue(
         self,
@@ -88,16 +72,8 @@ class RunCollection(collections.RunCollection[Run]):
         """
         settings = queue_options(options)
         chosen = self._to_do(settings) if runs is None else list(runs)
-        varying = varying_names(self.params)
-        for run in chosen:
-            run.check_inputs()
-        tasks = [
-            QueueTask(
-                run.id, Request(gpu_memory_mb=run.params.gpu_memory_mb), params_label(run.params, varying)
-            )
-            for run in chosen
-        ]
-        return local.write_queue_script(self.layout, tasks, settings, submission or new_ulid())
+        check_inputs(chosen)
+        return local.write_queue_script(self.layout, queue_tasks(chosen), settings, submission or new_ulid())
 
     def run_local(
         self,
@@ -143,7 +119,7 @@ class RunCollection(collections.RunCollection[Run]):
         queue = local.start_queue(script, log=log)
         try:
             while on_update is not None and queue.poll() is None:
-                on_update(self.status(chosen))
+                on_update(self.status(chosen, ask=False))
                 time.sleep(_POLL_S)
             code = local.wait_for_queue(queue)
         except KeyboardInterrupt:

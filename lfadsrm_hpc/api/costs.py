@@ -12,15 +12,15 @@ from lfadsrm_hpc.manifest.timings import read_timings
 from lfadsrm_hpc.schedulers.costs import Cost, Measured, RunNeeds, estimate, least_epochs
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.collection import RunCollection
     from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.manifest.fold import RunStatus
     from lfadsrm_hpc.schedulers.resources import JobRequest
 
 _MOST_READ = 20  # complete runs whose records are read
 
 
-def needs_of(collection: RunCollection, runs: Iterable[Run]) -> dict[str, RunNeeds]:
+def needs_of(collection: RunCollection[Run], runs: Iterable[Run]) -> dict[str, RunNeeds]:
     """Return, by run id, what is known of runs before they run."""
     items = {item["name"]: item for item in collection.dataset_info}
     found = {}
@@ -43,7 +43,7 @@ def needs_of(collection: RunCollection, runs: Iterable[Run]) -> dict[str, RunNee
 
 
 def cost_of(
-    collection: RunCollection,
+    collection: RunCollection[Run],
     requests: Mapping[str, JobRequest],
     *,
     states: Mapping[str, RunStatus],
@@ -67,7 +67,7 @@ def cost_of(
     return estimate(list(needs.values()), requests, measured, max_parallel=max_parallel)
 
 
-def _measured(collection: RunCollection, states: Mapping[str, RunStatus]) -> Iterator[Measured]:
+def _measured(collection: RunCollection[Run], states: Mapping[str, RunStatus]) -> Iterator[Measured]:
     complete = [i for i, status in states.items() if status.state is RunState.COMPLETED][-_MOST_READ:]
     yield from _complete([collection.run_by_id(run_id) for run_id in complete], collection)
     for timing in read_timings(collection.layout):
@@ -84,7 +84,7 @@ def _measured(collection: RunCollection, states: Mapping[str, RunStatus]) -> Ite
             )
 
 
-def _complete(runs: Sequence[Run], collection: RunCollection) -> Iterator[Measured]:
+def _complete(runs: Sequence[Run], collection: RunCollection[Run]) -> Iterator[Measured]:
     needs = needs_of(collection, runs)
     for run in runs:
         # The time of the attempt that completed it: one that resumed took less than the whole.

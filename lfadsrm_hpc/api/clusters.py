@@ -1,0 +1,317 @@
+"""A run collection on a cluster: plan, submit, watch, retry, cancel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc.api.handing_over import HandingOver, Order, Planned, Submitted
+from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.collection import collection as collections
+from lfadsrm_hpc.errors import LfadsrmWarning, NothingEligibleError
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.schedulers import controlling
+from lfadsrm_hpc.schedulers.clearing import Cleared, clear_up
+from lfadsrm_hpc.schedulers.controlling import Cancelled, Throttled
+from lfadsrm_hpc.schedulers.retrying import BY_REASON, NEW, Asked
+from lfadsrm_hpc.schedulers.tracking import Tracked, track
+
+if TYPE_CHECKING:
+    import submitit
+
+Tell = Callable[[str], None]
+States = Iterable[RunState | str] | None
+
+
+class ClusterCollection(collections.RunCollection[Run]):
+    """What can be done with a run collection on clusters."""
+
+    run_class = Run
+
+    def status(
+        self, runs: Iterable[Run] | None = None, *, rescan: bool = False, ask: bool = True
+    ) -> list[RunStatus]:
+        """Return the states of runs (all unless named), in their order.
+
+        Runs that were handed to a cluster and have not said how they ended are asked for at its scheduler,
+        by one query for all of them. An end that only the scheduler knows of is put on record.
+
+        Parameters
+        ----------
+        rescan : bool
+            Read every fact again instead of believing the outbox.
+        ask : bool
+            Ask schedulers, where a run needs it. Do so at most once a minute.
+
+        Warns
+        -----
+        LfadsrmWarning
+            A scheduler gave no usable answer, or said what is not known.
+        """
+        chosen = self.runs if runs is None else list(runs)
+        if not ask:
+            states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
+            return [states[run.id] for run in chosen]
+        tracked = self.track(chosen, rescan=rescan)
+        for warning in tracked.warnings:
+            warnings.warn(warning, LfadsrmWarning, stacklevel=2)
+        return [tracked.statuses[run.id] for run in chosen]
+
+    def track(
+        self, runs: Iterable[Run] | None = None, *, rescan: bool = False, record: bool = True
+    ) -> Tracked:
+        """Return what `status` does, with warnings, and which jobs the runs are in.
+
+        Parameters
+        ----------
+        record : bool
+            Put ends that only the scheduler knows of on record.
+        """
+        chosen = self.runs if runs is None else list(runs)
+        states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
+        return track(self.layout, states, record=record)
+
+    def plan(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        states: States = None,
+        retry: bool = False,
+        site: str | None = None,
+        sets: Sequence[str] = (),
+        max_parallel: int = 0,
+        max_attempts: int | None = None,
+        max_infrastructure_attempts: int | None = None,
+        **asked: Any,
+    ) -> Planned:
+        """Return what `submit` (or `retry`) would hand over, its scripts and its cost; change nothing.
+
+        Parameters
+        ----------
+        retry : bool
+            What `retry` would do.
+        runs, states, site, sets, max_parallel, max_attempts, max_infrastructure_attempts, **asked
+            See `submit` and `retry`.
+
+        Raises
+        ------
+        NothingEligibleError
+            There is nothing to hand over.
+        ConfigError
+            The request is not possible at the site, or lacks what it requires.
+        """
+        order = Order(
+            _states(states, BY_REASON if retry else NEW),
+            Asked(**asked),
+            site,
+            tuple(sets),
+            max_parallel,
+            max_attempts,
+            max_infrastructure_attempts,
+            again=retry,
+        )
+        return self._handing_over(runs, order, None).plan()
+
+    def submit(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        states: States = None,
+        site: str | None = None,
+        sets: Sequence[str] = (),
+        max_parallel: int = 0,
+        on_message: Tell | None = None,
+        task_command: Sequence[str] | None = None,
+        **asked: Any,
+    ) -> Submitted:
+        """Hand runs to the scheduler of a site; what an interrupted submission left is handed over first.
+
+        It is safe to call it again at any time, and from several sessions at once: a run that another one has
+        is left out, and nothing is ever submitted or trained twice. Runs resume from their checkpoints.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            Among these; all unless given.
+        states : iterable of RunState or str, optional
+            Runs in these states; PREPARED unless given.
+        site : str, optional
+            Name; the one that LFADSRM_SITE names, or on which we are, unless given. On a site without a
+            scheduler the local queue is started in the background.
+        sets : sequence of str
+            `KEY=VALUE` over the site's files: "options.account=abc123".
+        max_parallel : int
+            So many tasks at once; 0: no limit.
+        on_message : callable, optional
+            Is told what happens.
+        task_command : sequence of str, optional
+            The program that does one run, where it is not this package's own.
+        **asked
+            What a task asks for, in place of what the site says: `walltime` ("4:00:00"), `partition`,
+            `memory` ("16G"), `cpus`, `gpus`, `gpu_type`.
+
+        Returns
+        -------
+        Submitted
+
+        Raises
+        ------
+        NothingEligibleError
+            No run is to be submitted.
+        ConfigError
+            The request is not possible at the site, or lacks what it requires; no walltime is given.
+        MismatchError
+            The inputs of a run are not those that it was prepared for.
+        SchedulerUnreachableError
+            Nothing was changed.
+        SchedulerRefusedError
+            It was refused; the message says why. Nothing was changed.
+        PartlySubmittedError
+            Some jobs were handed over; the same call goes on.
+        SubmissionUncertainError
+            A job may or may not have been accepted: `reconcile` clears it up.
+        """
+        command = None if task_command is None else tuple(task_command)
+        order = Order(
+            _states(states, NEW), Asked(**asked), site, tuple(sets), max_parallel, task_command=command
+        )
+        return self._handing_over(runs, order, on_message).submit()
+
+    def retry(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        states: States = None,
+        site: str | None = None,
+        sets: Sequence[str] = (),
+        max_parallel: int = 0,
+        max_attempts: int | None = None,
+        max_infrastructure_attempts: int | None = None,
+        on_message: Tell | None = None,
+        task_command: Sequence[str] | None = None,
+        **asked: Any,
+    ) -> Submitted:
+        """Hand runs over again that did not end well, each with what its end asks for.
+
+        Out of memory: more of it. Out of time: from the checkpoint, and more time if nothing was gained.
+        Lost, preempted, node failed: the same again. Failed and cancelled runs are taken only where `states`
+        names them; a run whose data could not be used never is.
+
+        Parameters
+        ----------
+        states : iterable of RunState or str, optional
+            TIMEOUT, OUT_OF_MEMORY, NODE_FAIL, PREEMPTED and LOST unless given.
+        site : str, optional
+            That of the last submission unless given; its account and the like are kept too.
+        max_attempts, max_infrastructure_attempts : int, optional
+            In place of the site's [retry].
+        runs, sets, max_parallel, on_message, task_command, **asked
+            See `submit`; what is asked for takes the place of what the earlier attempt had.
+
+        Returns
+        -------
+        Submitted
+            `declined` says which runs were not taken, and why.
+
+        Raises
+        ------
+        LfadsrmError
+            As `submit`.
+        """
+        command = None if task_command is None else tuple(task_command)
+        order = Order(
+            _states(states, BY_REASON),
+            Asked(**asked),
+            site,
+            tuple(sets),
+            max_parallel,
+            max_attempts,
+            max_infrastructure_attempts,
+            again=True,
+            task_command=command,
+        )
+        return self._handing_over(runs, order, on_message).submit()
+
+    def cancel(self, runs: Iterable[Run] | None = None) -> Cancelled:
+        """Cancel runs (all unless named) that wait or are at work: on record, then at the scheduler.
+
+        Those at work checkpoint. A cancelled run is not started again unless it is asked for.
+
+        Returns
+        -------
+        Cancelled
+            It tells what was running.
+
+        Raises
+        ------
+        NothingEligibleError
+            None of them waits or is at work.
+        SchedulerUnreachableError
+            The cancellation is on record, but the scheduler could not be told: cancel again.
+        """
+        tracked = self.track(runs)
+        return controlling.cancel(self.layout, tracked.statuses.values())
+
+    def throttle(self, most: int, runs: Iterable[Run] | None = None, *, submission: str = "") -> Throttled:
+        """Let at most so many tasks of the arrays in the queue run at once, all together; 0: no limit.
+
+        Parameters
+        ----------
+        most : int
+        runs : iterable of Run, optional
+            Only arrays with these runs.
+        submission : str
+            Only those of this submission (its ULID, or the beginning of it).
+
+        Raises
+        ------
+        NothingEligibleError
+            No array waits or is at work.
+        SchedulerUnreachableError
+        """
+        tracked = self.track(runs)
+        return controlling.throttle(tracked.statuses, tracked.handed_runs, most, submission=submission)
+
+    def reconcile(self) -> Cleared:
+        """Clear up what is uncertain or lost, from the schedulers and the files.
+
+        Jobs whose answers were lost are looked up by name and adopted, or put on record as not taken;
+        attempts that ended without a word are closed.
+        """
+        states = store.collection_states(self.layout, [run.layout for run in self.runs])
+        return clear_up(self.layout, states)
+
+    def submit_with(
+        self, executor: submitit.Executor, runs: Iterable[Run] | None = None, **options: Any
+    ) -> dict[str, submitit.Job[Any]]:
+        """Submit runs through a submitit executor; see `lfadsrm_hpc.submitit_plugin.submit_with`.
+
+        Parameters
+        ----------
+        executor : submitit.Executor
+            Any; its folder lies outside the collection.
+        runs : iterable of Run, optional
+        **options
+            `site`, `max_parallel`, `tell`.
+
+        Returns
+        -------
+        dict of str to submitit.Job
+            By run id.
+        """
+        from lfadsrm_hpc.submitit_plugin import submit_with
+
+        return submit_with(self, executor, runs, **options)
+
+    def _handing_over(self, runs: Iterable[Run] | None, order: Order, tell: Tell | None) -> HandingOver:
+        chosen: Sequence[Run] = self.runs if runs is None else list(runs)
+        if not chosen:
+            raise NothingEligibleError("there are no runs", where=self.path)
+        return HandingOver(self, chosen, order, tell or (lambda text: None))
+
+
+def _states(given: States, default: frozenset[RunState]) -> frozenset[RunState]:
+    return default if given is None else frozenset(RunState(state) for state in given)

@@ -1,0 +1,359 @@
+"""From a collection and what a user asks for to a submission: which site, which runs, what they ask for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lfadsrm_hpc.api.costs import cost_of
+from lfadsrm_hpc.collection.run import check_same_run
+from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.errors import (
+    MismatchError,
+    NothingEligibleError,
+    SubmissionUncertainError,
+)
+from lfadsrm_hpc.manifest.reading import read_record
+from lfadsrm_hpc.manifest.records import new_ulid
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.schedulers import known, local, sites
+from lfadsrm_hpc.schedulers.base import QueueTask
+from lfadsrm_hpc.schedulers.clearing import Cleared
+from lfadsrm_hpc.schedulers.handed import site_of
+from lfadsrm_hpc.schedulers.planning import Wish
+from lfadsrm_hpc.schedulers.resources import Declined, Request
+from lfadsrm_hpc.schedulers.retrying import Asked, Candidate, Chooser, carry_options, rules_of
+from lfadsrm_hpc.schedulers.submission import Draft, Drafting, Sender, SentJob, Tell, publish, unfinished
+from lfadsrm_hpc.schedulers.tracking import Tracked
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.api.clusters import ClusterCollection
+    from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.schedulers.costs import Cost
+    from lfadsrm_hpc.schedulers.site import Site
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user asks for.
+
+    Attributes
+    ----------
+    states : set of RunState
+        Which runs, by what they are at.
+    asked : Asked
+        What a task needs.
+    site : str or None
+        None: the one that LFADSRM_SITE names, or on which we are; for a retry that of the last submission.
+    sets : tuple of str
+        KEY=VALUE over the site's files.
+    max_parallel : int
+        So many tasks at once; 0: no limit.
+    max_attempts, max_infrastructure_attempts : int or None
+        In place of the site's.
+    again : bool
+        Runs that were tried before.
+    task_command : tuple of str or None
+        The program that does one run, where it is not this package's own.
+    """
+
+    states: frozenset[RunState]
+    asked: Asked = field(default_factory=Asked)
+    site: str | None = None
+    sets: tuple[str, ...] = ()
+    max_parallel: int = 0
+    max_attempts: int | None = None
+    max_infrastructure_attempts: int | None = None
+    again: bool = False
+    task_command: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be submitted; nothing was written and no scheduler was told.
+
+    Attributes
+    ----------
+    site : Site
+    wishes : tuple of Wish
+        The runs and what each asks for.
+    draft : Draft or None
+        Jobs and scripts; None on a site without a scheduler, or with no runs.
+    cost : Cost or None
+    declined : dict of str to Declined
+        Runs in the wanted states that are not tried again, and why.
+    unsent : tuple of str
+        Names of jobs that were planned before: they go first.
+    warnings : tuple of str
+    local_runs : tuple of str
+        On a site without a scheduler: the runs that a local queue would do.
+    """
+
+    site: Site
+    wishes: tuple[Wish, ...]
+    draft: Draft | None
+    cost: Cost | None
+    declined: Mapping[str, Declined]
+    unsent: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    local_runs: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the ids of the runs that would be handed over."""
+        return self.local_runs or tuple(wish.run_id for wish in self.wishes)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was handed over.
+
+    Attributes
+    ----------
+    site : str
+    jobs : tuple of SentJob
+    declined : dict of str to Declined
+        Runs in the wanted states that were not tried again, and why.
+    script : Path or None
+        On a site without a scheduler: the local queue, which works in the background.
+    pid : int or None
+        Its process.
+    local_runs : tuple of str
+        The runs that it does.
+    warnings : tuple of str
+    """
+
+    site: str
+    jobs: tuple[SentJob, ...]
+    declined: Mapping[str, Declined] = field(default_factory=dict)
+    script: Path | None = None
+    pid: int | None = None
+    local_runs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the ids of the runs that were handed over."""
+        return self.local_runs or tuple(run for job in self.jobs for run in job.runs)
+
+
+def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite:
+    """Return the site to submit to; a retry takes site, account and the like from the last submission.
+
+    Raises
+    ------
+    ConfigError
+        See `schedulers.sites.choose_site`.
+    """
+    project = sites.project_of(collection.path)
+    last = _last_plan(collection) if order.again else None
+    name = order.site or (last.site if last is not None else None)
+    if name is None:
+        return sites.choose_site(None, project=project, sets=order.sets)
+    loaded = sites.load_site(name, project=project, sets=order.sets)
+    if last is not None and last.site == name:
+        loaded = replace(loaded, site=carry_options(loaded.site, site_of(last)))
+    return loaded
+
+
+def _last_plan(collection: ClusterCollection) -> Plan | None:
+    for submission in reversed(collection.layout.submissions()):
+        plan, _ = read_record(Plan, submission.plan)
+        if plan is not None:
+            return plan
+    return None
+
+
+def check_inputs(runs: Iterable[Run]) -> None:
+    """Refuse runs whose files no longer belong together, as `Run.check_inputs`; each input is read once.
+
+    Raises
+    ------
+    MismatchError, NotFoundError, ConfigError
+    """
+    from lfadsrm_hpc.data.inputs import read_fingerprint
+
+    fingerprints: dict[str, str] = {}
+    for run in runs:
+        record = run.record()
+        check_same_run(record, run.identity(), run.layout.params_json)
+        for entry in record["inputs"]:
+            if entry["file"] not in fingerprints:
+                fingerprints[entry["file"]] = read_fingerprint(run.collection.path / entry["file"])
+            if fingerprints[entry["file"]] != entry["inputs_fingerprint"]:
+                raise MismatchError(
+                    f"dataset {entry['dataset']!r}: the input file is not the one that run {run.id} was "
+                    "prepared with",
+                    where=run.collection.path / entry["file"],
+                    hint="put the old file back, or prepare the runs in a new collection",
+                )
+
+
+def candidates(runs: Sequence[Run]) -> list[Candidate]:
+    """Return runs as those who choose among them see them."""
+    by_hash = {run.params.param_hash: run.params for run in runs}
+    varying = varying_names(by_hash.values())
+    labels = {key: params_label(params, varying) for key, params in by_hash.items()}
+    return [Candidate(run.id, labels[run.params.param_hash], run.params.gpu_memory_mb) for run in runs]
+
+
+@dataclass
+class HandingOver:
+    """One order on one collection.
+
+    Attributes
+    ----------
+    runs : list of Run
+        Among these; their states decide.
+    tell : callable
+        Is told what happens.
+    """
+
+    collection: ClusterCollection
+    runs: Sequence[Run]
+    order: Order
+    tell: Tell
+
+    @cached_property
+    def loaded(self) -> sites.LoadedSite:
+        return choose_site(self.collection, self.order)
+
+    @property
+    def is_local(self) -> bool:
+        return self.loaded.site.scheduler == "local"
+
+    def plan(self) -> Planned:
+        """Return what would be submitted."""
+        site = self.loaded.site
+        tracked = self.collection.track(record=False)
+        wishes, declined = self._choose(tracked)
+        unsent = tuple(
+            chunk.chunk.name
+            for one in unfinished(self.collection.layout)
+            for chunk in one.chunks
+            if chunk.receipt is None
+        )
+        local = self._wanted(tracked) if self.is_local else ()
+        if not wishes and not local and not unsent:
+            self._nothing(tracked, declined)
+        draft = cost = None
+        if wishes:
+            check_inputs(self._runs_of(wishes))
+            draft = self._drafting.draft(wishes, new_ulid())
+            requests = {wish.run_id: wish.request for wish in wishes}
+            most = self.order.max_parallel
+            cost = cost_of(self.collection, requests, states=tracked.statuses, max_parallel=most)
+        return Planned(
+            site, tuple(wishes), draft, cost, declined, unsent, tracked.warnings, tuple(r.id for r in local)
+        )
+
+    def submit(self) -> Submitted:
+        """Hand over what is wanted, and first what earlier submissions left unfinished."""
+        if self.is_local:
+            return self._start_queue()
+        scheduler = known.make_scheduler(self.loaded.site)
+        scheduler.version()  # nothing is changed where nobody answers
+        cleared = self.collection.reconcile()
+        for warning in cleared.warnings:
+            self.tell(f"warning: {warning}")
+        wishes, declined = self._choose(cleared.tracked)
+        check_inputs(self._runs_of(wishes))
+        sender = Sender(self.collection.layout, self.tell, occupied=_occupied(cleared.tracked))
+        for on_disk in unfinished(self.collection.layout):
+            self.tell(f"goes on with submission {on_disk.plan.ulid}")
+            sender.send(on_disk.layout)
+        if wishes:
+            self.tell(f"plans {len(wishes)} run{'s' if len(wishes) > 1 else ''}")
+            sender.send(publish(self._drafting, wishes, self.tell), scheduler)
+        elif not sender.sent:
+            self._refuse_uncertain(cleared)
+            self._nothing(cleared.tracked, declined)
+        return Submitted(self.loaded.site.name, tuple(sender.sent), declined, warnings=cleared.warnings)
+
+    @property
+    def _drafting(self) -> Drafting:
+        order = self.order
+        return Drafting(
+            self.collection.layout,
+            self.loaded.site,
+            self.loaded.templates,
+            order.max_parallel,
+            task_command=order.task_command,
+        )
+
+    def _choose(self, tracked: Tracked) -> tuple[list[Wish], dict[str, Declined]]:
+        if self.is_local:
+            return [], {}
+        order = self.order
+        rules = rules_of(
+            self.loaded.site,
+            max_attempts=order.max_attempts,
+            max_infrastructure_attempts=order.max_infrastructure_attempts,
+        )
+        chooser = Chooser(self.collection.layout, self.loaded.site, order.asked, rules, order.states)
+        return chooser.choose(candidates(self._wanted(tracked)), tracked.statuses), chooser.declined
+
+    def _wanted(self, tracked: Tracked) -> list[Run]:
+        return [run for run in self.runs if tracked.statuses[run.id].state in self.order.states]
+
+    def _runs_of(self, wishes: Sequence[Wish]) -> list[Run]:
+        wanted = {wish.run_id for wish in wishes}
+        return [run for run in self.runs if run.id in wanted]
+
+    def _start_queue(self) -> Submitted:
+        tracked = self.collection.track()
+        runs = self._wanted(tracked)
+        if not runs:
+            self._nothing(tracked, {})
+        check_inputs(runs)
+        options = sites.queue_options(dict(self.loaded.site.queue))
+        script = local.write_queue_script(self.collection.layout, queue_tasks(runs), options, new_ulid())
+        pid = local.detach_queue(script)
+        ids = tuple(run.id for run in runs)
+        return Submitted(self.loaded.site.name, (), {}, script, pid, ids, tracked.warnings)
+
+    def _refuse_uncertain(self, cleared: Cleared) -> None:
+        if cleared.uncertain:
+            raise SubmissionUncertainError(
+                f"nobody knows yet whether the scheduler took {', '.join(cleared.uncertain)}",
+                where=self.collection.path,
+                hint="`lfadsrm reconcile` in a minute or two clears it up",
+            )
+
+    def _nothing(self, tracked: Tracked, declined: Mapping[str, Declined]) -> NoReturn:
+        """Say why there is nothing to do, from what the runs are at."""
+        counts = Counter(tracked.statuses[run.id].state for run in self.runs)
+        found = ", ".join(f"{counts[state]} {state.value.lower()}" for state in RunState if counts[state])
+        reasons = Counter(str(one) for one in declined.values())
+        why = "; ".join(f"{count} declined: {reason}" for reason, count in reasons.most_common(3))
+        failed = any(state.is_failure for state in counts)
+        raise NothingEligibleError(
+            f"no run is to be submitted: {found}" + (f"; {why}" if why else ""),
+            where=self.collection.path,
+            hint="`lfadsrm retry` submits runs again that did not end well"
+            if failed and not self.order.again
+            else "`lfadsrm status` shows them",
+        )
+
+
+def queue_tasks(runs: Sequence[Run]) -> list[QueueTask]:
+    """Return runs as the local queue takes them."""
+    return [
+        QueueTask(one.run_id, Request(gpu_memory_mb=one.gpu_memory_mb), one.title) for one in candidates(runs)
+    ]
+
+
+def _occupied(tracked: Tracked) -> int:
+    """Return how many tasks of this collection a scheduler has in its hands."""
+    return len(
+        {
+            (one.job.id, one.index)
+            for run_id, one in tracked.handed_runs.items()
+            if one.job is not None and tracked.statuses[run_id].state.is_live
+        }
+    )

@@ -1,0 +1,236 @@
+"""Stop runs that were handed over, or change how many of them work at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lfadsrm_hpc.errors import (
+    ClaimLostError,
+    NothingEligibleError,
+    SchedulerError,
+    SchedulerUnreachableError,
+)
+from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.reading import look
+from lfadsrm_hpc.manifest.records import CANCELLED, LOCAL
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.manifest.submissions import PlannedTask
+from lfadsrm_hpc.schedulers.batch import Job
+from lfadsrm_hpc.schedulers.handed import Handed, find_handed, scheduler_of
+from lfadsrm_hpc.schedulers.planning import share_out
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What a cancellation did.
+
+    Attributes
+    ----------
+    runs : tuple of str
+        Those that it covers.
+    running : tuple of RunStatus
+        Those that were at work: they checkpoint, and can be resumed when asked.
+    jobs : tuple of str
+        Jobs of which the scheduler was told.
+    warnings : tuple of str
+    """
+
+    runs: tuple[str, ...]
+    running: tuple[RunStatus, ...]
+    jobs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def can_be_cancelled(status: RunStatus) -> bool:
+    """Return whether there may be something to stop; runs that were cancelled before may still have a job."""
+    return status.state.is_live or status.state in (RunState.UNKNOWN, RunState.CANCELLED)
+
+
+def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled:
+    """Cancel runs: on record first, then at the scheduler.
+
+    Parameters
+    ----------
+    layout : CollectionLayout
+    statuses : iterable of RunStatus
+        Of the runs that are meant; those with nothing to stop are left alone.
+
+    Raises
+    ------
+    NothingEligibleError
+        There is nothing to stop.
+    SchedulerUnreachableError
+        The cancellation is on record, but a scheduler could not be told: cancel again.
+    """
+    chosen = {status.run_id: status for status in statuses if can_be_cancelled(status)}
+    live = [status for status in chosen.values() if status.state is not RunState.CANCELLED]
+    handed = find_handed(layout, chosen, look(layout.path).now)
+    if not live and not handed:
+        raise NothingEligibleError(
+            "none of these runs is waiting or at work", where=layout.path, hint="`lfadsrm status` shows them"
+        )
+    if live:
+        store.cancel(layout, [layout.run_by_id(status.run_id) for status in live])
+    for status in chosen.values():
+        _close_unclaimed(layout, status)
+    told, unreachable, warnings = _tell(layout, chosen, handed)
+    warnings += _stop_local(live)
+    if unreachable:
+        raise SchedulerUnreachableError(
+            f"the cancellation is on record, but the scheduler could not be told: {unreachable[0]}",
+            where=layout.path,
+            hint="the same command again tells it",
+        )
+    running = tuple(status for status in live if status.state is RunState.RUNNING)
+    return Cancelled(tuple(status.run_id for status in live), running, tuple(told), tuple(warnings))
+
+
+def _close_unclaimed(layout: CollectionLayout, status: RunStatus) -> None:
+    if status.attempt is None:
+        return
+    run = layout.run_by_id(status.run_id)
+    attempt = run.attempt(status.attempt)
+    if attempt.path.is_dir() and not attempt.incarnations()["claim"]:
+        with contextlib.suppress(ClaimLostError):
+            store.close(run, status.attempt, CANCELLED)
+
+
+def _tell(
+    layout: CollectionLayout, chosen: Mapping[str, RunStatus], handed: Mapping[str, Handed]
+) -> tuple[list[str], list[str], list[str]]:
+    """Cancel jobs, or the tasks of them that do nothing but what is cancelled."""
+    told, unreachable, warnings = [], [], []
+    for one in _by_job(handed).values():
+        job, submission, chunk = one.job, one.submission, one.chunk
+        if submission is None or chunk is None:
+            continue
+        members = [task for task in submission.tasks if task.chunk == chunk.chunk.number]
+        ends = _elements(members, chosen)
+        _close_shared(layout, members, chosen, ends)
+        if job is None:
+            warnings.append(f"{chunk.chunk.name} has no receipt; should it start, its tasks do nothing")
+            continue
+        indices = sorted(index for index, whole in ends.items() if whole)
+        if not indices:
+            continue
+        try:
+            every = len(indices) == (chunk.chunk.size or 1)
+            scheduler_of(submission.plan).cancel(job, None if every else indices)
+        except SchedulerUnreachableError as error:
+            unreachable.append(error.what)
+        except SchedulerError as error:
+            warnings.append(f"job {job.id}: {error.what}")
+        else:
+            told.append(job.id)
+    return told, unreachable, warnings
+
+
+def _by_job(handed: Mapping[str, Handed]) -> dict[tuple[str, int], Handed]:
+    return {(one.ulid, one.chunk.chunk.number): one for one in handed.values() if one.chunk is not None}
+
+
+def _elements(members: Iterable[PlannedTask], chosen: Mapping[str, RunStatus]) -> dict[int, bool]:
+    """Return, by index, whether all runs of a task are cancelled."""
+    found: dict[int, bool] = {}
+    for task in members:
+        found[task.index] = found.get(task.index, True) and _is_meant(task, chosen)
+    return found
+
+
+def _is_meant(task: PlannedTask, chosen: Mapping[str, RunStatus]) -> bool:
+    status = chosen.get(task.run_id)
+    return status is not None and status.attempt == task.attempt
+
+
+def _close_shared(
+    layout: CollectionLayout,
+    members: Iterable[PlannedTask],
+    chosen: Mapping[str, RunStatus],
+    ends: Mapping[int, bool],
+) -> None:
+    """Close attempts that share an allocation with runs that go on: they notice it within a minute."""
+    for task in members:
+        if _is_meant(task, chosen) and not ends[task.index]:
+            with contextlib.suppress(ClaimLostError):
+                store.close(layout.run_by_id(task.run_id), task.attempt, CANCELLED)
+
+
+def _stop_local(live: Iterable[RunStatus]) -> list[str]:
+    """Send TERM to runs of local queues on this machine, so that they checkpoint."""
+    warnings = []
+    for status in live:
+        claim = status.claim
+        if status.state is not RunState.RUNNING or claim is None or claim.identity.cluster != LOCAL:
+            continue
+        if claim.process.is_alive():
+            with contextlib.suppress(OSError):
+                os.kill(claim.process.pid, signal.SIGTERM)
+        else:
+            warnings.append(f"{status.run_id} runs on {claim.process.host}: stop process {claim.process.pid}")
+    return warnings
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """Jobs, and how many of their tasks may run at once now; 0: no limit."""
+
+    jobs: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+def throttle(
+    statuses: Mapping[str, RunStatus], handed: Mapping[str, Handed], most: int, *, submission: str = ""
+) -> Throttled:
+    """Let at most so many tasks of live arrays run at once, all together; 0: no limit.
+
+    Parameters
+    ----------
+    statuses : dict of str to RunStatus
+        As `tracking.track` gives them.
+    handed : dict of str to Handed
+        From there too.
+    most : int
+    submission : str
+        ULID, or its beginning: only that submission.
+
+    Raises
+    ------
+    NothingEligibleError
+        No array is waiting or at work.
+    SchedulerUnreachableError
+        Some may have been changed, some not: do it again.
+    """
+    live: dict[str, tuple[Handed, Job, set[int]]] = {}
+    for run_id, one in handed.items():
+        job = one.job
+        if (
+            job is not None
+            and job.size
+            and statuses[run_id].state.is_live
+            and one.ulid.startswith(submission)
+        ):
+            live.setdefault(job.id, (one, job, set()))[2].add(one.index)
+    if not live:
+        raise NothingEligibleError("no array is waiting or at work", hint="`lfadsrm status` shows the runs")
+    shares = share_out(most, [len(indices) for _, _, indices in live.values()])
+    done, warnings = {}, []
+    for (one, job, _), share in zip(live.values(), shares, strict=True):
+        if one.submission is None:
+            continue
+        try:
+            scheduler_of(one.submission.plan).throttle(job, share)
+        except SchedulerUnreachableError:
+            raise
+        except SchedulerError as error:
+            warnings.append(f"job {job.id}: {error.what}")
+        else:
+            done[job.id] = share
+    if most and sum(shares) > most:
+        warnings.append(f"{len(shares)} jobs cannot share {most}: each has one task at a time")
+    return Throttled(done, tuple(warnings))
