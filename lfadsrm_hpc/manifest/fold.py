@@ -91,6 +91,9 @@ class RunStatus:
         For which submission the attempt was reserved; "" where the record was not read.
     reserved_by : Process or None
         Who reserved it.
+    before : RunState or None
+        Of an attempt that waits for a scheduler: what the run was at before, and is again if that attempt
+        was never handed over.
     """
 
     run_id: str
@@ -113,6 +116,7 @@ class RunStatus:
     cancelled: bool = False
     submission: str = ""
     reserved_by: Process | None = None
+    before: RunState | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""
@@ -124,10 +128,17 @@ def fold(facts: RunFacts, freshness: Freshness) -> RunStatus:
     if facts.completed is not None:
         attempt, incarnation = facts.completed
         return _status(facts, RunState.COMPLETED, attempt, freshness, incarnation=incarnation, reason=DONE)
-    for attempt in reversed(facts.attempts):
-        status = _of_attempt(facts, attempt, freshness, cancelled=facts.is_cancelled)
-        if status is not None:
-            return status
+    told = (
+        _of_attempt(facts, attempt, freshness, cancelled=facts.is_cancelled)
+        for attempt in reversed(facts.attempts)
+    )
+    found = (status for status in told if status is not None)
+    status = next(found, None)
+    if status is not None and status.state is RunState.SUBMITTED:
+        earlier = next(found, None)
+        return replace(status, before=RunState.PREPARED if earlier is None else earlier.state)
+    if status is not None:
+        return status
     if facts.is_cancelled:
         return RunStatus(facts.run_id, RunState.CANCELLED, cancelled=True, closed=True)
     return RunStatus(facts.run_id, RunState.PREPARED)

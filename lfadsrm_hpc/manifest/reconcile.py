@@ -287,7 +287,7 @@ def _not_sent(status: RunStatus, evidence: Evidence) -> Verdict:
     patience = evidence.latency_s if evidence.planner_alive is False else STALE_S + evidence.latency_s
     if evidence.planner_alive or evidence.age_s <= patience:
         return Verdict(RunState.SUBMITTED, "it is being planned")
-    return Verdict(RunState.PREPARED, NOT_SUBMITTED, NOT_SUBMITTED)
+    return Verdict(status.before or RunState.PREPARED, NOT_SUBMITTED, NOT_SUBMITTED)
 
 
 def _unknown_word(seen: Seen) -> str:

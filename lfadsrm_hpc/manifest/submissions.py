@@ -10,20 +10,28 @@ after the sending, before or after the scheduler    uncertain: looked up by the 
 took it                                             found; sent again only when it is certainly not there
 after the receipt                                   submitted
 =================================================== =====================================================
+
+Where there are no hard links a file is created and then filled: a kill in between leaves it empty. An empty
+plan is none; an empty sending is one of which nobody knows what came; an empty receipt is none, and replaced.
+A submission that is damaged otherwise (a disk, an editor) gives a warning and keeps what can be read: it
+never hides the others, and nothing of it is ever taken for "not submitted".
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from lfadsrm_hpc.errors import ManifestError
+from lfadsrm_hpc.errors import LfadsrmWarning, ManifestError
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
 from lfadsrm_hpc.manifest.evidence import ChunkState
+from lfadsrm_hpc.manifest.facts import LATENCY_S
 from lfadsrm_hpc.manifest.process import Process
-from lfadsrm_hpc.manifest.publish import make_folder, publish_new
+from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_replacing
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import to_json
 
@@ -148,12 +156,19 @@ class ChunkOnDisk:
 
 @dataclass(frozen=True)
 class SubmissionOnDisk:
-    """A submission whose plan is complete."""
+    """A submission whose plan is complete.
+
+    Attributes
+    ----------
+    damage : str
+        What could not be read; "": nothing. Where it is the plan itself there are no tasks and no chunks.
+    """
 
     layout: SubmissionLayout
     plan: Plan
     tasks: tuple[PlannedTask, ...]
     chunks: tuple[ChunkOnDisk, ...]
+    damage: str = ""
 
 
 def write_plan(
@@ -175,24 +190,51 @@ def write_plan(
     Raises
     ------
     ManifestError
-        There is a plan already.
+        There is a plan already, or a run's name cannot stand in a table.
     """
     make_folder(layout.path)
     layout.output_dir.mkdir(exist_ok=True)
+    for task in tasks:
+        if len(task.run_id.splitlines()) != 1 or "\t" in task.run_id:
+            raise ManifestError(f"{task.run_id!r} cannot stand in a table", where=layout.tasks)
     lines = (f"{task.chunk}\t{task.index}\t{task.run_id}\t{task.attempt}\n" for task in tasks)
-    publish_new(layout.tasks, (_HEADER + "".join(lines)).encode())
+    _publish_part(layout.tasks, _HEADER + "".join(lines))
     for name, text in scripts.items():
         path = layout.path / name
         path.parent.mkdir(exist_ok=True)
-        publish_new(path, text.encode())
+        _publish_part(path, text)
         path.chmod(0o755)
-    if not publish_new(layout.plan, to_json(plan)):
-        raise ManifestError("there is a plan already", where=layout.plan)
+    _publish_part(layout.plan, to_json(plan).decode())
+
+
+def _publish_part(path: Path, text: str) -> None:
+    if not publish_new(path, text.encode()):
+        raise ManifestError("there is a plan already", where=path)
 
 
 def begin_sending(layout: SubmissionLayout, chunk: int, number: int) -> bool:
-    """Take the right to call the scheduler with a chunk for the n-th time (from 1); False: another has it."""
-    return publish_new(layout.sending(chunk, number), to_json(Sending(Process.current(), time.time())))
+    """Take the right to call the scheduler with a chunk for the n-th time (from 1).
+
+    Returns
+    -------
+    bool
+        False: another process has it, the sending before was not refused, or the chunk was sent meanwhile.
+    """
+    if number > 1 and not layout.refusal(chunk, number - 1).exists():
+        return False
+    if _has_receipt(layout, chunk):
+        return False
+    if not publish_new(layout.sending(chunk, number), to_json(Sending(Process.current(), time.time()))):
+        return False
+    # A job whose answer was lost may have been found between the look above and this sending.
+    if _has_receipt(layout, chunk):
+        record_refusal(layout, chunk, number, "it was sent before")
+        return False
+    return True
+
+
+def _has_receipt(layout: SubmissionLayout, chunk: int) -> bool:
+    return read_record(Receipt, layout.receipt(chunk))[0] is not None
 
 
 def record_refusal(layout: SubmissionLayout, chunk: int, number: int, reason: str) -> None:
@@ -202,23 +244,67 @@ def record_refusal(layout: SubmissionLayout, chunk: int, number: int, reason: st
 
 def record_receipt(layout: SubmissionLayout, chunk: int, receipt: Receipt) -> bool:
     """Put on record that the scheduler has a chunk; False: there was a receipt, which stands."""
-    return publish_new(layout.receipt(chunk), to_json(receipt))
+    place, data = layout.receipt(chunk), to_json(receipt)
+    if publish_new(place, data):
+        return True
+    if _has_receipt(layout, chunk):
+        return False
+    publish_replacing(place, data)  # its writer was killed before it was filled
+    return True
 
 
 def read_submission(layout: SubmissionLayout, now: float) -> SubmissionOnDisk | None:
-    """Read one submission; None: its plan is not complete.
+    """Read one submission; None: its plan is not complete, so nothing of it was or will be sent.
 
     Parameters
     ----------
     now : float
         By the clock of the file system (`reading.look`), s.
+
+    Warns
+    -----
+    LfadsrmWarning
+        It is damaged: the tasks that cannot be read are missing from the answer.
     """
-    plan, planned = read_record(Plan, layout.plan)
-    if plan is None or planned is None:
-        return None
-    return SubmissionOnDisk(
-        layout, plan, read_tasks(layout), tuple(_chunk(layout, c, planned, now) for c in plan.chunks)
-    )
+    damage = []
+    try:
+        plan, planned = read_record(Plan, layout.plan)
+        if plan is None and (planned is None or not _was_sent(layout)):
+            return None
+        if plan is None or planned is None:
+            return _damaged(layout, "plan.json cannot be read")
+        tasks, bad = _read_tasks(layout)
+        damage += [bad] if bad else []
+        sendings = layout.sendings()
+        chunks = tuple(
+            _chunk(layout, chunk, sendings.get(chunk.number, 0), planned, now) for chunk in plan.chunks
+        )
+    except (ManifestError, OSError) as error:
+        return _damaged(layout, str(error))
+    lost = {chunk.number for chunk in plan.chunks} - {task.chunk for task in tasks}
+    if lost and not damage:
+        damage.append(f"{layout.tasks.name} does not name the tasks of {len(lost)} jobs")
+    _warn(layout, damage)
+    return SubmissionOnDisk(layout, plan, tasks, chunks, "; ".join(damage))
+
+
+def _was_sent(layout: SubmissionLayout) -> bool:
+    return bool(layout.sendings() or layout.receipts())
+
+
+def _damaged(layout: SubmissionLayout, what: str) -> SubmissionOnDisk:
+    _warn(layout, [what])
+    return SubmissionOnDisk(layout, Plan(layout.ulid, "", ""), (), (), what)
+
+
+def _warn(layout: SubmissionLayout, damage: Sequence[str]) -> None:
+    if damage:
+        warnings.warn(
+            f"submission {layout.ulid} is damaged, and what its jobs do is not known in full: "
+            f"{'; '.join(damage)} (in {layout.path})",
+            LfadsrmWarning,
+            stacklevel=3,
+        )
 
 
 def read_submissions(layout: CollectionLayout, now: float) -> list[SubmissionOnDisk]:
@@ -235,18 +321,42 @@ def read_tasks(layout: SubmissionLayout) -> tuple[PlannedTask, ...]:
     ManifestError
         It is damaged.
     """
+    tasks, bad = _read_tasks(layout)
+    if bad:
+        raise ManifestError(bad, where=layout.tasks)
+    return tasks
+
+
+def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:
+    """Return the lines of `tasks.tsv` that can be read, and what is wrong with it ("": nothing)."""
     try:
-        lines = layout.tasks.read_text().splitlines()[1:]
-        rows = (line.split("\t") for line in lines)
-        return tuple(PlannedTask(int(c), int(i), run, int(a)) for c, i, run, a in rows)
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"the table of tasks cannot be read: {error}", where=layout.tasks) from error
+        text = layout.tasks.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        return (), f"{layout.tasks.name} cannot be read: {error.strerror}"
+    lines = text.split("\n")
+    whole = lines.pop() == "" and lines[:1] == [_HEADER.rstrip("\n")]  # one without an end is cut off
+    tasks = [task for line in lines if (task := _task(line)) is not None]
+    if whole and len(tasks) == len(lines) - 1:
+        return tuple(tasks), ""
+    return tuple(tasks), f"{layout.tasks.name} is damaged: {len(tasks)} tasks can be read"
 
 
-def _chunk(layout: SubmissionLayout, chunk: PlannedChunk, planned: float, now: float) -> ChunkOnDisk:
+def _task(line: str) -> PlannedTask | None:
+    fields = line.split("\t")
+    if len(fields) != 4 or "/" not in fields[2] or "\ufffd" in fields[2]:
+        return None
+    chunk, index, run, attempt = fields
+    if not all(number.isascii() and number.isdigit() for number in (chunk, index, attempt)):
+        return None
+    return PlannedTask(int(chunk), int(index), run, int(attempt))
+
+
+def _chunk(
+    layout: SubmissionLayout, chunk: PlannedChunk, number: int, planned: float, now: float
+) -> ChunkOnDisk:
+    """Return what is known of a chunk; `number` is that of its newest sending."""
     receipt, received = read_record(Receipt, layout.receipt(chunk.number))
-    number = layout.sendings().get(chunk.number, 0)
-    if received is not None:
+    if receipt is not None and received is not None:
         return ChunkOnDisk(chunk, ChunkState.SENT, receipt, number, max(0.0, now - received))
     if number == 0:
         return ChunkOnDisk(chunk, ChunkState.UNSENT, None, 0, max(0.0, now - planned))
@@ -254,8 +364,13 @@ def _chunk(layout: SubmissionLayout, chunk: PlannedChunk, planned: float, now: f
     age = max(0.0, now - (sent if sent is not None else planned))
     if layout.refusal(chunk.number, number).exists():
         state = ChunkState.UNSENT
-    elif sending is not None and sending.process.is_alive():
+    elif sending is not None and _is_at_work(sending.process.is_alive(), age):
         state = ChunkState.SENDING
     else:
         state = ChunkState.UNCERTAIN
     return ChunkOnDisk(chunk, state, None, number, age)
+
+
+def _is_at_work(alive: bool | None, age_s: float) -> bool:
+    # On another login node it cannot be seen; one call takes no longer than this.
+    return age_s <= LATENCY_S if alive is None else alive
