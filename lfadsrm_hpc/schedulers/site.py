@@ -26,6 +26,10 @@ class About:
 
     Attributes
     ----------
+    name : str
+        The name of its file, without ".toml".
+    description : str
+        One line about it.
     scheduler : str
         "slurm", "pbspro", "torque" or "local".
     cluster : str
@@ -65,17 +69,18 @@ class Recognise:
 
 @dataclass(frozen=True)
 class Limits:
-    """[limits]; None: no limit is known.
+    """[limits]: what the scheduler takes; none: no limit is known.
 
     Attributes
     ----------
     largest_array_index : int or None
-        Slurm: MaxArraySize - 1.
+        Of an array, which begins at 0. Slurm: MaxArraySize - 1; PBS: max_array_size - 1.
     array_tasks : int or None
         Tasks of one array.
     jobs : int or None
         Jobs a user, each array task counted.
     submissions_per_minute : int or None
+        Jobs (an array is one) that are handed over in a minute.
     """
 
     largest_array_index: int | None = 1000
@@ -91,18 +96,24 @@ class Partition:
     Attributes
     ----------
     scheduler_name : str or None
-        Its name as the scheduler knows it, None: the same as here; "": it is not named at all, because
-        `directives` say where the job goes (see `Site.partition_option`).
+        Its name as the scheduler knows it; none: the same as here; "": it is not named at all, because
+        `directives` say where the job goes (`Site.partition_option`).
     gpus_per_node : int
+        Of the nodes with the most; 0: it has none.
     gpu_types : tuple of str
         As the scheduler names them; empty: one kind, not named.
-    cpus_per_node, cpus_per_gpu : int or None
-        `cpus_per_gpu`: what a task gets unless it says otherwise.
-    memory_per_node, memory_per_gpu : str
-        "": not known.
+    cpus_per_node : int or None
+        As the scheduler counts them.
+    cpus_per_gpu : int or None
+        What a task gets for each of its GPUs unless it says otherwise.
+    memory_per_node : str
+        What a job can have of a node at most; "": not known.
+    memory_per_gpu : str
+        What a task gets for each of its GPUs unless it says otherwise; "": what the cluster gives.
     max_walltime : str
-        "": no limit is known.
+        Longer requests are refused; "": no limit is known.
     preemptible : bool
+        Jobs may be stopped for others; runs go on from their checkpoints.
     whole_nodes : bool
         A job gets whole nodes: pack several runs into one allocation.
     directives : tuple of str
@@ -129,10 +140,13 @@ class Requests:
     Attributes
     ----------
     partition : str
+        One of [partitions]; "": the cluster's own default.
     gpus : int
+        On a partition with GPUs; of a whole node, all.
     gpu_type : str
+        "": any.
     cpus : int or None
-        None: `cpus_per_gpu` of the partition, else 4.
+        none: `cpus_per_gpu` of the partition, all of a whole node, else 4.
     memory : str
         "": `memory_per_gpu` of the partition, else the cluster's default.
     walltime : str
@@ -140,9 +154,9 @@ class Requests:
     gpu_directive : str
         How a GPU is asked for; `{gpus}`, `{type}` (":a100" or "") are filled in: "--gres=gpu{type}:{gpus}"
         (Slurm), "ngpus={gpus}" (a part of PBS Pro's select), "gpus={gpus}" (Torque's nodes). "": the way of
-        the scheduler just named; "none": not at all, they come with the node (see `Site.gpu_option`).
+        the scheduler just named; "none": not at all, they come with the node (`Site.gpu_option`).
     memory_directive : bool
-        False: the site refuses or ignores a wish for memory.
+        false: the site refuses or ignores a wish for memory, and none is written.
     directives : tuple of str
         More options of every job.
     """
@@ -167,8 +181,9 @@ class Options:
     account : str
         Whom to charge (`--account`, `-A`); "": none.
     qos : str
+        Slurm's `--qos`; "": none.
     filesystems : str
-        PBS `-l filesystems=home:eagle`.
+        PBS `-l filesystems=home:eagle`; "": none.
     required : tuple of str
         Which of "account", "qos", "filesystems", "partition" a job cannot do without.
     """
@@ -230,7 +245,7 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Filesystem:
-    """[filesystem].
+    """[filesystem]: where collections lie.
 
     Attributes
     ----------
@@ -243,7 +258,15 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class Escalation:
-    """[escalation]: by what a request grows when it was too small, up to the caps of its partition."""
+    """[escalation]: by what a request grows when it was too small, up to the caps of its partition.
+
+    Attributes
+    ----------
+    memory_factor : float
+        After a run was out of memory.
+    walltime_factor : float
+        After a run was out of time without progress.
+    """
 
     memory_factor: float = 1.5
     walltime_factor: float = 1.5
@@ -251,7 +274,7 @@ class Escalation:
 
 @dataclass(frozen=True)
 class Retry:
-    """[retry].
+    """[retry]: how often a run is tried.
 
     Attributes
     ----------
@@ -267,7 +290,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Notify:
-    """[notify].
+    """[notify]: who is told.
 
     Attributes
     ----------
@@ -291,7 +314,7 @@ class Packing:
     runs : int
         Runs of one task; 1: no packing.
     slots : int or None
-        At most so many at once; None: as its GPUs or cores allow.
+        At most so many at once; none: as its GPUs or cores allow.
     """
 
     runs: int = 1

@@ -12,7 +12,17 @@ from lfadsrm_hpc.command import ask
 from lfadsrm_hpc.errors import CommandError
 from lfadsrm_hpc.manifest.process import hostname
 from lfadsrm_hpc.schedulers.site import Recognise
-from lfadsrm_hpc.schedulers.site_layers import Folder, merge, read_layers, site_folders, site_names
+from lfadsrm_hpc.schedulers.site_layers import (
+    PACKAGED,
+    PROJECT,
+    SYSTEM,
+    USER,
+    Folder,
+    merge,
+    read_layers,
+    site_folders,
+    site_names,
+)
 
 FULL_NAME_TIMEOUT_S = 5.0
 SCHEDULER_TIMEOUT_S = 15.0
@@ -70,7 +80,7 @@ def detect_sites(
     ):
         found = [Detected(name, why, layers[name]) for name, sign in signs.items() if (why := look(sign))]
         if found:
-            rank = ("packaged", "system", "user", "project").index
+            rank = (PACKAGED, SYSTEM, USER, PROJECT).index
             best = max(rank(one.layer) for one in found)
             return [one for one in found if rank(one.layer) == best]
     return []

@@ -6,13 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.errors import ConfigError, suggest
 from lfadsrm_hpc.rendering import packaged_folder
-from lfadsrm_hpc.schedulers.site import SCHEMA
 from lfadsrm_hpc.schedulers.site_checks import check_values
 from lfadsrm_hpc.schedulers.site_schema import PARTITIONS, QUEUE, Content, check_shape, keys_of, table_classes
 
@@ -56,11 +55,14 @@ class Layer:
     content : dict
         Tables with keys.
     path : Path or None
+    kind : str
+        "packaged", "system", "user", "project" or "--set".
     """
 
     origin: str
     content: Content
     path: Path | None = None
+    kind: str = SET
 
 
 @contextmanager
@@ -84,7 +86,12 @@ def site_folders(project: Path | None = None, search: Sequence[Path] = ()) -> It
             *([Folder(project / FOLDER, PROJECT)] if project is not None else []),
             *(Folder(path, PROJECT) for path in reversed(search)),
         ]
-        yield [folder for folder in found if folder.path.is_dir()]
+        # In a clone, the packaged folder may be that of the project as well: it is read once.
+        seen: dict[Path, Folder] = {}
+        for folder in found:
+            if folder.path.is_dir():
+                seen.setdefault(folder.path.resolve(), folder)
+        yield list(seen.values())
 
 
 def user_folder() -> Path:
@@ -114,12 +121,12 @@ def read_layers(name: str, folders: Sequence[Folder], *, trail: tuple[str, ...] 
     ConfigError
         There is no such site, a file is invalid, or sites extend each other in a circle.
     """
-    files = [path for folder in folders if (path := folder.path / f"{name}.toml").is_file()]
-    if not files:
+    found = [(folder.path / f"{name}.toml", folder.layer) for folder in folders]
+    layers = [Layer(str(path), _read(path), path, kind) for path, kind in found if path.is_file()]
+    if not layers:
         known = site_names(folders)
         hint = suggest(name, known) or "describe it: `lfadsrm site init NAME`"
         raise ConfigError(f"there is no site {name!r}; the sites are: {', '.join(known)}", hint=hint)
-    layers = [Layer(str(path), _read(path), path) for path in files]
     base = next((layer for layer in reversed(layers) if "extends" in layer.content), None)
     if base is None:
         return layers
@@ -136,7 +143,7 @@ def _handed_on(layer: Layer) -> Layer:
     content = {table: keys for table, keys in layer.content.items() if table != "recognise"}
     if "site" in content:
         content["site"] = {key: value for key, value in content["site"].items() if key not in _OWN}
-    return Layer(layer.origin, content, layer.path)
+    return replace(layer, content=content)
 
 
 def _read(path: Path) -> Content:
@@ -262,8 +269,3 @@ def _lay_over(
         else:
             content[key] = value
             origins[".".join(here)] = origin
-
-
-def header() -> str:
-    """Return the first line of a site file."""
-    return f"schema = {SCHEMA}"

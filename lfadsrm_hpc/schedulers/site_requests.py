@@ -73,21 +73,26 @@ def _check_partition(site: Site, name: str) -> None:
         )
 
 
-def _check_required(site: Site, partition: str) -> None:
+def missing_options(site: Site, partition: str) -> list[str]:
+    """Return the keys of what jobs at a site must name and nothing says: "options.account", ..."""
     given = {
         "account": site.options.account,
         "qos": site.options.qos,
         "filesystems": site.options.filesystems,
         "partition": partition,
     }
-    missing = [name for name in site.options.required if not given[name]]
-    if missing:
-        names = " and ".join(f"{'a' if name[0] not in 'aeiou' else 'an'} {name}" for name in missing)
-        keys = [f"request.{name}" if name == "partition" else f"options.{name}" for name in missing]
+    tables = {"partition": "request"}
+    return [f"{tables.get(name, 'options')}.{name}" for name in site.options.required if not given[name]]
+
+
+def _check_required(site: Site, partition: str) -> None:
+    keys = missing_options(site, partition)
+    if keys:
+        names = [key.partition(".")[2] for key in keys]
+        shown = " and ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
         raise ConfigError(
-            f"jobs at {site.name} must name {names}",
-            hint=f"{' '.join(f'--set {key}=...' for key in keys)}, "
-            f"or for good in ~/.config/lfadsrm/site_configs/{site.name}.toml",
+            f"jobs at {site.name} must name {shown}",
+            hint=f"{' '.join(f'--set {key}=...' for key in keys)}; for good: `lfadsrm site init {site.name}`",
         )
 
 

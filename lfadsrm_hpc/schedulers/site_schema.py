@@ -1,4 +1,4 @@
-"""The schema of sites as data: tables and keys, read off the classes in `site.py`; `Site` from plain values."""
+"""The schema of sites as data: tables and keys, read off `site.py`; sites from plain values."""
 
 from __future__ import annotations
 

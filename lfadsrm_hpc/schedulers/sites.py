@@ -19,6 +19,7 @@ from lfadsrm_hpc.schedulers.site import Site
 from lfadsrm_hpc.schedulers.site_checks import check_site, check_values
 from lfadsrm_hpc.schedulers.site_detection import Detected, detect_sites
 from lfadsrm_hpc.schedulers.site_layers import (
+    PACKAGED,
     Folder,
     merge,
     read_layers,
@@ -68,12 +69,15 @@ class LoadedSite:
         Where templates are searched before the packaged ones: the project's folder, then the user's.
     files : tuple of Path
         The files that were read, the weakest first.
+    layer : str
+        Where the strongest of the site's own files lies: "packaged", "system", "user" or "project".
     """
 
     site: Site
     origins: Mapping[str, str]
     templates: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
+    layer: str = PACKAGED
 
     def origin(self, key: str) -> str:
         """Return where a key comes from; "default" for one that no layer says."""
@@ -111,8 +115,9 @@ def _load(
     content.setdefault("site", {})["name"] = name
     site = make_site(content)
     check_site(site, origins)
-    files = tuple(layer.path for layer in layers if layer.path is not None)
-    return LoadedSite(site, origins, templates, files)
+    read = [(layer.path, layer.kind) for layer in layers if layer.path is not None]
+    own = [kind for path, kind in read if path.stem == name]
+    return LoadedSite(site, origins, templates, tuple(path for path, _ in read), own[-1])
 
 
 def list_sites(project: Path | None = None) -> dict[str, LoadedSite | ConfigError]:
@@ -150,7 +155,7 @@ def _recognised(project: Path | None) -> str:
         known = ", ".join(site_names(folders))
     raise ConfigError(
         f"this machine is none of the sites that are described: {known}",
-        hint="name one with --site, or describe this one: `lfadsrm site init`",
+        hint="name one (--site), or describe this one: `lfadsrm site init NAME`",
     )
 
 
