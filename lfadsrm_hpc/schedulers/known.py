@@ -15,19 +15,19 @@ def make_scheduler(site: Site) -> BatchScheduler:
     ConfigError
         The site has none (local), or one that is not known.
     """
-    settings = {"history": site.client.history, "timeout_s": site.client.timeout_s}
+    history, timeout_s = site.client.history, site.client.timeout_s
     if site.scheduler == "slurm":
         from lfadsrm_hpc.schedulers.slurm import Slurm
 
-        return Slurm(**settings)
+        return Slurm(history=history, timeout_s=timeout_s, cluster=site.site.cluster)
     if site.scheduler == "pbspro":
         from lfadsrm_hpc.schedulers.pbspro import PbsPro
 
-        return PbsPro(**settings)
+        return PbsPro(history=history, timeout_s=timeout_s)
     if site.scheduler == "torque":
         from lfadsrm_hpc.schedulers.torque import Torque
 
-        return Torque(**settings)
+        return Torque(history=history, timeout_s=timeout_s)
     raise ConfigError(
         f"the scheduler {site.scheduler!r} of site {site.name!r} takes no jobs",
         hint=f"there are: {', '.join(SCHEDULERS)}; `lfadsrm run` works without one",
