@@ -15,7 +15,9 @@ from submitit.core.core import Executor, Job
 from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import FailedJobError, environment_variables
 
+from lfadsrm_hpc.command import Answer
 from lfadsrm_hpc.errors import (
+    SchedulerError,
     SchedulerRefusedError,
     SchedulerUnreachableError,
     SubmissionUncertainError,
@@ -23,12 +25,13 @@ from lfadsrm_hpc.errors import (
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
 from lfadsrm_hpc.manifest.submissions import PlannedChunk, read_submission
 from lfadsrm_hpc.schedulers import batch
+from lfadsrm_hpc.schedulers.slurm import KEPT
+from lfadsrm_hpc.schedulers.slurm_errors import Outcome, hint_for, shorten, submission_outcome
 from lfadsrm_hpc.schedulers.units import parse_time
 from lfadsrm_hpc.submitit_plugin.payload import DEADLINE, TrainRun, working_time_s
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob
 
-_WHERE_THE_CLUSTER_IS = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
-_KEPT = ("LFADSRM_THREADS",)
+_OURS_KEPT = ("LFADSRM_THREADS",)
 
 
 class Handing(batch.BatchScheduler):
@@ -81,7 +84,7 @@ class Handing(batch.BatchScheduler):
         except FileNotFoundError as error:
             raise SchedulerUnreachableError(f"a client program is missing: {error}") from error
         except FailedJobError as error:
-            raise _verdict(str(error)) from error
+            raise _verdict(error) from error
 
     def _changes(self, chunk: PlannedChunk) -> dict[str, Any]:
         """Return the parameters of one job that this package sets itself."""
@@ -155,7 +158,7 @@ def dressed(inner: Executor, *, python: str | None = None, **changes: Any) -> It
 @contextmanager
 def own_environment() -> Iterator[None]:
     """Hide what belongs to the job that this process may itself run in, and this package's settings."""
-    ours = [name for name in os.environ if name.startswith("LFADSRM_") and name not in _KEPT]
+    ours = [name for name in os.environ if name.startswith("LFADSRM_") and name not in _OURS_KEPT]
     if not {"SLURM_JOB_ID", "PBS_JOBID", "SUBMITIT_EXECUTOR"} & set(os.environ):
         hidden = {name: os.environ.pop(name) for name in ours}
         try:
@@ -163,21 +166,20 @@ def own_environment() -> Iterator[None]:
         finally:
             os.environ.update(hidden)
         return
-    where = {name: os.environ[name] for name in _WHERE_THE_CLUSTER_IS if name in os.environ}
+    where = {name: os.environ[name] for name in KEPT if name in os.environ}
     with helpers.clean_env(extra_names=ours), environment_variables(**where) if where else nullcontext():
         yield
 
 
-def _verdict(said: str) -> Exception:
+def _verdict(error: FailedJobError) -> SchedulerError:
     """Return what an error of sbatch means: refused, not reached, or nobody knows."""
-    text = said.strip()[-500:]
-    low = text.lower()
-    if any(words in low for words in ("timed out", "zero bytes", "unexpected message", "unspecified error")):
-        return SubmissionUncertainError(f"sbatch may have been accepted: {text}")
-    if "unable to contact slurm controller" in low or "connection refused" in low:
-        return SchedulerUnreachableError(f"slurmctld was not reached: {text}")
-    if "sbatch: error: batch job submission failed" in low or "sbatch: error:" in low:
-        return SchedulerRefusedError(f"sbatch refused the job: {text}")
+    cause = error.__cause__
+    answer = Answer(getattr(cause, "returncode", 1), str(getattr(cause, "output", None) or ""), str(error))
+    outcome, text = submission_outcome(answer), shorten(str(error))
+    if outcome is Outcome.REFUSED:
+        return SchedulerRefusedError(f"sbatch refused the job: {text}", hint=hint_for(text))
+    if outcome is Outcome.UNREACHABLE:
+        return SchedulerUnreachableError(f"Slurm was not reached: {text}", hint=hint_for(text))
     return SubmissionUncertainError(f"sbatch may have been accepted: {text}")
 
 

@@ -252,6 +252,7 @@ def _ask_for_requeue(stop: StopFlag) -> None:
 def _settle(environment: JobEnvironment) -> None:
     """Set what scripts set for other tasks, before tensorflow and HDF5 read it."""
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     cores = os.environ.get(_CORES.get(environment.name(), ""), "")
     if cores.isdigit() and "LFADSRM_THREADS" not in os.environ:
         os.environ["LFADSRM_THREADS"] = cores

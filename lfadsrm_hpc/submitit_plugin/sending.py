@@ -117,7 +117,7 @@ def submit_with(
         run.check_inputs()
     if inner.name() not in _SCHEDULERS:
         return _submit_here(collection.layout, executor, inner, chosen)
-    described = _site(collection.layout, site, inner.name())
+    described = _site(collection.layout, site, inner)
     handing = Handing(collection.layout, executor, inner, make_scheduler(described))
     request = _request(inner)
     varying = varying_names(list(collection.params))
@@ -238,9 +238,10 @@ def _shares(parameters: Mapping[str, Any], count: int) -> list[Mapping[str, Any]
 # -- a cluster -----------------------------------------------------------------------------------------
 
 
-def _site(layout: CollectionLayout, name: str | None, kind: str) -> Site:
+def _site(layout: CollectionLayout, name: str | None, inner: Executor) -> Site:
     """Return the site that stands on record; one run a task, since a job of submitit has one payload."""
-    project, scheduler = sites.project_of(layout.path), _SCHEDULERS[kind]
+    given = inner.parameters
+    project, scheduler = sites.project_of(layout.path), _SCHEDULERS[inner.name()]
     try:
         found = sites.choose_site(name, project=project).site
     except ConfigError:
@@ -251,7 +252,11 @@ def _site(layout: CollectionLayout, name: str | None, kind: str) -> Site:
         found = sites.load_site(f"generic-{scheduler}", project=project).site
     if found.scheduler != scheduler:
         raise UsageError(f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}")
-    return replace(found, packing=Packing())
+    account, qos = given.get("account"), given.get("qos")
+    options = replace(
+        found.options, account=str(account or found.options.account), qos=str(qos or found.options.qos)
+    )
+    return replace(found, options=options, packing=Packing())
 
 
 def _request(inner: Executor) -> JobRequest:

@@ -14,22 +14,49 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, RunSpec
+from lfadsrm_hpc.manifest import store
 
 TESTS = Path(__file__).resolve().parents[1]
 TINY = RunParams(
     spike_bin_ms=10, co_dim=0, batch_size=8, gen_dim=6, ic_dim=3, ic_enc_dim=4, factors_dim=2, use_xla="off",
     kl_increase_steps=1, l2_increase_steps=1, max_epochs=4, num_samples_posterior=4,
 )  # fmt: skip
-LONG = TINY.replace(max_epochs=1200)  # some seconds, so that it can be interrupted
+LONG = TINY.replace(max_epochs=900)  # some seconds, so that it can be interrupted
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 90.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := true():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"waited {seconds} s in vain")
+class Helpers:
+    """What several modules of these tests use."""
+
+    @staticmethod
+    def until(true: Callable[[], Any], seconds: float = 90.0) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := true():
+                return value
+            time.sleep(0.1)
+        raise AssertionError(f"waited {seconds} s in vain")
+
+    @staticmethod
+    def same_bits(run: Any, other: Any) -> None:
+        mine, others = run.load_posterior_means(), other.load_posterior_means()
+        assert set(mine.variables) == set(others.variables)
+        for name in mine.variables:
+            np.testing.assert_array_equal(mine[name].values, others[name].values, err_msg=str(name))
+
+    @staticmethod
+    def state(run: Any) -> Any:
+        return run.collection.status([run])[0].state
+
+    @staticmethod
+    def incarnation(run: Any, attempt: int, number: int) -> Any:
+        """Return the facts of one incarnation."""
+        attempts = store.read_facts(run.layout).attempts
+        return next(one for one in attempts if one.number == attempt).incarnations[number]
+
+
+@pytest.fixture
+def helpers() -> type[Helpers]:
+    return Helpers
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +83,15 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def collection(_prepared: Path, tmp_path: Path) -> RunCollection:
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "my experiment"
+
+
+@pytest.fixture
+def collection(_prepared: Path, place: Path) -> RunCollection:
     """Return a collection of two short runs and a longer one, nothing run yet."""
-    shutil.copytree(_prepared, tmp_path / "my experiment")
-    return RunCollection.open(tmp_path / "my experiment" / "runs")
+    shutil.copytree(_prepared, place)
+    return RunCollection.open(place / "runs")
 
 
 @pytest.fixture
