@@ -1,14 +1,28 @@
-"""The Jinja environment: StrictUndefined, one shell-quoting filter, and the template search path."""
+"""The Jinja environment: StrictUndefined, one shell-quoting filter, and the template search path.
+
+Filters: `q` for every text that reaches a shell, `comment` for what stands behind a `#`, and for the lines
+that a scheduler reads (`#SBATCH`, `#PBS`) `word`, `slurm_path`, `pbs_path` and `directive`, which refuse
+what cannot stand there.
+"""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import TemplateError
+
+if TYPE_CHECKING:
+    import jinja2
+
+_WORD = re.compile(r"[A-Za-z0-9_.,:+@/=^-]+")
+_PBS_PATH = re.compile(r"/[A-Za-z0-9_.,+@/=~-]*")
 
 
 @contextmanager
@@ -52,8 +66,128 @@ def shell_comment(value: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
+def directive_word(value: object) -> str:
+    """Return a value of a scheduler's option if every scheduler reads it as it is, unquoted.
+
+    Raises
+    ------
+    TemplateError
+        It holds blanks, quotes or other characters that some scheduler reads otherwise.
+    """
+    text = str(value)
+    if not _WORD.fullmatch(text):
+        raise TemplateError(
+            f"{text!r} cannot stand in a line that the scheduler reads",
+            hint="use letters, digits and _ . , : + @ / = ^ - alone",
+        )
+    return text
+
+
+def directive_line(value: object) -> str:
+    """Return a site's own option of a job, which is taken as it is, if it is one.
+
+    Raises
+    ------
+    TemplateError
+        It is more than one line, or does not begin with a dash.
+    """
+    text = str(value).strip()
+    if not text.isprintable() or not text.startswith("-"):
+        raise TemplateError(
+            f"{text!r} is not an option of a job", hint="write one line that begins with a dash"
+        )
+    return text
+
+
+def slurm_path(value: object, pattern: str = "") -> str:
+    """Quote a folder for a `#SBATCH` line; `pattern`: what follows it, where % fills in Slurm's numbers.
+
+    Raises
+    ------
+    TemplateError
+        It holds a backslash, which switches Slurm's patterns off, or what is not printable.
+    """
+    text = str(value)
+    if not text.isprintable() or "\\" in text:
+        raise TemplateError(
+            f"the path {text!r} cannot stand in a #SBATCH line",
+            hint="rename the folder, or reach it through a link without backslashes and control characters",
+        )
+    text = text.replace("%", "%%") + pattern
+    return text if _WORD.fullmatch(text.replace("%", "")) else '"' + text.replace('"', '\\"') + '"'
+
+
+def pbs_path(value: object) -> str:
+    """Return a path if PBS and Torque take it in a `#PBS` line.
+
+    They end a path at a blank or at a byte beyond ASCII, read `host:path`, and fill in `$` and `^` names.
+
+    Raises
+    ------
+    TemplateError
+        It holds such a character.
+    """
+    text = str(value)
+    if not _PBS_PATH.fullmatch(text):
+        raise TemplateError(
+            f"the path {text!r} cannot stand in a #PBS line",
+            hint="keep the collection where the path has letters, digits and _ . , + @ = ~ - alone, or reach "
+            "it through a link with such a path",
+        )
+    return text
+
+
+@lru_cache(maxsize=8)
+def _environment(packaged: Path, search: tuple[Path, ...]) -> jinja2.Environment:
+    import jinja2
+
+    ours = jinja2.FileSystemLoader(str(packaged))
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [
+                # What a template of the same name extends.
+                jinja2.PrefixLoader({"packaged": ours}),
+                jinja2.FileSystemLoader([str(path) for path in search]),
+                ours,
+            ]
+        ),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # shell scripts: every value goes through the filter q
+    )
+    environment.filters |= {
+        "q": shell_quote,
+        "comment": shell_comment,
+        "word": directive_word,
+        "directive": directive_line,
+        "slurm_path": slurm_path,
+        "pbs_path": pbs_path,
+    }
+    return environment
+
+
+def choose_template(names: Sequence[str], search: Sequence[Path] = ()) -> str:
+    """Return the name that is found first: the folders count before the order of the names.
+
+    Raises
+    ------
+    TemplateError
+        There is none of them.
+    """
+    with packaged_folder("templates") as packaged:
+        for folder in (*search, packaged):
+            for name in names:
+                if (folder / name).is_file():
+                    return name
+        raise TemplateError(f"there is no template {' or '.join(names)}", where=packaged)
+
+
 def render(template: str, values: Mapping[str, object], *, search: Sequence[Path] = ()) -> str:
     """Render a template; the first folder of `search` that has it wins, then the packaged one.
+
+    A template can extend the packaged one of its own name: `{% extends "packaged/slurm.sh.j2" %}`.
 
     Raises
     ------
@@ -63,18 +197,8 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
     import jinja2
 
     with packaged_folder("templates") as packaged:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([*(str(path) for path in search), str(packaged)]),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # shell scripts: every value goes through the filter q
-        )
-        environment.filters["q"] = shell_quote
-        environment.filters["comment"] = shell_comment
         try:
-            return environment.get_template(template).render(**values)
+            return _environment(packaged, tuple(search)).get_template(template).render(**values)
         except jinja2.TemplateNotFound as error:
             raise TemplateError(f"there is no template {error.name!r}", where=packaged) from error
         except jinja2.TemplateSyntaxError as error:
@@ -83,3 +207,9 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
             ) from error
         except jinja2.UndefinedError as error:
             raise TemplateError(f"template {template}: {error.message}", where=template) from error
+        except RecursionError as error:
+            raise TemplateError(
+                f"template {template} extends itself",
+                where=template,
+                hint=f'{{% extends "packaged/{Path(template).name}" %}} extends the packaged one',
+            ) from error

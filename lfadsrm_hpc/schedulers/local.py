@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -145,13 +145,33 @@ def render_queue_script(
     layout: CollectionLayout, tasks: Sequence[QueueTask], options: LocalQueueOptions, submission: str
 ) -> str:
     """Return the text of the queue script; see `write_queue_script`."""
+    return queue_script_text(layout, tasks, options, submission, script=layout.queue_script)
+
+
+def queue_script_text(
+    layout: CollectionLayout,
+    tasks: Sequence[QueueTask],
+    options: LocalQueueOptions,
+    submission: str,
+    *,
+    script: Path,
+    packed: Mapping[str, object] | None = None,
+) -> str:
+    """Return the text of a queue script that will lie at `script`.
+
+    Parameters
+    ----------
+    packed : dict, optional
+        It is one task of a job: `index` of the task, and `attempts`, which are reserved for its runs.
+    """
     _check_tasks(layout, tasks)
     return render(
         "run_queue.sh.j2",
         {
             "collection": layout.path,
             "collection_name": layout.name,
-            "script": layout.queue_script,
+            "script": script,
+            "packed": packed,
             "state_root": layout.queue_state_dir("any").parent,
             "outbox": layout.outbox,
             "tensorboard": layout.tensorboard_script,

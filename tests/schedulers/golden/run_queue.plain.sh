@@ -106,7 +106,7 @@ command -v "${task_command[0]}" >/dev/null || fail "there is no program ${task_c
 
 is_number() { [[ $1 =~ ^[0-9]{1,15}$ ]]; }
 
-# Included by scripts that start tasks. Needs bash 4.2, grep and coreutils; defines two functions.
+# Included by scripts that start tasks. Needs bash 4.2, grep and coreutils; defines functions.
 
 # lfadsrm_start_time PID: the start of a living process in clock ticks since the boot, or nothing. With the
 # pid and the boot it names one process for good. (The second field may hold blanks: cut at the last ')'.)
@@ -121,14 +121,42 @@ lfadsrm_start_time() {
     esac
 }
 
+# lfadsrm_oom_kills: how many processes of this job the kernel has killed because its memory was used up, as far
+# as its control group tells (cgroups v1 and v2; elsewhere 0).
+lfadsrm_oom_kills() {
+    local controllers group file="" line count=0
+    while IFS=: read -r _ controllers group; do
+        case ",$controllers," in
+            ,,) # v2: the nearest group upwards that accounts for memory counts those below it
+                group=/sys/fs/cgroup$group
+                while [ ! -e "$group/memory.events" ] && [ "$group" != /sys/fs/cgroup ] && [ -n "$group" ]; do
+                    group=${group%/*}
+                done
+                file=$group/memory.events
+                ;;
+            *,memory,*) file=/sys/fs/cgroup/memory$group/memory.oom_control ;;
+            *) continue ;;
+        esac
+        while read -r line; do
+            case $line in oom_kill\ *) count=$((count + ${line#oom_kill })) ;; esac
+        done 2> /dev/null < "$file" || :
+    done 2> /dev/null < /proc/self/cgroup || :
+    echo "$count"
+}
+lfadsrm_oom_seen=$(lfadsrm_oom_kills)
+
 # lfadsrm_record_death RUN_DIR RUN_KEY OUTBOX PID START STATUS: call it when a task has ended with a status
-# that Python did not choose. If that process (pid and start time) had claimed an attempt and left no exit
+# that Python did not choose. If that process (host, pid and start time) had claimed an attempt and left no exit
 # record, write the record, then its name into the outbox. Nothing written here is ever read as success.
+# Sets lfadsrm_death to the reason that was put on record.
 lfadsrm_record_death() {
     local run_dir=$1 run_key=$2 outbox=$3 pid=$4 start=$5 status=$6
-    local claim ours="" attempt k code signal=0 reason=failed state=FAILED beside
+    local claim ours="" attempt k code signal=0 reason=failed state=FAILED beside host kills
+    lfadsrm_death=""
+    host=$(uname -n)
     for claim in "$run_dir"/attempts/*/claim.r*.json; do
-        if grep -Eqs "^ *\"pid\": $pid,?\$" "$claim" && grep -Eqs "^ *\"start\": ${start:-null},?\$" "$claim"; then
+        if grep -Eqs "^ *\"pid\": $pid,?\$" "$claim" && grep -Eqs "^ *\"start\": ${start:-null},?\$" "$claim" &&
+            grep -Fqs "\"host\": \"$host\"" "$claim"; then
             ours=$claim
         fi
     done
@@ -147,16 +175,23 @@ lfadsrm_record_death() {
         reason=killed
         signal=$((code - 128))
     fi
+    if [ "$code" -eq 137 ]; then
+        kills=$(lfadsrm_oom_kills)
+        if [ "$kills" -gt "$lfadsrm_oom_seen" ]; then reason=out_of_memory state=OUT_OF_MEMORY; fi
+        lfadsrm_oom_seen=$kills
+    fi
     beside="$attempt/.exit.r$k.json.$$.$RANDOM.tmp"
     # dd flushes this one file to disk; printf alone would leave that to luck.
     printf '{\n  "code": %d,\n  "signal": %d,\n  "reason": "%s",\n  "host": "%s",\n  "ended": %d,\n  "writer": "shell"\n}\n' \
-        "$code" "$signal" "$reason" "$(uname -n | tr -cd 'A-Za-z0-9._-')" "$(date +%s)" |
+        "$code" "$signal" "$reason" "${host//[^A-Za-z0-9._-]/}" "$(date +%s)" |
         dd of="$beside" conv=fsync 2> /dev/null || { rm -f "$beside"; return 1; }
     if ! ln "$beside" "$attempt/exit.r$k.json" 2> /dev/null && [ ! -e "$attempt/exit.r$k.json" ]; then
         # No hard links here: create the file only if nobody else did.
         (set -o noclobber && cat "$beside" > "$attempt/exit.r$k.json") 2> /dev/null || :
     fi
     rm -f "$beside"
+    # shellcheck disable=SC2034 # for the script that includes this
+    lfadsrm_death=$reason
     mkdir -p "$outbox" && : > "$outbox/$run_key.${attempt##*/}.r$k.$state.$code"
 }
 
@@ -235,6 +270,7 @@ gpu_room=()   # what a new run can have
 held_pid=()
 held_gpu=()
 held_mb=()
+smi=yes # nvidia-smi can be asked
 ask=()
 if command -v timeout >/dev/null; then ask=(timeout 60); fi
 export CUDA_DEVICE_ORDER=PCI_BUS_ID # so that CUDA numbers the GPUs as nvidia-smi does
@@ -307,6 +343,10 @@ check_sizes() {
 # the start, and what a run has taken is missing from the free memory already.
 read_gpus() {
   local rows apps index uuid free memory rest p used g h seen=no taken free_now=() missing=() asked=() usage=()
+  if [[ $smi == no ]]; then
+    for g in "${!gpus[@]}"; do gpu_room[g]=999999999; done
+    return
+  fi
   # In this order: memory that is taken between the two questions then counts twice for once, and never not at all.
   apps=$("${ask[@]}" nvidia-smi --query-compute-apps=pid,gpu_uuid,used_memory \
     --format=csv,noheader,nounits 2>/dev/null) || apps=''
@@ -403,11 +443,17 @@ tell_once() { # I REASON TEXT: say why a run waits, once for each reason
   note[$1]=$2
 }
 
+ignored=(HUP INT) # a terminal sends these to all; the queue alone decides
+arguments_of() { arguments=(--task $(($1 + 1))); } # I: what names the task of a run
+log_of() { printf '%s\n' "$state_dir/${run_keys[$1]}.log"; } # I: what it prints before it has a log of its own
+
 # launch I GPU: start the task of a run in the background; GPU is a UUID, or - for none.
 launch() {
-  local i=$1 gpu=$2 where log=$state_dir/${run_keys[$1]}.log
+  local i=$1 gpu=$2 where log arguments
+  log=$(log_of "$i")
+  arguments_of "$i"
   (
-    trap '' HUP INT # a terminal sends these to all; the queue alone decides
+    trap '' "${ignored[@]}"
     me=$BASHPID
     take_running "$i" "$me $(lfadsrm_start_time "$me") $boot $gpu ${memory_mb[i]} ${run_ids[i]}" || exit 64
     settings=(OMP_NUM_THREADS="$threads" TF_NUM_INTRAOP_THREADS="$threads" TF_NUM_INTEROP_THREADS="$threads"
@@ -418,7 +464,7 @@ launch() {
       settings+=(CUDA_VISIBLE_DEVICES="$gpu" TF_FORCE_GPU_ALLOW_GROWTH=true LFADSRM_GPU_MEMORY_MB="${memory_mb[i]}")
     fi
     exec env "${settings[@]}" "${task_command[@]}" --collection "$collection" --run "${run_ids[i]}" \
-      --submission "$submission" --task $((i + 1)) "${task_options[@]}" </dev/null >>"$log" 2>&1
+      --submission "$submission" "${arguments[@]}" "${task_options[@]}" </dev/null >>"$log" 2>&1
   ) &
   pid[i]=$!
   start[i]=$(lfadsrm_start_time "${pid[i]}")
@@ -562,7 +608,8 @@ put_back() {
 }
 
 give_up() { # I CODE
-  local log=$state_dir/${run_keys[$1]}.log attempt_log
+  local log attempt_log
+  log=$(log_of "$1")
   # The task writes to the log of its attempt once it has one.
   for attempt_log in "$collection/${run_ids[$1]}"/attempts/*/log.txt; do :; done
   if [[ -s $attempt_log && ! $log -nt $attempt_log ]]; then log=$attempt_log; fi
@@ -604,6 +651,10 @@ on_signal() {
     say "still waiting for $running to checkpoint and end; nothing is lost by waiting"
   fi
 }
+
+# These two have their meaning in a job.
+leave_failed() { :; }
+look_at_clock() { :; }
 
 told=() # by number of run: the process that was told to end
 tell_to_end() {
@@ -661,11 +712,13 @@ for i in "${!run_ids[@]}"; do
   not_before[i]=0 failures[i]=0 restarts[i]=0 refused[i]=0 state[i]=waiting note[i]=''
   if finished "$i"; then state[i]='done'; else waiting+=("$i"); fi
 done
+leave_failed
 choose_gpus
 check_sizes
 
 # Share the cores among the runs that can be done at once. (nproc heeds OMP_NUM_THREADS, which is not meant here.)
 cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null) || cores=1
+cores=${LFADSRM_CORES:-$cores} # a job says how many it has been given
 if ((slots == 0)); then
   slots=$((threads > 0 ? cores / threads : cores))
   if ((slots == 0)); then slots=1; fi
@@ -682,6 +735,7 @@ fi
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM
 trap 'on_signal HUP' HUP
+trap 'on_signal USR2' USR2 # a job is warned that its time is over
 trap '' PIPE # whoever reads these lines may go away
 trap stop_tensorboard EXIT
 
@@ -692,6 +746,7 @@ if ((${#waiting[@]} > 0)); then start_tensorboard; fi
 
 while :; do
   reap
+  look_at_clock
   if [[ -n $stopping ]]; then
     tell_to_end
     if ((running == 0)); then break; fi
