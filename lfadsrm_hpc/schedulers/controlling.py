@@ -59,7 +59,8 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
     ----------
     layout : CollectionLayout
     statuses : iterable of RunStatus
-        Of the runs that are meant; those with nothing to stop are left alone.
+        Of the runs that are meant; those with nothing to stop are left alone. A job is cancelled as a whole
+        where all its runs are among them.
 
     Raises
     ------
@@ -68,7 +69,8 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
     SchedulerUnreachableError
         The cancellation is on record, but a scheduler could not be told: cancel again.
     """
-    chosen = {status.run_id: status for status in statuses if can_be_cancelled(status)}
+    meant = {status.run_id: status for status in statuses}
+    chosen = {run: status for run, status in meant.items() if can_be_cancelled(status)}
     live = [status for status in chosen.values() if status.state is not RunState.CANCELLED]
     handed = find_handed(layout, chosen, look(layout.path).now)
     if not live and not handed:
@@ -79,7 +81,7 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
         store.cancel(layout, [layout.run_by_id(status.run_id) for status in live])
     for status in chosen.values():
         _close_unclaimed(layout, status)
-    told, unreachable, warnings = _tell(layout, chosen, handed)
+    told, unreachable, warnings = _tell(layout, meant, handed)
     warnings += _stop_local(live)
     if unreachable:
         raise SchedulerUnreachableError(
@@ -102,7 +104,7 @@ def _close_unclaimed(layout: CollectionLayout, status: RunStatus) -> None:
 
 
 def _tell(
-    layout: CollectionLayout, chosen: Mapping[str, RunStatus], handed: Mapping[str, Handed]
+    layout: CollectionLayout, meant: Mapping[str, RunStatus], handed: Mapping[str, Handed]
 ) -> tuple[list[str], list[str], list[str]]:
     """Cancel jobs, or the tasks of them that do nothing but what is cancelled."""
     told, unreachable, warnings = [], [], []
@@ -111,8 +113,8 @@ def _tell(
         if submission is None or chunk is None:
             continue
         members = [task for task in submission.tasks if task.chunk == chunk.chunk.number]
-        ends = _elements(members, chosen)
-        _close_shared(layout, members, chosen, ends)
+        ends = _elements(members, meant)
+        _close_shared(layout, members, meant, ends)
         if job is None:
             warnings.append(f"{chunk.chunk.name} has no receipt; should it start, its tasks do nothing")
             continue
@@ -135,28 +137,26 @@ def _by_job(handed: Mapping[str, Handed]) -> dict[tuple[str, int], Handed]:
     return {(one.ulid, one.chunk.chunk.number): one for one in handed.values() if one.chunk is not None}
 
 
-def _elements(members: Iterable[PlannedTask], chosen: Mapping[str, RunStatus]) -> dict[int, bool]:
-    """Return, by index, whether all runs of a task are cancelled."""
+def _elements(members: Iterable[PlannedTask], meant: Mapping[str, RunStatus]) -> dict[int, bool]:
+    """Return, by index, whether all runs of a task are meant: then the task can be cancelled."""
     found: dict[int, bool] = {}
     for task in members:
-        found[task.index] = found.get(task.index, True) and _is_meant(task, chosen)
+        found[task.index] = found.get(task.index, True) and task.run_id in meant
     return found
-
-
-def _is_meant(task: PlannedTask, chosen: Mapping[str, RunStatus]) -> bool:
-    status = chosen.get(task.run_id)
-    return status is not None and status.attempt == task.attempt
 
 
 def _close_shared(
     layout: CollectionLayout,
     members: Iterable[PlannedTask],
-    chosen: Mapping[str, RunStatus],
+    meant: Mapping[str, RunStatus],
     ends: Mapping[int, bool],
 ) -> None:
     """Close attempts that share an allocation with runs that go on: they notice it within a minute."""
     for task in members:
-        if _is_meant(task, chosen) and not ends[task.index]:
+        status = meant.get(task.run_id)
+        if status is None or status.attempt != task.attempt or ends[task.index]:
+            continue
+        if can_be_cancelled(status):
             with contextlib.suppress(ClaimLostError):
                 store.close(layout.run_by_id(task.run_id), task.attempt, CANCELLED)
 

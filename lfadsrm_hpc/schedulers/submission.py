@@ -12,7 +12,9 @@ import getpass
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from lfadsrm_hpc._version import __version__
@@ -53,6 +55,7 @@ from lfadsrm_hpc.schedulers.site import Site
 
 Tell = Callable[[str], None]
 _TOUCH_EVERY_S = 5.0
+_THREADS = 8
 _GO_ON = "`lfadsrm submit` goes on"
 
 
@@ -215,24 +218,40 @@ def _reserve(
     reserved: list[Wish],
     tell: Tell,
 ) -> None:
+    """Reserve runs; what is reserved is in `reserved` at any time, so that it can be given up again.
+
+    By several threads: most of the time goes into waiting for the disk.
+    """
     touched = time.monotonic()
-    for done, wish in enumerate(wishes):
-        run = layout.run_by_id(wish.run_id)
-        try:
-            attempt = store.reserve(run, submission.ulid)
-        except ClaimLostError as error:
-            tell(f"left out: {wish.run_id}: {error.what}")
-            continue
-        if attempt > wish.attempt:
-            # Somebody else tried the run, to its end, since it was chosen: it may need no further try.
-            store.close(run, attempt, SUPERSEDED, submission=submission.ulid)
-            tell(f"left out: {wish.run_id}: it was tried again in the meantime")
-            continue
-        reserved.append(replace(wish, attempt=attempt))
-        if time.monotonic() - touched > _TOUCH_EVERY_S:
-            touched = time.monotonic()
-            submission.path.touch()  # a sign of life: reservations without a plan are given up
-            tell(f"reserved {done + 1} of {len(wishes)} runs")
+    pool = ThreadPoolExecutor(min(_THREADS, 1 + len(wishes) // _THREADS))
+    try:
+        work = partial(_reserve_one, layout, submission.ulid, reserved)
+        for done, left_out in enumerate(pool.map(work, wishes), start=1):
+            if left_out:
+                tell(f"left out: {left_out}")
+            if time.monotonic() - touched > _TOUCH_EVERY_S:
+                touched = time.monotonic()
+                submission.path.touch()  # a sign of life: reservations without a plan are given up
+                tell(f"reserved {done} of {len(wishes)} runs")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    place = {wish.run_id: number for number, wish in enumerate(wishes)}
+    reserved.sort(key=lambda wish: place[wish.run_id])
+
+
+def _reserve_one(layout: CollectionLayout, ulid: str, reserved: list[Wish], wish: Wish) -> str:
+    """Reserve one run; return why it is left out, "" if it is not."""
+    run = layout.run_by_id(wish.run_id)
+    try:
+        attempt = store.reserve(run, ulid)
+    except ClaimLostError as error:
+        return f"{wish.run_id}: {error.what}"
+    if attempt > wish.attempt:
+        # Somebody else tried the run, to its end, since it was chosen: it may need no further try.
+        store.close(run, attempt, SUPERSEDED, submission=ulid)
+        return f"{wish.run_id}: it was tried again in the meantime"
+    reserved.append(replace(wish, attempt=attempt))
+    return ""
 
 
 def give_up(layout: CollectionLayout, attempts: Iterable[tuple[str, int]], ulid: str) -> None:

@@ -1,4 +1,4 @@
-"""A scheduler in memory that behaves as real ones do: it forgets, times out after it accepted, loses answers."""
+"""A scheduler in memory that does what real ones do: forget, time out after accepting, lose answers."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -114,10 +115,8 @@ def test_two_that_submit_at_once_share_the_runs(
 
     def submit() -> None:
         barrier.wait()
-        try:
+        with contextlib.suppress(NothingEligibleError):
             hand_over(layout, site, run_ids)
-        except NothingEligibleError:
-            pass
 
     threads = [threading.Thread(target=submit) for _ in range(4)]
     for thread in threads:
