@@ -158,7 +158,7 @@ def parent(server: Server, job: dict[str, Any]) -> Attributes:
     if job["began"]:
         attributes["stime"] = stamp(job["created"])
     if "X" in states and job["began"]:
-        attributes["Exit_status"] = 1 if failed else 0
+        attributes["Exit_status"] = 0 if failed else 1  # seen to be wrong in both ways
     attributes |= {
         "array": "True",
         "array_state_count": (
