@@ -1,0 +1,232 @@
+#!/bin/bash
+# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2209 # the lines of a site; names that hold a $ or are a command
+# 10 runs of the collection example, several runs a task; the first is param_k3jz6v2a4q7m/single_day0 (factors_dim=2)
+# Which task does which run, and in which attempt: tasks.tsv beside this script.
+# What a task prints: log.txt in the folder of its attempt, and output/ beside this script for the queue itself.
+# Exit status: 0 done (or another task owns the run), 1 failed, 3 cannot start, 65 bad data, 75 checkpointed.
+# Written by lfadsrm_hpc: submit the runs again rather than edit it.
+#SBATCH --job-name=lf4B6A1D0E9F0
+#SBATCH --comment=01J9ZK3V5Q8N7M2C4B6A1D0E9F
+#SBATCH --array=0-3%2
+#SBATCH --partition=gpu-a100
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=128
+#SBATCH --time=4:00:00
+#SBATCH --signal=B:USR2@300
+#SBATCH --requeue
+#SBATCH --output="/data/my lab/runs/example/.lfadsrm/submissions/01J9ZK3V5Q8N7M2C4B6A1D0E9F/output/%A_%a.txt"
+#SBATCH --open-mode=append
+
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 402)); then
+  echo "error: this script needs bash 4.2 or later, and this is $BASH_VERSION" >&2
+  exit 3
+fi
+
+# ---- which run -------------------------------------------------------------------------------------------
+
+lf_collection='/data/my lab/runs/example'
+lf_submission=01J9ZK3V5Q8N7M2C4B6A1D0E9F
+lf_folder='/data/my lab/runs/example/.lfadsrm/submissions/01J9ZK3V5Q8N7M2C4B6A1D0E9F'
+lf_outbox='/data/my lab/runs/example/.lfadsrm/outbox'
+lf_cluster=lonestar6
+lf_chunk=0
+lf_job=$SLURM_ARRAY_JOB_ID
+lf_task=$SLURM_ARRAY_TASK_ID
+lf_output=$lf_folder/output/${lf_job}_$lf_task.txt # what comes before the log is found; see --output
+lf_deadline=$(($(date +%s) + 14400 - 300)) # when to checkpoint: the walltime, less 300 s
+lf_child='' # the process of the task
+lf_code=''  # its exit status
+lf_asked='' # the signal that told it to stop
+lf_signals=0
+
+lf_say() { printf '%(%Y-%m-%d %H:%M:%S)T  %s\n' -1 "$*" >&2; }
+
+lf_fail() {
+  lf_say "error: $*"
+  exit 3
+}
+
+# shellcheck disable=SC2317 # called by the traps
+lf_on_signal() { # SIGNAL: pass it on; the task checkpoints and ends
+  lf_signals=$((lf_signals + 1))
+  [[ -n $lf_asked ]] || lf_say "signal $1: the task is told to checkpoint and end"
+  lf_asked=${lf_asked:-$1}
+  if [[ -n $lf_child ]]; then kill -s "$1" "$lf_child" 2>/dev/null; fi
+}
+trap 'lf_on_signal TERM' TERM
+trap 'lf_on_signal TERM' INT
+trap 'lf_on_signal USR2' USR1 USR2
+
+# Included by scripts that start tasks. Needs bash 4.2, grep and coreutils; defines functions.
+
+# lfadsrm_start_time PID: the start of a living process in clock ticks since the boot, or nothing. With the
+# pid and the boot it names one process for good. (The second field may hold blanks: cut at the last ')'.)
+lfadsrm_start_time() {
+    local stat="" fields
+    { read -r -d '' stat < "/proc/$1/stat"; } 2> /dev/null || :
+    [ -n "$stat" ] || return 0
+    read -r -a fields <<< "${stat##*)}"
+    case ${fields[0]} in
+        [ZXx]) ;; # ended; only its parent has not looked yet
+        *) echo "${fields[19]}" ;;
+    esac
+}
+
+# lfadsrm_oom_kills: how many processes of this job the kernel has killed because its memory was used up, as far
+# as its control group tells (cgroups v1 and v2; elsewhere 0).
+lfadsrm_oom_kills() {
+    local controllers group file="" line count=0
+    while IFS=: read -r _ controllers group; do
+        case ",$controllers," in
+            ,,) # v2: the nearest group upwards that accounts for memory counts those below it
+                group=/sys/fs/cgroup$group
+                while [ ! -e "$group/memory.events" ] && [ "$group" != /sys/fs/cgroup ] && [ -n "$group" ]; do
+                    group=${group%/*}
+                done
+                file=$group/memory.events
+                ;;
+            *,memory,*) file=/sys/fs/cgroup/memory$group/memory.oom_control ;;
+            *) continue ;;
+        esac
+        while read -r line; do
+            case $line in oom_kill\ *) count=$((count + ${line#oom_kill })) ;; esac
+        done 2> /dev/null < "$file" || :
+    done 2> /dev/null < /proc/self/cgroup || :
+    echo "$count"
+}
+lfadsrm_oom_seen=$(lfadsrm_oom_kills)
+
+# lfadsrm_record_death RUN_DIR RUN_KEY OUTBOX PID START STATUS: call it when a task has ended with a status
+# that Python did not choose. If that process (host, pid and start time) had claimed an attempt and left no exit
+# record, write the record, then its name into the outbox. Nothing written here is ever read as success.
+# Sets lfadsrm_death to the reason that was put on record.
+lfadsrm_record_death() {
+    local run_dir=$1 run_key=$2 outbox=$3 pid=$4 start=$5 status=$6
+    local claim ours="" attempt k code signal=0 reason=failed state=FAILED beside host kills
+    lfadsrm_death=""
+    host=$(uname -n)
+    for claim in "$run_dir"/attempts/*/claim.r*.json; do
+        if grep -Eqs "^ *\"pid\": $pid,?\$" "$claim" && grep -Eqs "^ *\"start\": ${start:-null},?\$" "$claim" &&
+            grep -Fqs "\"host\": \"$host\"" "$claim"; then
+            ours=$claim
+        fi
+    done
+    [ -n "$ours" ] || return 0
+    k=${ours##*/claim.r}
+    k=${k%.json}
+    attempt=${ours%/*}
+    [ ! -e "$attempt/exit.r$k.json" ] || return 0
+    code=$status
+    [ "$code" -ne 0 ] || code=1
+    case $code in
+        65) reason=bad_data ;;
+        75) reason=checkpointed state=PREEMPTED ;;
+    esac
+    if [ "$code" -gt 128 ]; then
+        reason=killed
+        signal=$((code - 128))
+    fi
+    if [ "$code" -eq 137 ]; then
+        kills=$(lfadsrm_oom_kills)
+        if [ "$kills" -gt "$lfadsrm_oom_seen" ]; then reason=out_of_memory state=OUT_OF_MEMORY; fi
+        lfadsrm_oom_seen=$kills
+    fi
+    beside="$attempt/.exit.r$k.json.$$.$RANDOM.tmp"
+    # dd flushes this one file to disk; printf alone would leave that to luck.
+    printf '{\n  "code": %d,\n  "signal": %d,\n  "reason": "%s",\n  "host": "%s",\n  "ended": %d,\n  "writer": "shell"\n}\n' \
+        "$code" "$signal" "$reason" "${host//[^A-Za-z0-9._-]/}" "$(date +%s)" |
+        dd of="$beside" conv=fsync 2> /dev/null || { rm -f "$beside"; return 1; }
+    if ! ln "$beside" "$attempt/exit.r$k.json" 2> /dev/null && [ ! -e "$attempt/exit.r$k.json" ]; then
+        # No hard links here: create the file only if nobody else did.
+        (set -o noclobber && cat "$beside" > "$attempt/exit.r$k.json") 2> /dev/null || :
+    fi
+    rm -f "$beside"
+    # shellcheck disable=SC2034 # for the script that includes this
+    lfadsrm_death=$reason
+    mkdir -p "$outbox" && : > "$outbox/$run_key.${attempt##*/}.r$k.$state.$code"
+}
+
+
+# shellcheck disable=SC2317 # called by a trap
+lf_end() { # record what Python could not, and leave nothing empty behind
+  local code=$?
+  trap '' TERM INT USR1 USR2
+  if [[ -n $lf_output && -e $lf_output && ! -s $lf_output ]]; then rm -f -- "$lf_output"; fi
+  exit "$code"
+}
+trap lf_end EXIT
+
+[[ -n $lf_job ]] || lf_fail "this script is for the scheduler: sbatch script-0.sh"
+lf_queue=$lf_folder/queues/$lf_chunk-$lf_task.sh # does the runs of this task, several at once
+lf_log=$lf_folder/output/$lf_chunk-$lf_task.log
+
+lf_find() { [[ -r $lf_queue ]]; }
+# What was written just before the submission may not be visible on this machine yet.
+lf_tries=0
+until lf_find 2>/dev/null; do
+  if ((lf_tries >= 60)); then
+    lf_fail "the queue script of task $lf_task of chunk $lf_chunk is not there: see $lf_folder/tasks.tsv"
+  fi
+  lf_tries=$((lf_tries + 1))
+  sleep 1
+done
+cd -- "$lf_collection" || exit 3
+exec >>"$lf_log" 2>&1 || exit 3
+lf_say "job $lf_job, task $lf_task on $(uname -n): submission $lf_submission, several runs"
+
+# ---- environment -----------------------------------------------------------------------------------------
+
+# What the submitting shell has set must not change the runs by accident.
+for lf_name in "${!LFADSRM_@}"; do
+  case $lf_name in
+    *) unset "$lf_name" ;;
+  esac
+done
+set +eu # should the lines above have set it
+
+export HDF5_USE_FILE_LOCKING=FALSE # the parallel file systems of clusters often have no locks
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+lf_threads=${SLURM_CPUS_PER_TASK:-128}
+export LFADSRM_CORES=$lf_threads # for all runs of this task together
+export LFADSRM_CLUSTER=$lf_cluster LFADSRM_JOB=$lf_job LFADSRM_DEADLINE=$lf_deadline
+
+# ---- the task --------------------------------------------------------------------------------------------
+
+lf_command=("$BASH" "$lf_queue" --foreground)
+command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_command[0]} here"
+# A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
+# early is lost: once asked to, the task is told to stop again and again until it has gone.
+(
+  trap '' TERM INT HUP USR1 USR2
+  exec "${lf_command[@]}" </dev/null
+) &
+lf_child=$!
+lf_child_start=$(lfadsrm_start_time "$lf_child")
+lf_alive() { [[ -n $lf_child_start && $(lfadsrm_start_time "$lf_child") == "$lf_child_start" ]]; }
+[[ -z $lf_asked ]] || kill -s "$lf_asked" "$lf_child" 2>/dev/null # it came meanwhile
+
+while :; do
+  lf_before=$lf_signals
+  wait "$lf_child"
+  lf_status=$?
+  lf_alive || break
+  lf_tries=0 # a signal has ended the wait, and not the task
+  while lf_alive; do
+    (trap '' TERM INT USR1 USR2 && exec sleep 0.2)
+    lf_tries=$((lf_tries + 1))
+    if ((lf_tries % 15 == 0)); then kill -s "$lf_asked" "$lf_child" 2>/dev/null; fi
+  done
+done
+if ((lf_signals > lf_before)); then # the task may have ended at the moment of a signal: ask again
+  wait "$lf_child" 2>/dev/null
+  lf_again=$?
+  if ((lf_again != 127)); then lf_status=$lf_again; fi
+fi
+lf_code=$lf_status
+
+case $lf_code in
+  64) lf_say "another task owns the run, or it is complete: nothing is left to do here" && exit 0 ;;
+  130) exit 75 ;; # the queue was stopped, and its runs have checkpointed
+  *) exit "$lf_code" ;;
+esac
