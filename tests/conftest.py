@@ -49,6 +49,12 @@ def need_slurm(accounting: bool = False) -> None:
 
 
 @pytest.fixture(scope="session")
+def need_slurm_with_accounting() -> None:
+    """For fixtures that start a cluster of their own: skip, or fail, where its programs are missing."""
+    need_slurm(accounting=True)
+
+
+@pytest.fixture(scope="session")
 def session_slurm() -> Iterator[SlurmCluster]:
     """The cluster behind `slurm`, which is what a test should ask for."""
     need_slurm()

@@ -217,7 +217,7 @@ class Slurm(BatchScheduler):
     def _look_back(self, view: _View, cluster: str, jobs: Sequence[Job]) -> None:
         """Ask the history for tasks that the live queue does not name."""
         missing = [job for job in jobs if any((job.id, index) not in view.tasks for index in job.indices)]
-        if self._lacks_history(cluster):
+        if not missing or self._lacks_history(cluster):
             return
         view.history_ok = True
         try:
@@ -250,9 +250,13 @@ class Slurm(BatchScheduler):
     def _queue(
         self, cluster: str, which: Sequence[str], fields: Sequence[str] = slurm_parsing.QUEUE_FIELDS
     ) -> list[Row]:
-        """Ask the live queue; a single job that it does not know is no error, as several are none."""
+        """Ask the live queue; a single job that it does not know is no error, as several are none.
+
+        Waiting tasks come as one row: squeue's own `--array` leaves out the last task where those that wait
+        are evenly spaced (`1-699:2`; seen with 22.05), which would look lost.
+        """
         form = slurm_parsing.queue_format(fields)
-        command = ["squeue", *_clusters(cluster), "--array", "--states", "all", *which, "--format", form]
+        command = ["squeue", *_clusters(cluster), "--states", "all", *which, "--format", form]
         answer = self._call(command)
         if slurm_errors.is_unknown_job(answer):
             return []
