@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.handing_over import HandingOver, Order, Planned, Submitted
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.collection import collection as collections
-from lfadsrm_hpc.errors import LfadsrmWarning, NothingEligibleError
+from lfadsrm_hpc.errors import LfadsrmWarning, NothingEligibleError, UsageError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
@@ -85,6 +85,7 @@ class ClusterCollection(collections.RunCollection[Run]):
         max_parallel: int = 0,
         max_attempts: int | None = None,
         max_infrastructure_attempts: int | None = None,
+        defaults: Mapping[str, Any] | None = None,
         **asked: Any,
     ) -> Planned:
         """Return what `submit` (or `retry`) would hand over, its scripts and its cost; change nothing.
@@ -93,7 +94,7 @@ class ClusterCollection(collections.RunCollection[Run]):
         ----------
         retry : bool
             What `retry` would do.
-        runs, states, site, sets, max_parallel, max_attempts, max_infrastructure_attempts, **asked
+        runs, states, site, sets, max_parallel, max_attempts, max_infrastructure_attempts, defaults, **asked
             See `submit` and `retry`.
 
         Raises
@@ -112,6 +113,7 @@ class ClusterCollection(collections.RunCollection[Run]):
             max_attempts,
             max_infrastructure_attempts,
             again=retry,
+            defaults=Asked(**(defaults or {})),
         )
         return self._handing_over(runs, order, None).plan()
 
@@ -125,6 +127,7 @@ class ClusterCollection(collections.RunCollection[Run]):
         max_parallel: int = 0,
         on_message: Tell | None = None,
         task_command: Sequence[str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         **asked: Any,
     ) -> Submitted:
         """Hand runs to the scheduler of a site; what an interrupted submission left is handed over first.
@@ -149,6 +152,8 @@ class ClusterCollection(collections.RunCollection[Run]):
             Is told what happens.
         task_command : sequence of str, optional
             The program that does one run, where it is not this package's own.
+        defaults : dict, optional
+            As `asked`, but only for runs that have no earlier request to go by.
         **asked
             What a task asks for, in place of what the site says: `walltime` ("4:00:00"), `partition`,
             `memory` ("16G"), `cpus`, `gpus`, `gpu_type`.
@@ -176,7 +181,13 @@ class ClusterCollection(collections.RunCollection[Run]):
         """
         command = None if task_command is None else tuple(task_command)
         order = Order(
-            _states(states, NEW), Asked(**asked), site, tuple(sets), max_parallel, task_command=command
+            _states(states, NEW),
+            Asked(**asked),
+            site,
+            tuple(sets),
+            max_parallel,
+            task_command=command,
+            defaults=Asked(**(defaults or {})),
         )
         return self._handing_over(runs, order, on_message).submit()
 
@@ -192,6 +203,7 @@ class ClusterCollection(collections.RunCollection[Run]):
         max_infrastructure_attempts: int | None = None,
         on_message: Tell | None = None,
         task_command: Sequence[str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         **asked: Any,
     ) -> Submitted:
         """Hand runs over again that did not end well, each with what its end asks for.
@@ -208,7 +220,7 @@ class ClusterCollection(collections.RunCollection[Run]):
             That of the last submission unless given; its account and the like are kept too.
         max_attempts, max_infrastructure_attempts : int, optional
             In place of the site's [retry].
-        runs, sets, max_parallel, on_message, task_command, **asked
+        runs, sets, max_parallel, on_message, task_command, defaults, **asked
             See `submit`; what is asked for takes the place of what the earlier attempt had.
 
         Returns
@@ -232,13 +244,20 @@ class ClusterCollection(collections.RunCollection[Run]):
             max_infrastructure_attempts,
             again=True,
             task_command=command,
+            defaults=Asked(**(defaults or {})),
         )
         return self._handing_over(runs, order, on_message).submit()
 
-    def cancel(self, runs: Iterable[Run] | None = None) -> Cancelled:
+    def cancel(self, runs: Iterable[Run] | None = None, *, states: States = None) -> Cancelled:
         """Cancel runs (all unless named) that wait or are at work: on record, then at the scheduler.
 
         Those at work checkpoint. A cancelled run is not started again unless it is asked for.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+        states : iterable of RunState or str, optional
+            Only runs that are in these states now.
 
         Returns
         -------
@@ -252,8 +271,9 @@ class ClusterCollection(collections.RunCollection[Run]):
         SchedulerUnreachableError
             The cancellation is on record, but the scheduler could not be told: cancel again.
         """
-        tracked = self.track(runs)
-        return controlling.cancel(self.layout, tracked.statuses.values())
+        found = self.track(runs).statuses.values()
+        wanted = _states(states, frozenset(RunState))
+        return controlling.cancel(self.layout, [status for status in found if status.state in wanted])
 
     def throttle(self, most: int, runs: Iterable[Run] | None = None, *, submission: str = "") -> Throttled:
         """Let at most so many tasks of the arrays in the queue run at once, all together; 0: no limit.
@@ -314,4 +334,9 @@ class ClusterCollection(collections.RunCollection[Run]):
 
 
 def _states(given: States, default: frozenset[RunState]) -> frozenset[RunState]:
-    return default if given is None else frozenset(RunState(state) for state in given)
+    if given is None:
+        return default
+    try:
+        return frozenset(RunState(state) for state in given)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"the states are: {', '.join(RunState)}") from None

@@ -60,6 +60,8 @@ class Order:
         Runs that were tried before.
     task_command : tuple of str or None
         The program that does one run, where it is not this package's own.
+    defaults : Asked
+        What a task needs that has no earlier request to go by, besides.
     """
 
     states: frozenset[RunState]
@@ -71,6 +73,7 @@ class Order:
     max_infrastructure_attempts: int | None = None
     again: bool = False
     task_command: tuple[str, ...] | None = None
+    defaults: Asked = field(default_factory=Asked)
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,9 @@ class HandingOver:
             max_attempts=order.max_attempts,
             max_infrastructure_attempts=order.max_infrastructure_attempts,
         )
-        chooser = Chooser(self.collection.layout, self.loaded.site, order.asked, rules, order.states)
+        chooser = Chooser(
+            self.collection.layout, self.loaded.site, order.asked, rules, order.states, order.defaults
+        )
         return chooser.choose(candidates(self._wanted(tracked)), tracked.statuses), chooser.declined
 
     def _wanted(self, tracked: Tracked) -> list[Run]:

@@ -5,7 +5,6 @@ A Python file serves for all that this form cannot say; both give the same colle
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError, LfadsrmError, suggest
 from lfadsrm_hpc.layout import check_name
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT_FILE = "experiment.toml"
 
+_CLUSTER_TEXTS = ("site", "walltime", "partition", "memory", "gpu_type", "account")
+_CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
 # The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
@@ -31,51 +33,12 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "sweep": (),
     "run_specs": ("singles", "stitched", "specs"),
     "queue": (),
+    "cluster": (*_CLUSTER_TEXTS, *_CLUSTER_COUNTS, "set"),
 }
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number"}
 _SPECS_EXAMPLE = 'specs = [{ name = "two_days", datasets = ["day1", "day2"] }]'
 
-_TEMPLATE = """\
-# An experiment of lfadsrm_hpc. `lfadsrm prepare` builds the run collection from it, `lfadsrm run` trains it.
-# Paths start at the folder of this file.
-
-[collection]
-name = "NAME"                # the folder <root>/<name> holds everything that is made
-root = "runs"
-# comment = "what this is about"
-
-[datasets]
-path = "datasets"            # one file a recording session: .h5, .nc, .npz or .mat
-files = ["*"]                # names or patterns, in this order
-# min_trials = 50            # leave smaller sessions out
-
-[params]                     # hyperparameters; what is not named keeps its default (`lfadsrm show --params`)
-spike_bin_ms = 10
-co_dim = 0                   # inferred inputs; 0: none
-batch_size = 64
-gen_dim = 64
-ic_enc_dim = 64
-learning_rate_stop = 1e-3
-
-[sweep]                      # every combination of these
-factors_dim = [4, 8]
-
-[run_specs]
-singles = true               # each session alone ...
-stitched = "all"             # ... and all of them together, under this name; leave out for none
-# specs = [{ name = "two_days", datasets = ["day1", "day2"] }]
-
-[queue]                      # the local queue (`lfadsrm run`)
-# slots = 2                  # runs at a time without a GPU
-"""
-
 C = TypeVar("C", bound="RunCollection[Any]")
-
-
-def template(name: str) -> str:
-    """Return a commented `experiment.toml` for a collection of this name."""
-    # A JSON text is a TOML text, whatever the name holds, as long as no character is escaped by two halves.
-    return _TEMPLATE.replace('"NAME"', json.dumps(name, ensure_ascii=False), 1)
 
 
 @dataclass(frozen=True)
@@ -107,6 +70,9 @@ class Experiment:
         Further run specs.
     queue : dict
         Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.queue_options`.
+    cluster : dict
+        What is asked of a cluster: site, walltime, partition, memory, gpu_type and account (texts), cpus,
+        gpus and max_parallel (numbers), set (texts).
     """
 
     path: Path
@@ -122,6 +88,7 @@ class Experiment:
     stitched: str | None = None
     specs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     queue: dict[str, Any] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
 
     @property
     def collection_path(self) -> Path:
@@ -322,7 +289,20 @@ def read_experiment(path: Path | str) -> Experiment:
         stitched=take.name("run_specs", "stitched", None),
         specs=_specs(file, content["run_specs"].get("specs", [])),
         queue=dict(content["queue"]),
+        cluster=_cluster(take, content["cluster"]),
     )
+
+
+def _cluster(take: _Taker, content: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in content:
+        if key == "set":
+            found[key] = tuple(take.texts("cluster", key, []))
+        elif key in _CLUSTER_COUNTS:
+            found[key] = take.count("cluster", key, 0)
+        else:
+            found[key] = take("cluster", key, str, "")
+    return found
 
 
 def _parse(file: Path) -> dict[str, Any]:

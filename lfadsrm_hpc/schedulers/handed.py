@@ -158,6 +158,7 @@ class Answers:
     reports: Mapping[tuple[str, str], Report] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     asked: float = 0.0
+    unanswered: tuple[str, ...] = ()
 
     def evidence(self, handed: Handed, status: RunStatus) -> Evidence:
         """Return what is known of one handed run."""
@@ -196,17 +197,19 @@ def ask_all(handed: Iterable[Handed]) -> Answers:
             server = server_of(one.submission.plan)
             jobs.setdefault(server, {})[job.id] = job
             plans[server] = one.submission.plan
-    reports, warnings, asked = {}, [], time.time()
+    reports, warnings, unanswered, asked = {}, [], [], time.time()
     for server, known_jobs in jobs.items():
         try:
             reports[server] = scheduler_of(plans[server]).look(list(known_jobs.values()))
         except LfadsrmError as error:
             warnings.append(f"{server[1]}: {error.what}")
+            unanswered.append(server[1])
             continue
         warnings += reports[server].warnings
         if not reports[server].live_ok:
             warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
-    return Answers(reports, tuple(dict.fromkeys(warnings)), asked)
+            unanswered.append(server[1])
+    return Answers(reports, tuple(dict.fromkeys(warnings)), asked, tuple(unanswered))
 
 
 def scheduler_of(plan: Plan) -> BatchScheduler:

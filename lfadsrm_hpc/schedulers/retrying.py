@@ -100,6 +100,8 @@ class Chooser:
     ----------
     asked : Asked
         What the user says now; it holds for new runs and for those that are tried again.
+    defaults : Asked
+        What holds besides for runs that have no earlier request.
     rules : RetryRules
     states : set of RunState
         Which runs are wanted.
@@ -110,6 +112,7 @@ class Chooser:
     asked: Asked
     rules: RetryRules
     states: frozenset[RunState]
+    defaults: Asked = field(default_factory=Asked)
     declined: dict[str, Declined] = field(default_factory=dict)
     _requests: dict[str, dict[tuple[str, int], JobRequest]] = field(default_factory=dict)
     _base: JobRequest | None = None
@@ -166,7 +169,7 @@ class Chooser:
 
     def _new_request(self) -> JobRequest:
         if self._base is None:
-            self._base = build_request(self.site, **self.asked.given)
+            self._base = build_request(self.site, **{**self.defaults.given, **self.asked.given})
         return self._base
 
     def _changed_request(self, last: JobRequest) -> JobRequest:

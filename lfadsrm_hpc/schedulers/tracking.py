@@ -34,6 +34,8 @@ class Tracked:
         By run id, those that a scheduler has or may have.
     closed : tuple of str
         Runs whose newest attempt was put on record as ended.
+    unanswered : tuple of str
+        Clusters or sites whose schedulers gave no usable answer.
     """
 
     statuses: dict[str, RunStatus]
@@ -41,6 +43,7 @@ class Tracked:
     queried: bool = False
     handed: Mapping[str, Handed] | None = None
     closed: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
     @property
     def handed_runs(self) -> Mapping[str, Handed]:
@@ -78,7 +81,7 @@ def track(layout: CollectionLayout, statuses: Mapping[str, RunStatus], *, record
         closed += [run_id] if has_ended else []
         warnings += [f"{run_id}: {warning}"] if warning else []
     queried = any(one.job is not None for one in handed.values())
-    return Tracked(merged, tuple(dict.fromkeys(warnings)), queried, handed, tuple(closed))
+    return Tracked(merged, tuple(dict.fromkeys(warnings)), queried, handed, tuple(closed), answers.unanswered)
 
 
 def _read_again(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> dict[str, RunStatus]:
