@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,29 @@ def test_a_server_that_stops_leaves_no_process(pbspro: Any, tmp_path: Path) -> N
     pids = [int((tmp_path / str(index)).read_text()) for index in range(4)]
     pbspro.stop()
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+JOBS = Path(__file__).resolve().parents[1] / "schedulers" / "golden" / "jobs"
+
+
+@pytest.mark.parametrize("kind", ["pbspro", "torque"])
+def test_the_scripts_of_all_sites_are_accepted(kind: str, request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue(kind)
+    mark = "#PBS -l select=" if kind == "pbspro" else "#PBS -l nodes="
+    scripts = {path.name: path.read_text() for path in sorted(JOBS.glob("*.sh"))}
+    scripts = {name: text for name, text in scripts.items() if mark in text}
+    assert scripts
+    queues = re.findall(r"^#PBS -q (\S+)", "\n".join(scripts.values()), re.MULTILINE)
+    asked = re.findall(r"^#PBS -l (\w+)=", "\n".join(scripts.values()), re.MULTILINE)
+    resources = sorted({*asked, "mem", "ncpus", "ngpus", "system"})
+    server.set(scheduling=False, resources=resources, queues=dict.fromkeys(["workq", *queues]))
+    for name, text in scripts.items():
+        accepted = server.call("qsub", str(JOBS / name), check=False)
+        assert accepted.returncode == 0, (name, accepted.stderr)
+        job = list(server.jobs().values())[-1]
+        array = re.search(r"^#PBS -[Jt] 0-(\d+)", text, re.MULTILINE)
+        assert len(job["tasks"]) == (int(array[1]) + 1 if array else 1), name
+        assert job["array"] is bool(array)
+        assert re.fullmatch(r"[0-9A-Z]{26}", job["variables"]["LFADSRM_SUBMISSION"])
+        assert re.fullmatch(r"lf\w+", job["name"])
+        assert job["paths"]["o"].endswith("/output/")
