@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from inspect import cleandoc
 
-from lfadsrm_hpc.schedulers.site_schema import KINDS, PARTITIONS, QUEUE, keys_of, plain, table_classes
+from lfadsrm_hpc.schedulers.local import LocalQueueOptions
+from lfadsrm_hpc.schedulers.site_schema import (
+    KINDS,
+    PARTITIONS,
+    QUEUE,
+    keys_of,
+    plain,
+    queue_keys,
+    table_classes,
+)
 from lfadsrm_hpc.schedulers.site_writing import toml_value
 
 _ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*) : ([^\n]+)((?:\n(?: {4}[^\n]*|\s*)(?=\n|$))*)", re.MULTILINE)
@@ -13,13 +22,15 @@ _ATTRIBUTE = re.compile(r"^(\w+(?:, \w+)*) : ([^\n]+)((?:\n(?: {4}[^\n]*|\s*)(?=
 
 def key_texts(table: str) -> dict[str, str]:
     """Return what the schema says of each key of a table; "" of those that need no words."""
-    doc = cleandoc(table_classes()[table].__doc__ or "")
-    texts = dict.fromkeys(keys_of(table), "")
-    for match in _ATTRIBUTE.finditer(doc):
-        text = " ".join(match[3].split())
+    return {**dict.fromkeys(keys_of(table), ""), **_doc_texts(table_classes()[table])}
+
+
+def _doc_texts(cls: type) -> dict[str, str]:
+    found = {}
+    for match in _ATTRIBUTE.finditer(cleandoc(cls.__doc__ or "")):
         for name in match[1].split(", "):
-            texts[name] = text
-    return texts
+            found[name] = " ".join(match[3].split())
+    return found
 
 
 def table_text(table: str) -> str:
@@ -42,12 +53,17 @@ def reference() -> str:
             default = "none" if key.default is None else f"`{toml_value(plain(key.default))}`"
             rows.append(f"| `{name}` | {KINDS[key.kind]} | {default} | {_escape(texts[name])} |")
         parts.append("\n".join(rows) + "\n")
-    parts.append(
-        f"### `[{QUEUE}]`\n\nOptions of the local queue, which the site `local` and packed jobs use; "
-        "see `lfadsrm_hpc.schedulers.local.LocalQueueOptions`.\n"
-    )
+    parts.append(f"### `[{QUEUE}]`\n\nOptions of the local queue, which the site `local` uses.\n")
+    rows = ["| key | meaning |", "| --- | --- |"]
+    texts = _doc_texts(LocalQueueOptions)
+    rows += [f"| `{name}` | {_escape(texts.get(name, ''))} |" for name in queue_keys()]
+    parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

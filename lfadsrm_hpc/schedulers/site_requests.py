@@ -98,32 +98,38 @@ def _check_required(site: Site, partition: str) -> None:
 
 def _walltime(site: Site, name: str, given: str | None) -> int:
     text = given if given is not None else site.request.walltime
-    most = site.partition(name).max_walltime
+    has = site.partition(name)
+    most = has.max_walltime
     if not text:
         limit = f"; {name} allows up to {most}" if most else ""
         raise ConfigError(
             f"no walltime is given, and there is no default for it{limit}", hint="--walltime 4:00:00"
         )
     seconds = parse_time(text, where="walltime")
-    if most and seconds > parse_time(most):
+    if not _allows(has, seconds):
         raise ConfigError(
             f"a walltime of {format_time(seconds)} is over the limit of {_shown(site, name)}, {most}",
-            hint=_others(
-                site, "longer ones", lambda p: not p.max_walltime or parse_time(p.max_walltime) >= seconds
-            )
+            hint=_others(site, "a longer one", lambda p: _allows(p, seconds) and _alike(p, has))
             or "ask for less; runs go on from their checkpoints with `lfadsrm retry`",
         )
     return seconds
+
+
+def _allows(partition: Partition, seconds: int) -> bool:
+    return not partition.max_walltime or parse_time(partition.max_walltime) >= seconds
+
+
+def _alike(one: Partition, other: Partition) -> bool:
+    return bool(one.gpus_per_node) == bool(other.gpus_per_node)
 
 
 def _gpus(site: Site, name: str, given: int | None) -> int:
     has = site.partition(name)
     described = name in site.partitions
     if given is None:
-        if not described:
-            return site.request.gpus
-        most = has.gpus_per_node
-        return most if has.whole_nodes else (site.request.gpus if most else 0)
+        given = site.request.gpus
+        if described:
+            given = has.gpus_per_node if has.whole_nodes else given * bool(has.gpus_per_node)
     if described and given > has.gpus_per_node:
         most_text = f"has {has.gpus_per_node} GPUs a node" if has.gpus_per_node else "has no GPUs"
         raise ConfigError(
