@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.errors import ManifestError
-from lfadsrm_hpc.layout import CollectionLayout, RunLayout
-from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
+from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest.disk import ATTEMPTS, attempt_name
+from lfadsrm_hpc.manifest.facts import LATENCY_S
+from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.manifest.records import Claim, from_json
@@ -39,22 +41,14 @@ RACY_S = LATENCY_S  # clocks of machines that write into one folder (Lustre take
 LEAST_NEW = 100  # a row that is missing costs less than a tenth of a millisecond; a new index, some of them
 
 _NAME = re.compile(r"index-(\d+)\.json")
-_ANY_RUN = RunLayout(Path("run"))  # names come from the layout; paths cost more than the system calls
-ATTEMPTS = _ANY_RUN.attempts_dir.name
 _STATES = {state.value: state for state in RunState}
 _AGES = ("heartbeat_age_s", "silent_s")  # kept as moments, since ages grow
 _PLAIN = ("attempt", "incarnation", "code", "reason")  # fields that nearly every row has
-_MORE = [f.name for f in fields(RunStatus) if f.name not in ("run_id", "state", *_PLAIN)]
+_MORE = {f.name for f in fields(RunStatus)} - {"run_id", "state", *_PLAIN}
 _BLANK = vars(RunStatus("", RunState.PREPARED))
 
 Marks = Sequence[int]
 Row = list[Any]  # marks, the attempt that a cancellation covers, state, the fields of _PLAIN, other fields
-
-
-@cache
-def attempt_name(number: int) -> str:
-    """Return the name of an attempt's folder."""
-    return _ANY_RUN.attempt(number).path.name
 
 
 def marks_of(run_folder: str, numbers: Sequence[int] | None = None) -> list[int] | None:
@@ -198,9 +192,8 @@ def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
 def _more(status: RunStatus, now: float) -> dict[str, Any] | None:
     """Return the fields that are not blank, as plain values; None: all are."""
     found: dict[str, Any] = {}
-    for name in _MORE:
-        value = getattr(status, name)
-        if value == _BLANK[name]:
+    for name, value in vars(status).items():
+        if name not in _MORE or value == _BLANK[name]:
             continue
         if name in _AGES:
             value = now - value
@@ -212,15 +205,38 @@ def _more(status: RunStatus, now: float) -> dict[str, Any] | None:
     return found or None
 
 
-def _status(run_id: str, row: Row, now: float) -> RunStatus:
-    # Ten thousand times through a frozen dataclass's own __init__ would take as long as all the rest.
+def brief_status(
+    run_id: str,
+    state: RunState,
+    attempt: int | None,
+    incarnation: int | None,
+    code: int | None,
+    reason: str | None,
+    cancelled: bool = False,
+) -> RunStatus:
+    """Return a status with these fields alone.
+
+    Ten thousand times through a frozen dataclass's own __init__ would take as long as all the rest.
+    """
     status = object.__new__(RunStatus)
-    values = status.__dict__
-    values.update(_BLANK)
-    values["run_id"], values["state"] = run_id, _STATES[row[2]]
-    _, _, _, values["attempt"], values["incarnation"], values["code"], values["reason"], more = row
+    status.__dict__.update(
+        _BLANK,
+        run_id=run_id,
+        state=state,
+        attempt=attempt,
+        incarnation=incarnation,
+        code=code,
+        reason=reason,
+        cancelled=cancelled,
+    )
+    return status
+
+
+def _status(run_id: str, row: Row, now: float) -> RunStatus:
+    _, _, state, attempt, incarnation, code, reason, more = row
+    status = brief_status(run_id, _STATES[state], attempt, incarnation, code, reason)
     if more:
-        values.update(_built(more, now))
+        status.__dict__.update(_built(more, now))
     return status
 
 

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
-from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.layout import AttemptLayout, CollectionLayout, OutboxName, RunLayout, run_key
-from lfadsrm_hpc.manifest.fold import Fact, Freshness, RunFacts, RunStatus, fold, gather
-from lfadsrm_hpc.manifest.index import ATTEMPTS, Index, attempt_name, marks_of
+from lfadsrm_hpc.manifest.disk import (
+    ATTEMPTS,
+    attempt_name,
+    attempt_numbers,
+    file_name,
+    listed,
+    read_record,
+    read_run,
+)
+from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
+from lfadsrm_hpc.manifest.fold import RunStatus, fold
+from lfadsrm_hpc.manifest.index import Index, brief_status, marks_of
 from lfadsrm_hpc.manifest.publish import file_system_now
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
-    DONE,
     EXIT_CHECKPOINTED,
     EXIT_DONE,
     FAILED,
     KILLED,
     Cancellation,
     Claim,
-    Closed,
     Exit,
-    Heartbeat,
-    Reservation,
-    from_json,
     reason_of,
     state_of,
 )
 from lfadsrm_hpc.manifest.states import RunState
 
-T = TypeVar("T")
+__all__ = [
+    "collection_states",
+    "look",
+    "owner",
+    "read_cancellations",
+    "read_claim",
+    "read_facts",
+    "read_record",
+    "resume_source",
+    "run_status",
+    "states_of",
+    "winning_exit",
+]
+_FEW = 500  # so many runs are read sooner than the outbox is listed
 
 
 def read_facts(run: RunLayout, *, cancelled: Mapping[str, int] | None = None) -> RunFacts:
@@ -46,7 +61,7 @@ def read_facts(run: RunLayout, *, cancelled: Mapping[str, int] | None = None) ->
         What `read_cancellations` gave; read here if not given.
     """
     cancelled = read_cancellations(run.collection) if cancelled is None else cancelled
-    return _read(run.run_id, str(run.path), cancelled.get(run.run_id))
+    return read_run(run.run_id, str(run.path), cancelled.get(run.run_id))
 
 
 def run_status(run: RunLayout) -> RunStatus:
@@ -92,9 +107,13 @@ def states_of(
     freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
     index = Index(layout, freshness.now, read=not rescan)
     looking = _Look(layout, freshness, index, read_cancellations(layout), whole=rescan)
-    states = {run_id: looking.at(run_id) for run_id in run_ids}
+    known = {run_id: looking.in_index(run_id) for run_id in run_ids}
+    unknown = [run_id for run_id, status in known.items() if status is None]
+    if len(unknown) > _FEW and not rescan:
+        looking.list_outbox()
+    known.update({run_id: looking.afresh(run_id) for run_id in unknown})
     index.publish()
-    return states
+    return {run_id: status for run_id, status in known.items() if status is not None}
 
 
 class _Look:
@@ -111,67 +130,61 @@ class _Look:
     ) -> None:
         self.layout, self.root, self.freshness = layout, str(layout.path), freshness
         self.index, self.cancelled, self.whole = index, cancelled, whole
-        self._names: dict[str, OutboxName | None] | None = None
+        self.names: dict[str, list[str]] = {}
 
-    @property
-    def names(self) -> Mapping[str, OutboxName | None]:
-        if self._names is None:  # with an index, perhaps never
-            self._names = _newest_names(self.layout.outbox_names())
-        return self._names
+    def list_outbox(self) -> None:
+        """List the outbox once, by run key."""
+        for name in listed(str(self.layout.outbox)):
+            self.names.setdefault(name.partition(".")[0], []).append(name)
 
-    def at(self, run_id: str) -> RunStatus:
-        """Return what one run is at."""
+    def in_index(self, run_id: str) -> RunStatus | None:
+        """Return what the index knows; None: nothing, or no more."""
+        return self.index.find(run_id, f"{self.root}/{run_id}", self.cancelled.get(run_id))
+
+    def afresh(self, run_id: str) -> RunStatus:
+        """Return what one run is at, from the outbox or its facts, and let the index learn it."""
         folder, covered = f"{self.root}/{run_id}", self.cancelled.get(run_id)
-        known = None if self.whole else self.index.find(run_id, folder, covered)
-        if known is not None:
-            return known
-        numbers = _attempt_numbers(folder)
+        names = self.names.get(run_key(run_id)) if self.names else None
+        name = _newest_name(names) if names else None
+        if name is not None:
+            # Marks before the look: what is written after them is seen next time.
+            marks = marks_of(folder, range(1, name.attempt + 1))
+            status = _by_name(run_id, folder, name, covered)
+            if status is not None:
+                self.index.learn(status, marks, covered)
+                return status
+        numbers = attempt_numbers(folder)
         if not numbers and covered is None:
             self.index.drop(run_id)
             return RunStatus(run_id, RunState.PREPARED)
-        marks = marks_of(folder, numbers)  # before the facts
-        status = None
-        if numbers and not self.whole:
-            status = self._by_name(run_id, folder, numbers, covered)
-        if status is None:
-            facts = _read(run_id, folder, covered, numbers)
-            status = fold(facts, self.freshness)
-            if not numbers or not _lasts(facts):
-                self.index.drop(run_id)
-                return status
-        brief = _brief(status)
-        self.index.learn(brief, marks, covered)
-        return status if self.whole else brief
+        marks = marks_of(folder, numbers)
+        facts = read_run(run_id, folder, covered, numbers)
+        status = fold(facts, self.freshness)
+        if numbers and _lasts(facts):
+            self.index.learn(_brief(status), marks, covered)
+        else:
+            self.index.drop(run_id)
+        return status if self.whole else _brief(status)
 
-    def _by_name(
-        self, run_id: str, folder: str, numbers: Sequence[int], covered: int | None
-    ) -> RunStatus | None:
-        """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
-        name = self.names.get(run_key(run_id))
-        if name is None or numbers[-1] != name.attempt:
-            return None
-        reason = reason_of(name.code)
-        state = state_of(name.code, reason)
-        if state.value != name.state or not state.is_final or _may_go_on(name.code, reason):
-            return None
-        attempt = f"{folder}/{ATTEMPTS}/{attempt_name(name.attempt)}"
-        if not os.path.exists(f"{attempt}/{_file_name('exit', name.incarnation)}") or os.path.exists(  # noqa: PTH110
-            f"{attempt}/{_file_name('claim', name.incarnation + 1)}"
-        ):
-            return None  # it is not there any more, or somebody took the run again since
-        done = name.code == EXIT_DONE
-        cancelled = not done and covered is not None and covered >= name.attempt
-        if cancelled and reason not in (FAILED, BAD_DATA):
-            state = RunState.CANCELLED
-        return RunStatus(
-            run_id,
-            state,
-            name.attempt,
-            name.incarnation,
-            code=name.code,
-            reason=DONE if done else reason,
-            cancelled=cancelled,
-        )
+
+def _by_name(run_id: str, folder: str, name: OutboxName, covered: int | None) -> RunStatus | None:
+    """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
+    reason = reason_of(name.code)
+    state = state_of(name.code, reason)
+    if state.value != name.state or not state.is_final or _may_go_on(name.code, reason):
+        return None
+    attempts, exists = f"{folder}/{ATTEMPTS}", os.path.exists
+    attempt = f"{attempts}/{attempt_name(name.attempt)}"
+    if (
+        not exists(f"{attempt}/{file_name('exit', name.incarnation)}")
+        or exists(f"{attempt}/{file_name('claim', name.incarnation + 1)}")
+        or exists(f"{attempts}/{attempt_name(name.attempt + 1)}")
+    ):
+        return None  # the record is gone, or somebody took the run again since
+    cancelled = name.code != EXIT_DONE and covered is not None and covered >= name.attempt
+    if cancelled and reason not in (FAILED, BAD_DATA):
+        state = RunState.CANCELLED
+    return brief_status(run_id, state, name.attempt, name.incarnation, name.code, reason, cancelled)
 
 
 def _may_go_on(code: int, reason: str | None) -> bool:
@@ -185,14 +198,14 @@ def _brief(status: RunStatus) -> RunStatus:
     """Return no more than a name in the outbox tells, where it would tell; else the status as it is."""
     if status.code is None or _may_go_on(status.code, status.reason):
         return status
-    return RunStatus(
+    return brief_status(
         status.run_id,
         status.state,
         status.attempt,
         status.incarnation,
-        code=status.code,
-        reason=status.reason,
-        cancelled=status.cancelled,
+        status.code,
+        status.reason,
+        status.cancelled,
     )
 
 
@@ -272,155 +285,17 @@ def read_cancellations(layout: CollectionLayout) -> dict[str, int]:
     return {run: up_to for run, up_to in covered.items() if up_to >= 0}
 
 
-def _newest_names(names: Iterable[OutboxName]) -> dict[str, OutboxName | None]:
-    """Return by run key the name that counts: one that completed its run, else that of the newest attempt.
+def _newest_name(texts: Iterable[str]) -> OutboxName | None:
+    """Return the name that counts of one run's: that which completed it, else that of the newest attempt.
 
-    None: two names contradict each other (somebody deleted the run's files by hand and ran it again, or a
-    scheduler said why a task was killed).
+    None: two contradict each other (somebody deleted the run's files by hand and ran it again, or a scheduler
+    said why a task was killed).
     """
-    newest: dict[str, OutboxName | None] = {}
-    seen: dict[tuple[str, int, int], OutboxName] = {}
-    for name in names:
-        if seen.setdefault((name.key, name.attempt, name.incarnation), name) != name:
-            newest[name.key] = None
-        elif name.key not in newest:
-            newest[name.key] = name
-        else:
-            best = newest[name.key]
-            newest[name.key] = best if best is None else max(best, name, key=_rank)
-    return newest
+    names = [name for name in map(OutboxName.parse, texts) if name is not None]
+    if len({(name.attempt, name.incarnation) for name in names}) < len(names):
+        return None
+    return max(names, key=_rank, default=None)
 
 
 def _rank(name: OutboxName) -> tuple[bool, int, int]:
     return name.state == RunState.COMPLETED.value and name.code == 0, name.attempt, name.incarnation
-
-
-# ---------------------------------------------------------------- facts
-
-_ANY = AttemptLayout(Path("attempt"))  # names come from the layout, as texts: thousands of paths are slow
-
-
-@cache
-def _file_name(kind: str, incarnation: int) -> str:
-    path: Path = getattr(_ANY, kind)(incarnation)
-    return path.name
-
-
-@cache
-def _known_names() -> dict[str, tuple[str, int]]:
-    kinds = ("claim", "heartbeat", "exit")
-    return {_file_name(kind, k): (kind, k) for kind in kinds for k in range(100)}
-
-
-def _listed(folder: str) -> list[str]:
-    """List a folder; one that is not there is empty."""
-    try:
-        return os.listdir(folder)  # noqa: PTH208
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _attempt_numbers(run_folder: str) -> list[int]:
-    names = _listed(f"{run_folder}/{ATTEMPTS}")
-    if len(names) == 1 and names[0] == attempt_name(1):  # nearly all
-        return [1]
-    return [attempt.number for attempt in RunLayout(Path(run_folder)).attempts()] if names else []
-
-
-def _read(
-    run_id: str, folder: str, cancelled_up_to: int | None, numbers: Sequence[int] | None = None
-) -> RunFacts:
-    numbers = _attempt_numbers(folder) if numbers is None else numbers
-    return gather(run_id, _facts(folder, cancelled_up_to, numbers))
-
-
-def _facts(folder: str, cancelled_up_to: int | None, numbers: Sequence[int]) -> Iterator[Fact]:
-    if cancelled_up_to is not None:
-        yield Fact("cancelled", cancelled_up_to)
-    for number in numbers:
-        yield from _attempt_facts(f"{folder}/{ATTEMPTS}/{attempt_name(number)}", number)
-
-
-def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
-    yield Fact("attempt", number)
-    names = _listed(folder)
-    reservation, modified = read_record(Reservation, f"{folder}/{_ANY.reserved.name}")
-    if modified is not None:
-        process = reservation.process if reservation and not reservation.is_ahead else None
-        yield Fact("reserved", number, -1, reservation, modified, process.is_alive() if process else None)
-    files = _by_kind(folder, names)
-    claimed = files["claim"]
-    for k in claimed:
-        claim, modified = read_record(Claim, f"{folder}/{_file_name('claim', k)}")
-        if modified is not None:
-            yield Fact("claim", number, k, claim, modified, claim.process.is_alive() if claim else None)
-    # Only now the exit records: a process that was gone above wrote its own before, so it is seen here. In
-    # the other order a run that ends between the two looks would be taken for lost.
-    if set(claimed) - set(files["exit"]):
-        names = _listed(folder)
-        files = _by_kind(folder, names)
-    for k in files["exit"]:
-        ended, modified = read_record(Exit, f"{folder}/{_file_name('exit', k)}")
-        if modified is not None:
-            yield Fact("exit", number, k, ended, modified)
-    for k in files["heartbeat"]:
-        beat, modified = read_record(Heartbeat, f"{folder}/{_file_name('heartbeat', k)}")
-        if modified is not None:
-            yield Fact("heartbeat", number, k, beat, modified)
-    closed, modified = read_record(Closed, f"{folder}/{_ANY.closed.name}")
-    if modified is not None:
-        yield Fact("closed", number, -1, closed, modified)
-
-
-def _by_kind(folder: str, names: Sequence[str]) -> dict[str, list[int]]:
-    """Return which incarnations have a claim, a heartbeat and an exit record, sorted."""
-    known = _known_names()
-    found: dict[str, list[int]] = {"claim": [], "heartbeat": [], "exit": []}
-    for name in names:
-        if name in known:
-            kind, k = known[name]
-            found[kind].append(k)
-    if any(numbers and max(numbers) >= 99 for numbers in found.values()):  # there may be more
-        return AttemptLayout(Path(folder)).incarnations()
-    return {kind: sorted(numbers) for kind, numbers in found.items()}
-
-
-def read_record(kind: type[T], path: Path | str) -> tuple[T | None, float | None]:
-    """Return a record (None: empty or unreadable) and when it was written (None: there is no such file).
-
-    Raises
-    ------
-    ManifestError
-        The file cannot be read.
-    """
-    for _ in range(3):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                modified, data = os.fstat(handle).st_mtime, _whole(handle)
-            finally:
-                os.close(handle)
-            break
-        except FileNotFoundError:
-            return None, None
-        except OSError as caught:
-            error = caught  # NFS: the file was replaced while it was read (ESTALE); look again
-    else:
-        raise ManifestError(
-            f"a file of the manifest cannot be read: {error.strerror}",
-            where=path,
-            hint="check its permissions; a claim that cannot be read cannot be judged",
-        ) from error
-    try:
-        return from_json(kind, data), modified
-    except ManifestError:
-        return None, modified
-
-
-def _whole(handle: int) -> bytes:
-    data = os.read(handle, 65536)
-    piece = data
-    while piece and len(data) % 65536 == 0:
-        piece = os.read(handle, 65536)
-        data += piece
-    return data
