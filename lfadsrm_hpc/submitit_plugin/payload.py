@@ -24,7 +24,7 @@ from typing import Any
 from submitit.core.job_environment import JobEnvironment
 from submitit.helpers import Checkpointable, DelayedSubmission
 
-from lfadsrm_hpc.errors import DataError, InterruptedRunError, SomeRunsFailedError
+from lfadsrm_hpc.errors import DataError, InterruptedRunError, SomeRunsFailedError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
@@ -87,11 +87,12 @@ class TrainRun(Checkpointable):
 
         A run that another task owns, or that is complete, is left alone: that is no failure.
         """
-        environment = JobEnvironment()
-        if environment.global_rank != 0:
+        environment = _environment()
+        kind = "" if environment is None else environment.name()
+        if environment is not None and environment.global_rank != 0:
             print("only the first task of a job trains", file=sys.stderr)
             return self._status()
-        _settle(environment)
+        _settle(kind)
         work = _Work(self._task(environment))
         print(f"{self.run_id}: log in {self._layout.attempts_dir}", file=sys.stderr, flush=True)
         with _listening(work):
@@ -99,7 +100,7 @@ class TrainRun(Checkpointable):
                 work.start()
                 self._work = work  # not before: checkpoint() would wait for what never starts
                 code = work.wait()
-                if code == EXIT_CHECKPOINTED and environment.name() == "slurm":
+                if code == EXIT_CHECKPOINTED and kind == "slurm":
                     _ask_for_requeue(work.stop)
             except _EndedMeanwhileError:
                 code = work.wait()
@@ -133,10 +134,13 @@ class TrainRun(Checkpointable):
     def _status(self) -> RunStatus:
         return store.run_status(self._layout)
 
-    def _task(self, environment: JobEnvironment) -> Callable[[StopFlag], int]:
+    def _task(self, environment: JobEnvironment | None) -> Callable[[StopFlag], int]:
         """Return the training; what it imports is imported in its thread."""
-        identity = None if self.attempt is None else identity_of(environment, self.cluster, self.submission)
-        deadline = os.environ.get(DEADLINE) if environment.name() in _CORES else None
+        identity = None
+        if self.attempt is not None:
+            identity = identity_of(environment, self.cluster, self.submission)
+        on_cluster = environment is not None and environment.name() in _CORES
+        deadline = os.environ.get(DEADLINE) if on_cluster else None
 
         def task(stop: StopFlag) -> int:
             from lfadsrm_hpc.worker import run_task
@@ -166,8 +170,26 @@ class TrainRun(Checkpointable):
         raise kind(status.message or f"the run ended with {code}", where=where, hint="`lfadsrm logs` tells")
 
 
-def identity_of(environment: JobEnvironment, cluster: str, submission: str) -> Identity:
-    """Return who a job is: the same after a requeue, and what the receipt and the scheduler call it."""
+def _environment() -> JobEnvironment | None:
+    """Return the environment of the job that this process is; None: none that submitit knows."""
+    try:
+        return JobEnvironment()
+    except RuntimeError:  # called by hand, or by DebugJob.exception()
+        return None
+
+
+def identity_of(environment: JobEnvironment | None, cluster: str, submission: str) -> Identity:
+    """Return who a job is: the same after a requeue, and what the receipt and the scheduler call it.
+
+    Raises
+    ------
+    UsageError
+        It is none of a cluster: an attempt that was reserved for one cannot be taken here.
+    """
+    if environment is None or environment.name() not in _CORES:
+        raise UsageError(
+            "this run was handed to a cluster, and this is no job there", hint="`lfadsrm run` does it here"
+        )
     job = getattr(environment, "scheduler_job", None) or environment.array_job_id or environment.raw_job_id
     return Identity(cluster, job, environment.array_task_id or "0", submission)
 
@@ -249,10 +271,10 @@ def _ask_for_requeue(stop: StopFlag) -> None:
         time.sleep(_LOOK_S)
 
 
-def _settle(environment: JobEnvironment) -> None:
+def _settle(kind: str) -> None:
     """Set what scripts set for other tasks, before tensorflow and HDF5 read it."""
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    cores = os.environ.get(_CORES.get(environment.name(), ""), "")
+    cores = os.environ.get(_CORES.get(kind, ""), "")
     if cores.isdigit() and "LFADSRM_THREADS" not in os.environ:
         os.environ["LFADSRM_THREADS"] = cores

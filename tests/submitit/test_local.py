@@ -11,7 +11,7 @@ import pytest
 import submitit
 from submitit.core.utils import FailedJobError
 
-from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError, UsageError
+from lfadsrm_hpc.errors import DataError, NothingEligibleError, UsageError
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.submitit_plugin import TrainRun, submit_with
 from lfadsrm_hpc.submitit_plugin.sending import _shares
@@ -110,10 +110,9 @@ def test_a_failure_is_on_record_and_raised(collection: Any, short: list[Any], fo
     inputs.write_bytes(b"no longer HDF5")
     error = job.exception()
     (status,) = collection.status([run], rescan=True)
-    assert isinstance(error, SomeRunsFailedError if status.code == 1 else Exception)
-    assert status.state is RunState.FAILED
-    assert status.message
-    assert status.message in str(error)
+    assert isinstance(error, DataError)
+    assert (status.state, status.code) == (RunState.FAILED, 65)
+    assert status.message.splitlines()[0] in str(error)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 from submitit.core.utils import DelayedSubmission
 
 from lfadsrm_hpc import worker
-from lfadsrm_hpc.errors import DataError, InterruptedRunError, SomeRunsFailedError
+from lfadsrm_hpc.errors import DataError, InterruptedRunError, SomeRunsFailedError, UsageError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
@@ -194,6 +194,15 @@ def test_the_deadline_and_the_cores_come_from_the_job(
     assert seen["identity"] == Identity("sherlock", "77", "4", "U")
     assert os.environ["LFADSRM_THREADS"] == "3"
     monkeypatch.setenv("LFADSRM_THREADS", "1")  # (undone with the rest)
+
+
+def test_by_hand(payload: TrainRun, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUBMITIT_DEBUG_JOB_ID")
+    task(lambda *args, **kwargs: 64)
+    assert payload().run_id == payload.run_id
+    payload.attempt = 1  # reserved for a job of a cluster
+    with pytest.raises(UsageError, match="no job there"):
+        payload()
 
 
 def test_only_the_first_task_of_a_job_trains(

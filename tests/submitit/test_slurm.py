@@ -78,6 +78,8 @@ def test_submitits_signal(
     assert helpers.state(long) is RunState.REQUEUED
     with pytest.raises(NothingEligibleError):
         submit_with(collection, executor, [long])
+    # Slurm itself would wait two minutes. Before the first start has wholly gone, a second one would fail.
+    helpers.until(lambda: set(slurm.run("sinfo", "-h", "-o", "%T").split()) == {"idle"})
     slurm.run("scontrol", "update", f"JobId={job.job_id}", "StartTime=now")
     assert job.result().state is RunState.COMPLETED
 
@@ -96,7 +98,8 @@ def test_out_of_time_by_its_own_clock(
     """Without srun submitit's signal reaches nobody; the run stops itself, and is put back all the same."""
     executor = on_slurm(folder, timeout_min=1, slurm_use_srun=False, slurm_signal_delay_s=69)
     job = submit_with(collection, executor, [long])[long.id]
-    helpers.until(lambda: slurm.states(job.job_id).get(-1) == "PENDING" and long.layout.attempts())
+    helpers.until(lambda: long.layout.attempt(1).exit(0).exists())
+    helpers.until(lambda: slurm.states(job.job_id).get(-1) == "PENDING")
     ended = helpers.incarnation(long, 1, 0).exit
     assert (ended.code, ended.reason) == (75, "timeout")
     assert helpers.state(long) is RunState.REQUEUED
