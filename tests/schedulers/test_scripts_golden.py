@@ -1,4 +1,4 @@
-"""The scripts of jobs as text: a golden script for every packaged site, and for what generic ones can be told.
+"""The scripts of jobs as text: a golden script for every packaged site, and for the generic ones.
 
 After a change of a template or a site write the golden files anew, and read what has changed:
 

@@ -742,7 +742,7 @@ fi
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM
 trap 'on_signal HUP' HUP
-trap 'on_signal USR2' USR2 # a job is warned that its time is over
+trap 'on_signal USR2' USR1 USR2 # a job is warned that its time is over
 trap '' PIPE # whoever reads these lines may go away
 trap stop_tensorboard EXIT
 

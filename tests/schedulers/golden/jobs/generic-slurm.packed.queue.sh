@@ -11,6 +11,10 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 402)); then
   exit 3
 fi
 
+early='' # a signal that came before this script is ready for it
+trap 'early=TERM' TERM
+trap 'early=USR2' USR1 USR2
+
 # ---- what to do -----------------------------------------------------------------------------------------
 
 collection='/data/my lab/runs/example'
@@ -749,9 +753,19 @@ start_again() { # I CODE: it was stopped or killed, which is not its own failure
 }
 
 look_at_clock() { # at the deadline runs stop by themselves, and no other is started
+  if [[ -n $early ]]; then
+    on_signal "$early"
+    early=''
+  fi
   if [[ -n $stopping || -z $LFADSRM_DEADLINE ]] || (($(date +%s) < ${LFADSRM_DEADLINE%.*})); then return; fi
   stopping=USR2
   say "the time is over: $running running, each checkpoints and ends"
+}
+
+on_signal() { # SIGNAL: it comes again and again
+  signals=$((signals + 1))
+  [[ -n $stopping ]] || say "stopping (signal $1): $running running, each checkpoints and ends"
+  stopping=${stopping:-$1}
 }
 
 last_told=-1000000
@@ -812,7 +826,7 @@ fi
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM
 trap 'on_signal HUP' HUP
-trap 'on_signal USR2' USR2 # a job is warned that its time is over
+trap 'on_signal USR2' USR1 USR2 # a job is warned that its time is over
 trap '' PIPE # whoever reads these lines may go away
 trap stop_tensorboard EXIT
 

@@ -35,9 +35,11 @@ lf_job=$SLURM_ARRAY_JOB_ID
 lf_task=$SLURM_ARRAY_TASK_ID
 lf_output=$lf_folder/output/${lf_job}_$lf_task.txt # what comes before the log is found; see --output
 lf_deadline=$(($(date +%s) + 14400 - 300)) # when to checkpoint: the walltime, less 300 s
-lf_child='' # the process of the task
-lf_code=''  # its exit status
-lf_asked='' # the signal that told it to stop
+lf_child=''       # the process of the task
+lf_child_start='' # when it began: with its number, its name for good
+lf_code=''        # its exit status
+lf_asked=''       # the signal that asked it to stop
+lf_told=''        # it has been told so
 lf_signals=0
 
 lf_say() { printf '%(%Y-%m-%d %H:%M:%S)T  %s\n' -1 "$*" >&2; }
@@ -47,12 +49,30 @@ lf_fail() {
   exit 3
 }
 
+lf_alive() { [[ -n $lf_child_start && $(lfadsrm_start_time "$lf_child") == "$lf_child_start" ]]; }
+
+# A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
+# early is lost: once asked to, the task is told to stop again and again until it has gone.
+# (Bash cannot catch what it began with ignored: the queue begins without, and catches them first of all.)
+lf_tell() { # SIGNAL
+  lf_told=$1
+  kill -s "$1" "$lf_child" 2>/dev/null
+  (
+    trap '' TERM INT USR1 USR2
+    while sleep 3 && lf_alive; do kill -s "$1" "$lf_child"; done
+  ) 2>/dev/null &
+}
+
 # shellcheck disable=SC2317 # called by the traps
 lf_on_signal() { # SIGNAL: pass it on; the task checkpoints and ends
   lf_signals=$((lf_signals + 1))
-  [[ -n $lf_asked ]] || lf_say "signal $1: the task is told to checkpoint and end"
-  lf_asked=${lf_asked:-$1}
-  if [[ -n $lf_child ]]; then kill -s "$1" "$lf_child" 2>/dev/null; fi
+  if [[ -n $lf_asked ]]; then
+    [[ -z $lf_child_start ]] || kill -s "$1" "$lf_child" 2>/dev/null
+    return
+  fi
+  lf_asked=$1
+  lf_say "signal $1: the task is told to checkpoint and end"
+  [[ -z $lf_child_start ]] || lf_tell "$1"
 }
 trap 'lf_on_signal TERM' TERM
 trap 'lf_on_signal TERM' INT
@@ -195,28 +215,19 @@ export LFADSRM_CLUSTER=$lf_cluster LFADSRM_JOB=$lf_job LFADSRM_DEADLINE=$lf_dead
 
 lf_command=("$BASH" "$lf_queue" --foreground)
 command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_command[0]} here"
-# A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
-# early is lost: once asked to, the task is told to stop again and again until it has gone.
 (
-  trap '' TERM INT HUP USR1 USR2
+  trap '' INT HUP # see lf_tell
   exec "${lf_command[@]}" </dev/null
 ) &
 lf_child=$!
 lf_child_start=$(lfadsrm_start_time "$lf_child")
-lf_alive() { [[ -n $lf_child_start && $(lfadsrm_start_time "$lf_child") == "$lf_child_start" ]]; }
-[[ -z $lf_asked ]] || kill -s "$lf_asked" "$lf_child" 2>/dev/null # it came meanwhile
+if [[ -n $lf_asked && -z $lf_told ]]; then lf_tell "$lf_asked"; fi # it came before the start
 
 while :; do
   lf_before=$lf_signals
   wait "$lf_child"
   lf_status=$?
-  lf_alive || break
-  lf_tries=0 # a signal has ended the wait, and not the task
-  while lf_alive; do
-    (trap '' TERM INT USR1 USR2 && exec sleep 0.2)
-    lf_tries=$((lf_tries + 1))
-    if ((lf_tries % 15 == 0)); then kill -s "$lf_asked" "$lf_child" 2>/dev/null; fi
-  done
+  lf_alive || break # else a signal has ended the wait, and not the task
 done
 if ((lf_signals > lf_before)); then # the task may have ended at the moment of a signal: ask again
   wait "$lf_child" 2>/dev/null
@@ -227,6 +238,6 @@ lf_code=$lf_status
 
 case $lf_code in
   64) lf_say "another task owns the run, or it is complete: nothing is left to do here" && exit 0 ;;
-  130) exit 75 ;; # the queue was stopped, and its runs have checkpointed
+  130 | 140 | 143) exit 75 ;; # the queue was stopped, and its runs have checkpointed, or it had not begun
   *) exit "$lf_code" ;;
 esac
