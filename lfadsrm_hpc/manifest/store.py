@@ -322,6 +322,11 @@ def _unclaimed(
                 where=run.attempt(newest.number).path,
                 hint="wait for it, or cancel that submission",
             )
+    if submission is None and newest.reservation is None and newest.reserved_at is not None:
+        if freshness.now - newest.reserved_at <= freshness.latency_s:
+            raise ClaimLostError("somebody is reserving this run", where=run.path, hint="wait for it")
+        close(run, newest.number, SUPERSEDED)  # killed before the file was filled
+        return newest.number + 1
     if facts.is_cancelled or (submission is None and newest.reservation is not None):
         # Its number is covered by a cancellation, or its reservation is another's: leave it behind.
         close(run, newest.number, SUPERSEDED)

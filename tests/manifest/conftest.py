@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,14 @@ from pathlib import Path
 import pytest
 
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+
+# Tests are no package; this name is how they reach the module.
+_spec = importlib.util.spec_from_file_location("killing", Path(__file__).parent / "killing.py")
+assert _spec is not None
+assert _spec.loader is not None
+killing = importlib.util.module_from_spec(_spec)
+sys.modules["killing"] = killing
+_spec.loader.exec_module(killing)
 
 Fork = Callable[[Callable[[], object]], int]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killing import die, kill_before
 
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
@@ -26,41 +26,12 @@ from lfadsrm_hpc.manifest.store import (
 )
 
 Fork = Callable[[Callable[[], object]], int]
-CALLS = ("open", "write", "fsync", "link", "rename", "mkdir", "unlink")
 
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flushing matters when the power fails, not when a process is killed; it still counts as a call."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def kill_before(number: int, *, links: bool, half: bool) -> None:
-    """Let this process be killed before its system call `number`; with `half`, in the middle of a write."""
-    count = 0
-
-    def watched(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal count
-            count += 1
-            if count == number:
-                if half and name == "write":
-                    data = args[1]
-                    assert isinstance(data, bytes)
-                    real(args[0], data[: len(data) // 2])
-                die()
-            if name == "link" and not links:
-                raise OSError(errno.EOPNOTSUPP, "no hard links here")
-            return real(*args, **kwargs)
-
-        return call
-
-    for name in CALLS:
-        setattr(os, name, watched(name, getattr(os, name)))
 
 
 def task(run: RunLayout) -> None:
