@@ -108,7 +108,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "datasets").mkdir()
     for number, name in enumerate(("day1", "day2")):
         spikes = np.random.default_rng(number).poisson(0.5, (40, 20, 5 + number))
-        np.savez(folder / f"datasets/{name}.npz", spikes=spikes, bin_ms=10.0)
+        np.savez(folder / f"datasets/{name}.npz", spikes=spikes, bin_ms=10.0, condition=np.arange(40) % 4)
     (folder / "experiment.toml").write_text(
         '[collection]\nname = "small"\n[params]\nspike_bin_ms = 10\nbatch_size = 8\nco_dim = 0\n'
         '[sweep]\nfactors_dim = [2, 3]\n[run_specs]\nstitched = "all"\n'
