@@ -13,6 +13,7 @@ from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.collection.run import check_same_run
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
+    ConfigError,
     MismatchError,
     NothingEligibleError,
     SubmissionUncertainError,
@@ -224,7 +225,14 @@ class HandingOver:
 
     @cached_property
     def loaded(self) -> sites.LoadedSite:
-        return choose_site(self.collection, self.order)
+        try:
+            return choose_site(self.collection, self.order)
+        except ConfigError:
+            # That there is nothing to do is said first.
+            tracked = self.collection.track(record=False)
+            if not self._wanted(tracked) and not unfinished(self.collection.layout):
+                self._nothing(tracked, {})
+            raise
 
     @property
     def is_local(self) -> bool:
