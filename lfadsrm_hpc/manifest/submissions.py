@@ -281,9 +281,12 @@ def read_submission(layout: SubmissionLayout, now: float) -> SubmissionOnDisk | 
         )
     except (ManifestError, OSError) as error:
         return _damaged(layout, str(error))
-    lost = {chunk.number for chunk in plan.chunks} - {task.chunk for task in tasks}
+    named: dict[int, set[int]] = {}
+    for task in tasks:
+        named.setdefault(task.chunk, set()).add(task.index)
+    lost = sum(named.get(chunk.number) != set(range(chunk.size or 1)) for chunk in plan.chunks)
     if lost and not damage:
-        damage.append(f"{layout.tasks.name} does not name the tasks of {len(lost)} jobs")
+        damage.append(f"{layout.tasks.name} does not name all tasks of {lost} jobs")
     _warn(layout, damage)
     return SubmissionOnDisk(layout, plan, tasks, chunks, "; ".join(damage))
 

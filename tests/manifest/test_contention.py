@@ -17,13 +17,45 @@ from lfadsrm_hpc.errors import ClaimLostError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.store import collection_states, publish_exit, take_local
+from lfadsrm_hpc.manifest.store import (
+    claim,
+    collection_states,
+    publish_exit,
+    reserve,
+    run_status,
+    take_local,
+)
 
 Fork = Callable[[Callable[[], object]], int]
 CONTENDERS = 8
 
 
-def contend(me: int, path: Path, names: list[str], barrier: Barrier, links: bool) -> None:
+Take = Callable[[RunLayout, int], str]
+
+
+def locally(run: RunLayout, me: int) -> str:
+    taken = take_local(run, Identity.local("S", me))
+    assert isinstance(taken, Claim)
+    return f"{taken.attempt} {taken.incarnation}"
+
+
+def as_a_job(run: RunLayout, me: int) -> str:
+    """Claim what was reserved, as one of several jobs that were submitted for it by mistake."""
+    taken = claim(run, 1, Identity("cluster", f"{me}[].server", "3", "PLAN"))
+    return f"{taken.attempt} {taken.incarnation}"
+
+
+def as_one_job(run: RunLayout, me: int) -> str:
+    """Claim what was reserved, as one of several starts of one job (a node was thought dead)."""
+    taken = claim(run, 1, Identity("cluster", "7[].server", "3", "PLAN"))
+    return f"{taken.attempt} {taken.incarnation}"
+
+
+def ahead(run: RunLayout, me: int) -> str:
+    return str(reserve(run, f"PLAN {me}"))
+
+
+def contend(me: int, path: Path, names: list[str], barrier: Barrier, links: bool, take: Take) -> None:
     os.fsync = lambda handle: None  # the disk's speed is not what is tested
     if not links:
 
@@ -36,28 +68,28 @@ def contend(me: int, path: Path, names: list[str], barrier: Barrier, links: bool
     for name in names:
         run = CollectionLayout(path).run("abcdefghijkl", name)
         try:
-            taken = take_local(run, Identity.local("S", me))
+            won.append(f"{name} {take(run, me)}\n")
         except ClaimLostError:
             continue
-        assert isinstance(taken, Claim)
-        won.append(f"{name} {taken.attempt} {taken.incarnation}\n")
     (path / f"won.{me}").write_text("".join(won))
-    barrier.wait(60)  # who ends early would look dead, and lose its runs by right
+    barrier.wait(280)  # who ends early would look dead, and lose its runs by right
 
 
-def compete(layout: CollectionLayout, runs: list[RunLayout], *, links: bool = True) -> list[str]:
+def compete(
+    layout: CollectionLayout, runs: list[RunLayout], *, links: bool = True, take: Take = locally
+) -> list[str]:
     """Return what was won: run, attempt and incarnation."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(CONTENDERS)
     names = [run.path.name for run in runs]
     children = [
-        context.Process(target=contend, args=(me, layout.path, names, barrier, links))
+        context.Process(target=contend, args=(me, layout.path, names, barrier, links, take))
         for me in range(CONTENDERS)
     ]
     for child in children:
         child.start()
     for child in children:
-        child.join(120)
+        child.join(300)
     assert [child.exitcode for child in children] == [0] * CONTENDERS
     return sorted(
         line for me in range(CONTENDERS) for line in (layout.path / f"won.{me}").read_text().splitlines()
@@ -65,7 +97,7 @@ def compete(layout: CollectionLayout, runs: list[RunLayout], *, links: bool = Tr
 
 
 def make_runs(layout: CollectionLayout, count: int) -> list[RunLayout]:
-    runs = [layout.run("abcdefghijkl", f"{i:03d}") for i in range(count)]
+    runs = [layout.run("abcdefghijkl", f"{i:04d}") for i in range(count)]
     for run in runs:
         run.path.mkdir(parents=True)
     return runs
@@ -76,6 +108,39 @@ def test_each_run_has_one_winner(layout: CollectionLayout, links: bool) -> None:
     runs = make_runs(layout, 200 if links else 50)
     won = compete(layout, runs, links=links)
     assert won == [f"{run.path.name} 1 0" for run in runs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("take", "outcome"), [(locally, "1 0"), (as_a_job, "1 0"), (ahead, "1")], ids=["local", "job", "reserve"]
+)
+def test_two_thousand_claims_have_one_winner_each(
+    layout: CollectionLayout, monkeypatch: pytest.MonkeyPatch, take: Take, outcome: str
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    runs = make_runs(layout, 2000)
+    if take is as_a_job:
+        for run in runs:
+            assert reserve(run, "PLAN") == 1
+    assert compete(layout, runs, take=take) == [f"{run.path.name} {outcome}" for run in runs]
+    state = RunState.SUBMITTED if take is ahead else RunState.RUNNING
+    # Claims of processes that have ended meanwhile; those of a cluster wait for their scheduler's word.
+    expected = {locally: RunState.LOST, as_a_job: RunState.UNKNOWN}.get(take, state)
+    assert {run_status(run).state for run in runs[::100]} == {expected}
+
+
+def test_several_starts_of_one_job_get_a_number_each(layout: CollectionLayout) -> None:
+    runs = make_runs(layout, 30)
+    for run in runs:
+        reserve(run, "PLAN")
+    won = compete(layout, runs, take=as_one_job)
+    assert len(won) == len(set(won))
+    for run in runs:
+        mine = [line for line in won if line.startswith(f"{run.path.name} ")]
+        taken = run.attempt(1).incarnations()["claim"]
+        # One that lost its number to a faster one between look and claim has ended; the highest stands.
+        assert taken == list(range(len(taken)))
+        assert f"{run.path.name} 1 {taken[-1]}" in mine
 
 
 def test_each_dead_owners_run_has_one_heir(layout: CollectionLayout, forked: Fork) -> None:

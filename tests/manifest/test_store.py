@@ -204,6 +204,220 @@ def test_reserved_ahead_for_a_scheduler(run: RunLayout) -> None:
     assert mine.attempt == 1
 
 
+def test_what_was_reserved_is_claimed_by_its_own_submission_alone(run: RunLayout) -> None:
+    reserve(run, "PLAN")
+    with pytest.raises(ClaimLostError, match="reserved for submission PLAN"):
+        claim(run, 1, Identity("cluster", "7", "0", "ANOTHER"))
+    with pytest.raises(ClaimLostError):
+        claim(run, 2, Identity("cluster", "7", "0", "PLAN"))  # never reserved
+    mine = claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    status = run_status(run)
+    assert (status.state, status.submission, status.claim) == (RunState.RUNNING, "PLAN", mine)
+    assert status.reserved_by == Process.current()
+    assert status.silent_s is not None
+    assert status.silent_s < 60
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "word"),
+    [
+        ("timeout", RunState.TIMEOUT, "timeout"),
+        ("deadline", RunState.TIMEOUT, "deadline"),
+        ("out_of_memory", RunState.OUT_OF_MEMORY, "out_of_memory"),
+        ("node_fail", RunState.NODE_FAIL, "node_fail"),
+        ("preempted", RunState.PREEMPTED, "preempted"),
+        ("cancelled", RunState.CANCELLED, "cancelled"),
+        ("failed", RunState.FAILED, "failed"),
+        ("lost", RunState.LOST, "lost"),
+        ("no_record", RunState.FAILED, "no_record"),
+        ("never_started", RunState.LOST, "never_started"),
+        ("a word of a newer version", RunState.FAILED, "a word of a newer version"),
+    ],
+)
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "unclaimed"])
+def test_what_an_attempt_was_closed_for(
+    run: RunLayout, layout: CollectionLayout, reason: str, state: RunState, word: str, claimed: bool
+) -> None:
+    reserve(run, "PLAN")
+    job = Identity("cluster", "7", "0", "PLAN")
+    if claimed:
+        heartbeat(run, claim(run, 1, job), epoch=4)
+    close(run, 1, reason, message="the scheduler says so")
+    for rescan in (False, True):
+        (status,) = collection_states(layout, [run], rescan=rescan).values()
+        assert (status.state, status.reason, status.message, status.closed) == (
+            state, word, "the scheduler says so", True,
+        )  # fmt: skip
+    with pytest.raises(ClaimLostError, match="given up"):
+        claim(run, 1, job)  # its job comes up again, or at last
+    assert reserve(run, "PLAN 2") == 2
+
+
+def test_a_job_that_was_killed_and_why(run: RunLayout, layout: CollectionLayout) -> None:
+    reserve(run, "PLAN")
+    mine = claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    publish_exit(run, mine, Exit(137, "killed", 9))
+
+    def quick_and_whole() -> set[tuple[RunState, str | None, int | None]]:
+        both = [collection_states(layout, [run], rescan=rescan)[run.run_id] for rescan in (False, True)]
+        return {(status.state, status.reason, status.code) for status in both}
+
+    assert quick_and_whole() == {(RunState.FAILED, "killed", 137)}
+    close(run, 1, "out_of_memory")
+    assert quick_and_whole() == {(RunState.OUT_OF_MEMORY, "out_of_memory", 137)}
+    close(run, 1, "timeout")  # the first stands
+    assert quick_and_whole() == {(RunState.OUT_OF_MEMORY, "out_of_memory", 137)}
+
+
+def test_a_cause_that_did_not_get_on_record_is_not_believed(
+    run: RunLayout, layout: CollectionLayout, forked: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lfadsrm_hpc.manifest import closing
+
+    reserve(run, "PLAN")
+    mine = claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    publish_exit(run, mine, Exit(137, "killed", 9))
+    for name in layout.outbox_names():  # as if the shell had been killed before it
+        layout.outbox_file(name).unlink()
+    monkeypatch.setattr(closing, "publish_new", lambda *_: os.kill(os.getpid(), 9))
+    assert forked(lambda: close(run, 1, "out_of_memory")) == 9
+    assert len(layout.outbox_names()) == 2
+    assert collection_states(layout, [run])[run.run_id].state is RunState.FAILED
+
+
+def test_out_of_time_is_told_by_the_name_alone(
+    run: RunLayout, layout: CollectionLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_exit(run, taken(run), Exit(75, "timeout"))
+    (name,) = layout.outbox_names()
+    assert (name.state, name.code) == ("TIMEOUT", 75)
+    with monkeypatch.context() as patch:
+        patch.setattr("lfadsrm_hpc.manifest.reading.read_facts", None)
+        status = collection_states(layout, [run])[run.run_id]
+    assert (status.state, status.code, status.reason) == (RunState.TIMEOUT, 75, "timeout")
+    assert run_status(run).reason == "timeout"
+
+
+def test_cancelled_while_it_waits_then_asked_for_again(run: RunLayout, layout: CollectionLayout) -> None:
+    reserve(run, "PLAN")
+    cancel(layout, [run])
+    assert run.attempt(1).closed.exists()
+    assert run_status(run).state is RunState.CANCELLED
+    job = Identity("cluster", "7", "0", "PLAN")
+    with pytest.raises(RunCancelledError):
+        claim(run, 1, job)
+    assert reserve(run, "PLAN 2") == 2
+    assert run_status(run).state is RunState.SUBMITTED
+    with pytest.raises(ClaimLostError):
+        claim(run, 1, job)
+    assert claim(run, 2, replace(job, job="8", submission="PLAN 2")).attempt == 2
+
+
+def test_a_cancelling_that_was_killed_half_way(
+    run: RunLayout, layout: CollectionLayout, forked: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cancellation is on record, and the attempt is not closed."""
+    from lfadsrm_hpc.manifest import cancelling
+
+    reserve(run, "PLAN")
+    monkeypatch.setattr(cancelling, "close", lambda *_: os.kill(os.getpid(), 9))
+    assert forked(lambda: cancel(layout, [run])) == 9
+    assert run_status(run).state is RunState.CANCELLED
+    with pytest.raises(RunCancelledError):
+        claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    assert reserve(run, "PLAN 2") == 2
+    assert run_status(run).state is RunState.SUBMITTED
+
+
+def test_cancelling_what_runs_leaves_its_attempt_open(run: RunLayout, layout: CollectionLayout) -> None:
+    reserve(run, "PLAN")
+    job = Identity("cluster", "7", "0", "PLAN")
+    mine = claim(run, 1, job)
+    cancel(layout, [run])
+    assert not run.attempt(1).closed.exists()
+    assert run_status(run).state is RunState.RUNNING
+    assert run_status(run).cancelled
+    publish_exit(run, mine, CHECKPOINTED)
+    assert run_status(run).state is RunState.CANCELLED
+    with pytest.raises(RunCancelledError):
+        claim(run, 1, job)  # a requeue
+
+
+def test_what_waits_for_a_scheduler_is_not_forgotten(run: RunLayout, layout: CollectionLayout) -> None:
+    reserve(run, "PLAN")
+    with pytest.raises(ClaimLostError, match="reserved for submission PLAN"):
+        forget(run)
+    cancel(layout, [run])
+    forget(run)
+    job = Identity("cluster", "7", "0", "PLAN")
+    with pytest.raises(ClaimLostError):
+        claim(run, 1, job)  # the job starts after all
+    assert reserve(run, "PLAN 2") == 1
+    with pytest.raises(ClaimLostError, match="reserved for submission PLAN 2"):
+        claim(run, 1, job)
+    assert not run.attempt(1).claim(0).exists()
+    assert run_status(run).state is RunState.SUBMITTED
+
+
+def test_a_stale_task_of_a_cluster_is_not_forgotten(run: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve(run, "PLAN")
+    with on_another_machine(monkeypatch):
+        claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    age(run, 1e6)
+    with pytest.raises(ClaimLostError, match="being worked on"):
+        forget(run)
+    close(run, 1, "lost")
+    forget(run)
+
+
+def test_the_outputs_vanish_before_a_job_starts(run: RunLayout) -> None:
+    import shutil
+
+    reserve(run, "PLAN")
+    shutil.rmtree(run.attempts_dir)
+    with pytest.raises(ClaimLostError, match="deleted"):
+        claim(run, 1, Identity("cluster", "7", "0", "PLAN"))
+    with pytest.raises(ClaimLostError, match="deleted"):
+        close(run, 1, "lost")
+
+
+def test_reserving_after_a_loss(run: RunLayout, forked: Fork) -> None:
+    """A task of a cluster is never lost by its silence; one of the local queue is."""
+    died(run, forked)
+    assert reserve(run, "PLAN") == 2
+    assert run.attempt(1).closed.exists()
+    forked(lambda: claim(run, 2, Identity("cluster", "7", "0", "PLAN")))
+    assert run_status(run).state is RunState.UNKNOWN
+    with pytest.raises(ClaimLostError):
+        reserve(run, "PLAN 2")
+    assert not run.attempt(2).closed.exists()
+    close(run, 2, "lost")  # the scheduler was asked
+    assert reserve(run, "PLAN 2") == 3
+
+
+def test_what_was_handed_over_may_be_done_again_by_another_start(run: RunLayout) -> None:
+    """After 75 the scheduler may start the job again; a retry that was reserved meanwhile ends that."""
+    reserve(run, "PLAN")
+    job = Identity("cluster", "7", "0", "PLAN")
+    publish_exit(run, claim(run, 1, job), CHECKPOINTED)
+    second = claim(run, 1, job)
+    assert second.incarnation == 1
+    publish_exit(run, second, CHECKPOINTED)
+    assert reserve(run, "PLAN 2") == 2
+    with pytest.raises(ClaimLostError, match="newer attempt"):
+        claim(run, 1, job)
+    assert run_status(run).state is RunState.SUBMITTED
+
+
+def test_a_reservation_that_was_never_filled(run: RunLayout) -> None:
+    run.attempt(1).path.mkdir(parents=True)
+    run.attempt(1).reserved.touch()
+    with pytest.raises(ClaimLostError, match="somebody is reserving"):
+        reserve(run, "PLAN")
+    age(run, 61)
+    assert reserve(run, "PLAN") == 2
+
+
 def test_a_reservation_given_up_frees_the_run(run: RunLayout) -> None:
     reserve(run, "PLAN")
     assert close(run, 1, "not_submitted")

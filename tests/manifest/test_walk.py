@@ -35,13 +35,16 @@ from lfadsrm_hpc.manifest.store import (
 
 STEPS = st.sampled_from(
     ["take", "take", "take again", "redo", "beat", "done", "failed", "stopped", "bad", "zombie done",
-     "zombie stopped", "die", "die", "cancel", "reserve", "requeue", "close", "lose outbox", "forget"]
+     "zombie stopped", "killed", "out of time", "die", "die", "cancel", "reserve", "reserve", "requeue",
+     "requeue", "close", "close oom", "close unsent", "lose outbox", "forget"]
 )  # fmt: skip
 EXITS = {
     "done": Exit(0, "done"),
     "failed": Exit(1, "failed"),
     "stopped": Exit(75, "checkpointed"),
     "bad": Exit(65, "bad_data"),
+    "killed": Exit(137, "killed", 9),
+    "out of time": Exit(75, "timeout"),
 }
 
 
@@ -93,8 +96,9 @@ class Life:
                 self.live.remove(newest)
             elif what == "cancel":
                 cancel(self.layout, [self.run])
-            elif what == "close" and self.run.attempts():
-                close(self.run, self.run.attempts()[-1].number, "lost")
+            elif what.startswith("close") and self.run.attempts():
+                reason = {"close": "lost", "close oom": "out_of_memory"}.get(what, "not_submitted")
+                close(self.run, self.run.attempts()[-1].number, reason)
             elif what == "lose outbox":
                 for name in self.layout.outbox_names():
                     self.layout.outbox_file(name).unlink()
