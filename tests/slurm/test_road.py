@@ -1,5 +1,7 @@
-"""Real, tiny trainings on a real Slurm, and what befalls them there: each run ends in the right state, and what
-was to be retried completes. Everything goes through the package's own doors.
+"""Real, tiny trainings on a real Slurm, and what befalls them there.
+
+Each run ends in the right state, and what was to be retried completes. Everything goes through the package's own
+doors.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,9 +360,3 @@ def test_out_of_memory(collection: RunCollection, new_slurm: NewSlurm, tmp_path:
     road.retry([run], "escalation.memory_factor=5")
     road.until([run], "COMPLETED")
     assert incarnations(run)[-1].startswith("002")
-
-
-@pytest.fixture(autouse=True)
-def _few_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
-    yield
