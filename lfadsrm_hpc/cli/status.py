@@ -1,200 +1,222 @@
-"""`lfadsrm status`: the state of every run, from a few directory listings."""
+"""`lfadsrm status`: the state of every run, from a few small files and one question to the scheduler."""
 
 from __future__ import annotations
 
-import time
+import gc
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lfadsrm_hpc.cli.cluster_options import parse_states, state_option
 from lfadsrm_hpc.cli.common import (
-    console,
+    SCHEMA_VERSION,
+    find_place,
     json_option,
-    open_collection,
-    print_json,
-    select_runs,
+    say,
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.collection.summary import params_label, varying_names
-from lfadsrm_hpc.errors import SomeRunsFailedError
+from lfadsrm_hpc.cli.looking import Look, select, take_look, with_messages, worth_showing
+from lfadsrm_hpc.cli.state_tables import (
+    cells,
+    clock,
+    counted,
+    counts_text,
+    duration,
+    print_messages,
+    print_states,
+    progress_cells,
+    remark,
+    table,
+    terminal_width,
+    text_table,
+)
+from lfadsrm_hpc.collection.roster import Entry, Roster
+from lfadsrm_hpc.errors import SomeRunsFailedError, UsageError
 from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from lfadsrm_hpc.api import Run
     from lfadsrm_hpc.manifest.fold import RunStatus
 
-_MOST_MESSAGES = 50
-_COLUMNS = ("run spec", "params", "state", "try", "epoch", "train", "valid", "left", "")
-_COLOURS = {
-    RunState.COMPLETED: "green",
-    RunState.RUNNING: "cyan",
-    RunState.PREEMPTED: "yellow",
-    RunState.PREPARED: "dim",
-}
+__all__ = [
+    "clock",
+    "counts_text",
+    "duration",
+    "print_states",
+    "progress_cells",
+    "remark",
+    "status",
+    "table",
+]
+
+_MOST_ROWS = 100  # where there are more runs, those worth a row are chosen
+_MOST_WARNINGS = 20
 
 
 @click.command()
 @where_argument
 @selection_options
+@state_option
 @json_option
+@click.option("--all", "show_all", is_flag=True, help="A row for every run, however many there are.")
 @click.option("--rescan", is_flag=True, help="Read every fact again; believe no cache.")
+@click.option("--watch", is_flag=True, help="Look again and again, until nothing is left to wait for.")
 @click.option("--fail", is_flag=True, help="Exit 5 if a run has failed.")
 def status(
     where: Path | None,
     spec: tuple[str, ...],
     match: tuple[str, ...],
+    state_words: tuple[str, ...],
     as_json: bool,
+    show_all: bool,
     rescan: bool,
+    watch: bool,
     fail: bool,
 ) -> None:
     """Tell the state of every run of WHERE: a run collection, an experiment, or what is found from here
     upwards.
 
-    It reads a few small files and starts nothing. The states are explained in docs/manifest.md.
+    It reads a few small files and, if a run is with a scheduler, asks that once for all of them. It starts
+    nothing. The states are explained in docs/manifest.md.
+
+    --watch reads the files every few seconds and asks the scheduler at most once a minute. At the end it runs
+    the command that the site names for it (notify.command).
 
     \b
     Examples:
       lfadsrm status
       lfadsrm status my_experiment --match factors_dim=8
+      lfadsrm status --state failed --state timeout
       lfadsrm status --json | jq '.counts'
+      lfadsrm status --watch
       lfadsrm status --fail && echo "nothing has failed"
 
     \b
     Exit codes: 0 told; 2 there is nothing here; 5 with --fail: some runs have failed.
     """
-    collection = open_collection(where)
-    runs = select_runs(collection, spec, match)
-    states = collection.status(runs, rescan=rescan)
-    if not rescan:
-        states = with_messages(runs, states)
-    counts = Counter(state.state.value for state in states)
-    if as_json:
-        print_json(
-            {
-                "collection": str(collection.path),
-                "counts": dict(counts),
-                "runs": [
-                    {**state.to_dict(), "spec": run.spec.name, "params": run.params.differences()}
-                    for run, state in zip(runs, states, strict=True)
-                ],
-            }
-        )
+    if watch and as_json:
+        raise UsageError("--watch and --json do not go together", hint="call `lfadsrm status --json` again")
+    gc.disable()  # ten thousand runs are many objects, and all of them stay until the end
+    states = parse_states(state_words)
+    roster = Roster.open(find_place(where).collection)
+    entries = select(roster, spec, match)
+    if watch:
+        from lfadsrm_hpc.cli.watching import watch_runs
+
+        gc.enable()
+        look = watch_runs(roster, entries, lambda found: shown_text(roster, found, states))
     else:
-        print_states(runs, states)
-        click.echo(f"{collection.path}: {counts_text(states)}")
-    failed = sum(state.state.is_failure for state in states)
+        look = take_look(roster, entries, rescan=rescan)
+        warn(look.warnings)
+    chosen = chosen_entries(look, states)
+    failed = sum(look.statuses[entry.id].state.is_failure for entry in chosen)
+    if as_json:
+        print_all_json(roster, chosen, with_messages(roster, look, chosen))
+    else:
+        print_look(roster, chosen, look, show_all=show_all)
     if fail and failed:
         raise SomeRunsFailedError(
-            f"{failed} of {len(runs)} runs have failed", where=collection.path, hint="lfadsrm logs RUN"
+            f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm logs RUN"
         )
 
 
-def with_messages(runs: Sequence[Run], states: Sequence[RunStatus]) -> list[RunStatus]:
-    """Read why runs have failed, of the first so many: the names in the outbox do not say it."""
-    failed = [number for number, state in enumerate(states) if state.state.is_failure][:_MOST_MESSAGES]
-    return [
-        run.status() if n in failed else state
-        for n, (run, state) in enumerate(zip(runs, states, strict=True))
-    ]
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings on standard error, the first so many."""
+    for text in warnings[:_MOST_WARNINGS]:
+        say(f"warning: {text}")
+    if len(warnings) > _MOST_WARNINGS:
+        say(f"warning: and {len(warnings) - _MOST_WARNINGS} more")
 
 
-def counts_text(states: Sequence[RunStatus]) -> str:
-    """Return how many runs are in which state, as words."""
-    counts = Counter(state.state for state in states)
-    order = [state for state in RunState if counts[state]]  # as a run goes through them
-    return ", ".join(f"{counts[state]} {state.value.lower()}" for state in order) or "no runs"
+def chosen_entries(look: Look, states: frozenset[RunState]) -> list[Entry]:
+    """Return the runs in one of the states; all of them where none is named."""
+    if not states:
+        return list(look.entries)
+    return [entry for entry in look.entries if look.statuses[entry.id].state in states]
 
 
-def table(runs: Sequence[Run], states: Sequence[RunStatus]) -> Table:
-    """Return the states as a table, a line a run; columns that would be empty are left out."""
-    from rich.table import Table
-    from rich.text import Text
+def print_look(roster: Roster, entries: Sequence[Entry], look: Look, *, show_all: bool) -> None:
+    """Print a table of the runs, or of those worth a row; why runs failed; how many are in which state."""
+    many = len(entries) > _MOST_ROWS and not show_all
+    shown = worth_showing(entries, look, _MOST_ROWS) if many else list(entries)
+    look = with_messages(roster, look, shown)
+    if shown:
+        click.echo(look_table(roster, shown, look, terminal_width()))
+        print_messages(look.of(shown))
+    if many:
+        rest = Counter(look.statuses[e.id].state for e in entries)
+        rest.subtract(look.statuses[e.id].state for e in shown)
+        click.echo(
+            f"{len(entries) - len(shown)} of {len(entries)} runs are not shown ({counted(rest)}): "
+            "--all, or --state"
+        )
+    click.echo(f"{roster.path}: {counts_text(look.of(entries))}")
 
-    varying = varying_names(run.params for run in runs)
+
+def look_table(roster: Roster, entries: Sequence[Entry], look: Look, width: int | None) -> str:
+    """Return the table of some runs as text."""
+    varying = roster.varying(look.entries)
+    states = look.of(entries)
     rows = [
-        (
-            run.spec.name,
-            params_label(run.params, varying),
-            state.state.value.lower(),
-            str(state.attempt or ""),
-            *progress_cells(state),
-            remark(state),
-        )
-        for run, state in zip(runs, states, strict=True)
+        cells(entry.spec, roster.label(entry.params, varying), state, look.jobs.get(entry.id, ""))
+        for entry, state in zip(entries, states, strict=True)
     ]
-    used = [column for column in range(len(_COLUMNS)) if column < 3 or any(row[column] for row in rows)]
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in used:
-        number = _COLUMNS[column] in ("try", "epoch", "train", "valid", "left")
-        shown.add_column(_COLUMNS[column], justify="right" if number else "left", no_wrap=True)
-    for row, state in zip(rows, states, strict=True):
-        texts = [Text(cell) for cell in row]  # names may hold what rich would take for markup
-        texts[2].stylize(_COLOURS.get(state.state, "red" if state.state.is_failure else ""))
-        shown.add_row(*(texts[column] for column in used))
-    return shown
+    return text_table(rows, states, width=width)
 
 
-def print_states(runs: Sequence[Run], states: Sequence[RunStatus]) -> None:
-    """Print the table, and below it the first line of what each failed run says."""
-    console().print(table(runs, states))
-    for state in states:
-        if state.state.is_failure and state.message:
-            click.echo(f"{state.run_id}: {state.message.splitlines()[0]}")
+def shown_text(roster: Roster, look: Look, states: frozenset[RunState], most: int = 20) -> str:
+    """Return what `--watch` shows on a terminal."""
+    entries = chosen_entries(look, states)
+    shown = worth_showing(entries, look, most) if len(entries) > most else entries
+    text = look_table(roster, shown, look, terminal_width()) if shown else ""
+    return f"{text}\n{clock()}  {counts_text(look.of(entries))}".lstrip()
 
 
-def progress_cells(state: RunStatus) -> tuple[str, str, str, str]:
-    """Return epoch, training cost, validation cost and time left as texts."""
-    progress = state.progress
-    epoch = _number(progress.get("epoch"), "d")
-    if epoch and progress.get("max_epochs"):
-        epoch += f"/{progress['max_epochs']}"
-    left = ""
-    if state.state is RunState.RUNNING:
-        phase = progress.get("phase", "")
-        left = duration(progress.get("eta_s")) if phase == "training" else str(phase)
-    return (
-        epoch,
-        _number(progress.get("train_total"), ".1f"),
-        _number(progress.get("valid_total"), ".1f"),
-        left,
-    )
+# ---------------------------------------------------------------- JSON
 
 
-def remark(state: RunStatus) -> str:
-    """Return what is worth a word: that a run has been silent, how long it took, that it was killed."""
-    age = state.heartbeat_age_s
-    if state.state is RunState.RUNNING and age is not None and age > 90:
-        return f"silent for {duration(age)}"
-    if state.state is RunState.COMPLETED and state.started and state.ended:
-        return f"took {duration(state.ended - state.started)}"
-    reason = (state.reason or "").replace("_", " ")
-    return reason if state.state.is_failure and reason != state.state.value.lower() else ""
+def print_all_json(roster: Roster, entries: Sequence[Entry], look: Look) -> None:
+    """Print one JSON object, a line a run: with indentation ten thousand runs would take a second."""
+    counts = Counter(look.statuses[entry.id].state.value for entry in entries)
+    head = {"schema_version": SCHEMA_VERSION, "collection": str(roster.path), "counts": dict(counts)}
+    lines = []
+    differences: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry.params not in differences:
+            differences[entry.params] = roster.differences(entry.params)
+        row = {
+            **_plain_status(look.statuses[entry.id]),
+            "spec": entry.spec,
+            "params": differences[entry.params],
+            "job": look.jobs.get(entry.id),
+        }
+        lines.append(_json_line(row))
+    text = json.dumps(head, indent=2)[:-2]
+    click.echo(f'{text},\n  "runs": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}")
 
 
-def duration(seconds: Any) -> str:
-    """Return a time span for people: 45s, 3m20s, 2h05m, 3d4h."""
-    if not isinstance(seconds, int | float) or seconds != seconds or seconds < 0:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600}h"
+def _plain_status(status: RunStatus) -> dict[str, Any]:
+    return {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in vars(status).items()
+    }
 
 
-def _number(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, int | float) and value == value else ""
+def _json_line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, allow_nan=False)
+    except (TypeError, ValueError):  # a number that is not finite
+        return json.dumps(_finite(row), allow_nan=False)
 
 
-def clock() -> str:
-    """Return the time of day."""
-    return time.strftime("%H:%M:%S")
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value

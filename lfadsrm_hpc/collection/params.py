@@ -463,7 +463,11 @@ def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:
     ParamsError
         There is no such hyperparameter.
     """
-    values = params.values()
+    return values_match(params.values(), wanted)
+
+
+def values_match(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether the values of run params are as wanted; see `matches`."""
     return all(_fits(values[name], want) for name, want in plain_names(wanted, values).items())
 
 

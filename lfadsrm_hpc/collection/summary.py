@@ -82,16 +82,35 @@ def full_text(collection: RunCollection[Any]) -> str:
 
 
 def varying_names(params: Iterable[RunParams]) -> list[str]:
-    """Return the hyperparameters that differ among run params."""
-    values: dict[str, set[str]] = {}
-    for one in params:
-        for name, value in one.values().items():
-            values.setdefault(name, set()).add(repr(value))
-    return [name for name, found in values.items() if len(found) > 1]
+    """Return the hyperparameters that differ among run params, sorted."""
+    found: set[str] = set()
+    first: dict[str, Any] | None = None
+    for values in (one.values() for one in params):
+        first = values if first is None else first
+        found |= {name for name, value in values.items() if name not in first or first[name] != value}
+        found |= first.keys() - values.keys()
+    return sorted(found)
 
 
 def params_label(params: RunParams, varying: Sequence[str]) -> str:
     """Name run params by what distinguishes them, "factors_dim=4", or by their hash."""
     values = params.values()
-    label = " ".join(f"{name}={values[name]}" for name in varying if name in values)
+    label = " ".join(f"{name}={value_text(values[name])}" for name in varying if name in values)
     return label or params.param_hash
+
+
+def value_text(value: Any) -> str:
+    """Return a value as short text: 2 rather than 2.0, [1,3] of a tuple.
+
+    Examples
+    --------
+    >>> [value_text(v) for v in (2.0, 0.95, None, "poisson", "", (1, 3))]
+    ['2', '0.95', 'None', 'poisson', "''", '[1,3]']
+    """
+    if isinstance(value, list | tuple | dict):
+        from lfadsrm_hpc.collection.hashing import canonical_json
+
+        return canonical_json(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value) if value != "" else "''"

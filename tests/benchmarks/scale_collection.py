@@ -49,22 +49,27 @@ class Built:
     ----------
     path : Path
         The run collection.
-    running : list of (RunLayout, Claim)
-    jobs : list of (job id, tasks)
-        The live tasks of the scheduler: (index, "R" or "PD", host).
+    running : list of (run id, attempt, incarnation)
+    jobs : dict of str to list
+        By job id, the live tasks of the scheduler: (index, "RUNNING" or "PENDING", host).
     """
 
     path: Path
-    running: list[tuple[Any, Any]] = field(default_factory=list)
+    running: list[tuple[str, int, int]] = field(default_factory=list)
     jobs: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
 
     def beat(self) -> None:
         """Let the running runs beat once more."""
+        from lfadsrm_hpc.layout import CollectionLayout
         from lfadsrm_hpc.manifest import store
 
+        layout = CollectionLayout(self.path)
         with quickly():
-            for run, claim in self.running:
-                store.heartbeat(run, claim, **_progress(random.Random(run.run_id)))
+            for run_id, attempt, incarnation in self.running:
+                run = layout.run_by_id(run_id)
+                claim = store.read_claim(run.attempt(attempt), incarnation)
+                assert claim is not None
+                store.heartbeat(run, claim, **_progress(random.Random(run_id)))
 
 
 @contextmanager
@@ -104,9 +109,7 @@ def prepare(folder: Path, n_specs: int, n_params: int) -> Any:
     return collection
 
 
-def live_through(
-    collection: Any, *, settings: dict[str, Any], site: str = "scale", n_submissions: int = 6
-) -> Built:
+def live_through(collection: Any, *, settings: dict[str, Any], site: str, n_submissions: int = 6) -> Built:
     """Let everything happen to the runs of a prepared collection.
 
     Parameters
@@ -119,7 +122,7 @@ def live_through(
     built = Built(collection.path)
     with quickly():
         _History(collection, built, settings, site).tell(n_submissions)
-    _date_back(collection, {run.path for run, _ in built.running})
+    _date_back(collection, {run_id for run_id, _, _ in built.running})
     return built
 
 
@@ -189,7 +192,7 @@ class _History:
             for index, (_, run) in enumerate(part):
                 rows.append(submissions.PlannedTask(number, index, run.run_id, store.reserve(run, ulid)))
         plan = submissions.Plan(
-            ulid, "slurm", self.site, self.site, time.time(), "somebody", "0", self.settings, tuple(chunks),
+            ulid, "slurm", self.site, "", time.time(), "somebody", "0", self.settings, tuple(chunks),
             Process.current(),
         )  # fmt: skip
         submissions.write_plan(layout, plan, rows, {f"script-{c.number}.sh": "#!/bin/bash\n" for c in chunks})
@@ -205,7 +208,7 @@ class _History:
 
         host = HOSTS[hash((job, row.index)) % len(HOSTS)]
         if story == "waiting":
-            self.built.jobs.setdefault(job, []).append((row.index, "PD", ""))
+            self.built.jobs.setdefault(job, []).append((row.index, "PENDING", ""))
             return
         for last in (False, True) if story == "requeued, running" else (True,):
             with _on(host):
@@ -215,8 +218,8 @@ class _History:
             if not last:
                 self._end(run, claim, 75, "checkpointed")
         if story.endswith("running"):
-            self.built.jobs.setdefault(job, []).append((row.index, "R", host))
-            self.built.running.append((run, claim))
+            self.built.jobs.setdefault(job, []).append((row.index, "RUNNING", host))
+            self.built.running.append((run.run_id, claim.attempt, claim.incarnation))
             return
         code, reason, closed = _ENDS[story]
         if reason:
@@ -282,11 +285,11 @@ def _progress(rng: random.Random) -> dict[str, Any]:
     return {**place, **costs, "learning_rate": 0.0098, "eta_s": 9000 * rng.random()}
 
 
-def _date_back(collection: Any, running: set[Path]) -> None:
+def _date_back(collection: Any, running: set[str]) -> None:
     """Let all folders but those of running runs look as if nothing had happened in them for an hour."""
     then = time.time() - AGE_S
     for run in collection.runs:
-        if run.path not in running:
+        if run.id not in running:
             for attempt in run.layout.attempts():
                 _walk_back(attempt.path, then)
             if run.layout.attempts_dir.is_dir():

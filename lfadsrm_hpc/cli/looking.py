@@ -1,0 +1,214 @@
+"""One look at the runs of a collection: files, joined with one question to the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from lfadsrm_hpc.cli.common import select_runs
+from lfadsrm_hpc.collection.roster import Entry, Roster
+from lfadsrm_hpc.manifest.reading import states_of
+from lfadsrm_hpc.manifest.reconcile import is_settled
+from lfadsrm_hpc.manifest.states import RunState
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.manifest.fold import RunStatus
+    from lfadsrm_hpc.schedulers.handed import Handed
+
+_MOST_READ = 50  # failed runs whose messages are read
+
+
+@dataclass(frozen=True)
+class Look:
+    """What runs are at.
+
+    Attributes
+    ----------
+    entries : list of Entry
+        The runs that were selected.
+    files : dict of str to RunStatus
+        By run id, what their own files say.
+    statuses : dict of str to RunStatus
+        The same, with what the scheduler says.
+    jobs : dict of str to str
+        By run id, the task of the scheduler that has the run, as people name it: "4711_3".
+    notify : tuple of str
+        Commands of the sites that have runs of these, to be run when nothing is left to wait for.
+    warnings : tuple of str
+    queried : bool
+        A scheduler was asked.
+    """
+
+    entries: Sequence[Entry]
+    files: Mapping[str, RunStatus]
+    statuses: Mapping[str, RunStatus]
+    jobs: Mapping[str, str]
+    notify: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    queried: bool = False
+
+    def of(self, entries: Sequence[Entry]) -> list[RunStatus]:
+        """Return the states of runs, in their order."""
+        return [self.statuses[entry.id] for entry in entries]
+
+
+@dataclass(frozen=True)
+class _Params:
+    """Enough of run params for `--match`."""
+
+    roster: Roster
+    param_hash: str
+
+    def values(self) -> dict[str, Any]:
+        return self.roster.values(self.param_hash)
+
+
+@dataclass(frozen=True)
+class _AnyRun:
+    """Stands for all runs with some params."""
+
+    params: _Params
+
+
+class _Selection:
+    """Enough of a run collection for `select_runs`, which asks once for all runs with the same params."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.roster, self.path = roster, roster.path
+        self.entries: list[Entry] = []
+
+    def find_runs(self, spec: Sequence[str] | None) -> list[_AnyRun]:
+        self.entries = self.roster.select(spec or ())
+        hashes = dict.fromkeys(entry.params for entry in self.entries)
+        return [_AnyRun(_Params(self.roster, one)) for one in hashes]
+
+
+def select(roster: Roster, spec: Sequence[str], match: Sequence[str]) -> list[Entry]:
+    """Select runs as `select_runs` does, without building their params; see there for the errors."""
+    selection = _Selection(roster)
+    fitting: Any = select_runs(cast(Any, selection), spec, match)
+    if not match:
+        return selection.entries
+    hashes = {one.params.param_hash for one in fitting}
+    return [entry for entry in selection.entries if entry.params in hashes]
+
+
+def take_look(
+    roster: Roster,
+    entries: Sequence[Entry],
+    *,
+    rescan: bool = False,
+    ask: bool = True,
+    before: Look | None = None,
+) -> Look:
+    """Tell what runs are at.
+
+    Parameters
+    ----------
+    rescan : bool
+        Read all facts, believe no cache.
+    ask : bool
+        Ask the scheduler, if a run needs it. Otherwise what it said `before` holds for runs whose files say
+        what they said then.
+    before : Look, optional
+        The look before this.
+    """
+    files = states_of(roster.layout, [entry.id for entry in entries], rescan=rescan)
+    if not ask and before is not None:
+        return _as_before(entries, files, before)
+    if all(map(is_settled, files.values())):
+        return Look(entries, files, files, {})
+    from lfadsrm_hpc.schedulers.tracking import track
+
+    tracked = track(roster.layout, files)
+    jobs = {run: job_text(one) for run, one in tracked.handed_runs.items() if one.job is not None}
+    sites = {one.ulid: one.site for one in tracked.handed_runs.values()}
+    notify = dict.fromkeys(site.notify.command for site in sites.values() if site is not None)
+    return Look(
+        entries,
+        files,
+        tracked.statuses,
+        jobs,
+        tuple(command for command in notify if command),
+        tracked.warnings,
+        tracked.queried,
+    )
+
+
+def _as_before(entries: Sequence[Entry], files: Mapping[str, RunStatus], before: Look) -> Look:
+    merged = dict(files)
+    for run, status in files.items():
+        old, told = before.files.get(run), before.statuses.get(run)
+        if old is not None and told is not None and told is not old and _same(old, status):
+            merged[run] = replace(status, state=told.state, reason=told.reason, message=told.message)
+    return replace(before, entries=entries, files=files, statuses=merged, warnings=(), queried=False)
+
+
+def _same(one: RunStatus, other: RunStatus) -> bool:
+    return (one.state, one.attempt, one.incarnation, one.code, one.closed) == (
+        other.state,
+        other.attempt,
+        other.incarnation,
+        other.code,
+        other.closed,
+    )
+
+
+def job_text(handed: Handed) -> str:
+    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711"."""
+    job = handed.job
+    if job is None:
+        return ""
+    if not job.size:
+        return job.id
+    before, brackets, after = job.id.partition("[]")
+    return f"{before}[{handed.index}]{after}" if brackets else f"{job.id}_{handed.index}"
+
+
+def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:
+    """Read why runs have failed, of the first so many: names in the outbox do not say it."""
+    silent = [
+        entry.id
+        for entry in entries
+        if look.statuses[entry.id].state.is_failure and not look.statuses[entry.id].message
+    ][:_MOST_READ]
+    if not silent:
+        return look
+    read = states_of(roster.layout, silent, rescan=True)
+    better = {run: status for run, status in read.items() if status.state is look.statuses[run].state}
+    return replace(look, statuses={**look.statuses, **better})
+
+
+def worth_showing(entries: Sequence[Entry], look: Look, most: int) -> list[Entry]:
+    """Return the runs to show where there are too many: some of those that need care, run, or wait.
+
+    Of each kind a share, which the other kinds may use where it is not needed; in their order.
+    """
+    kinds: dict[int, list[int]] = {}
+    for place, entry in enumerate(entries):
+        kinds.setdefault(_kind(look.statuses[entry.id].state), []).append(place)
+    chosen: list[int] = []
+    groups = [kinds.get(kind, []) for kind in range(4)]
+    for number, places in sorted(enumerate(groups), key=lambda item: len(item[1])):
+        left = sum(bool(groups[n]) and len(groups[n]) >= len(places) for n in range(4)) or 1
+        chosen += places[: (most - len(chosen)) // left]
+        groups[number] = []
+    return [entries[place] for place in sorted(chosen)]
+
+
+def _kind(state: RunState) -> int:
+    if state in (RunState.UNCERTAIN, RunState.UNKNOWN, RunState.HELD):
+        return 0
+    if state.is_failure:
+        return 1
+    if state in (RunState.RUNNING, RunState.REQUEUED):
+        return 2
+    return 3 if state.is_live else 4
+
+
+def waits(states: Iterable[RunStatus]) -> bool:
+    """Return whether something is left that may change without the user: UNCERTAIN needs `reconcile`."""
+    return any(
+        s.state is RunState.UNKNOWN or (s.state.is_live and s.state is not RunState.UNCERTAIN) for s in states
+    )
