@@ -13,7 +13,7 @@ from typing import Any
 from submitit import helpers
 from submitit.core.core import Executor, Job
 from submitit.core.job_environment import JobEnvironment
-from submitit.core.utils import FailedJobError, environment_variables
+from submitit.core.utils import FailedJobError, FailedSubmissionError, environment_variables
 
 from lfadsrm_hpc.command import Answer
 from lfadsrm_hpc.errors import (
@@ -85,6 +85,8 @@ class Handing(batch.BatchScheduler):
             raise SchedulerUnreachableError(f"a client program is missing: {error}") from error
         except FailedJobError as error:
             raise _verdict(error) from error
+        except FailedSubmissionError as error:
+            raise SubmissionUncertainError(f"what sbatch said cannot be read: {error}") from error
 
     def _changes(self, chunk: PlannedChunk) -> dict[str, Any]:
         """Return the parameters of one job that this package sets itself."""
@@ -110,6 +112,20 @@ class Handing(batch.BatchScheduler):
             "setup": [f"export {DEADLINE}=$(($(date +%s) + {work_s}))", *(given.get("setup") or ())],
             "additional_parameters": more,
         }
+
+    def check_complete(self) -> None:
+        """Raise where a job was found by its name after its answer was lost.
+
+        submitit names its files by the ids of jobs, so that one has none and will fail.
+        """
+        runs = {payload.run_id for _, payloads in self._chunks.values() for payload in payloads}
+        if runs - set(self.jobs):
+            raise SubmissionUncertainError(
+                f"the scheduler took {len(runs - set(self.jobs))} runs without an answer that can be read; "
+                "submitit has no files for them, so they will fail",
+                where=self._layout.path,
+                hint="cancel them, or wait, and submit them again: `lfadsrm status` shows them",
+            )
 
     def look(self, jobs: Sequence[batch.Job]) -> batch.Report:
         return self._real.look(jobs)

@@ -135,6 +135,7 @@ def submit_with(
     submission = publish(loaded, wishes, tell)
     handing.read(submission)
     Sender(collection.layout, tell).send(submission, handing)
+    handing.check_complete()
     return handing.jobs
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,12 @@ from typing import Any
 import pytest
 import submitit
 
-from lfadsrm_hpc.errors import NothingEligibleError, SchedulerRefusedError, SchedulerUnreachableError
+from lfadsrm_hpc.errors import (
+    NothingEligibleError,
+    SchedulerRefusedError,
+    SchedulerUnreachableError,
+    SubmissionUncertainError,
+)
 from lfadsrm_hpc.manifest.evidence import ChunkState, Seen
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import read_submissions
@@ -17,6 +24,7 @@ from lfadsrm_hpc.schedulers.batch import PLAIN, Report
 from lfadsrm_hpc.schedulers.slurm import Slurm
 from lfadsrm_hpc.schedulers.slurm_parsing import STATES
 from lfadsrm_hpc.submitit_plugin import submit_with
+from lfadsrm_hpc.submitit_plugin.handing import own_environment
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob
 
 
@@ -73,14 +81,13 @@ def test_submitits_signal(
     job = submit_with(collection, executor, [long])[long.id]
     helpers.until(lambda: collection.status([long])[0].progress.get("epoch"))
     assert helpers.state(long) is RunState.RUNNING
-    job._interrupt(timeout=True)
+    job._interrupt()  # TERM, then its own signal, as preemption does
     helpers.until(lambda: slurm.states(job.job_id).get(-1) == "PENDING")
     assert helpers.state(long) is RunState.REQUEUED
     with pytest.raises(NothingEligibleError):
         submit_with(collection, executor, [long])
-    # Slurm itself would wait two minutes. Before the first start has wholly gone, a second one would fail.
-    helpers.until(lambda: set(slurm.run("sinfo", "-h", "-o", "%T").split()) == {"idle"})
-    slurm.run("scontrol", "update", f"JobId={job.job_id}", "StartTime=now")
+    # Slurm itself would wait two minutes. In the very second of the requeue a start is refused by the node.
+    slurm.run("scontrol", "update", f"JobId={job.job_id}", "StartTime=now+3")
     assert job.result().state is RunState.COMPLETED
 
     first, second = helpers.incarnation(long, 1, 0), helpers.incarnation(long, 1, 1)
@@ -103,9 +110,9 @@ def test_out_of_time_by_its_own_clock(
     ended = helpers.incarnation(long, 1, 0).exit
     assert (ended.code, ended.reason) == (75, "timeout")
     assert helpers.state(long) is RunState.REQUEUED
-    job.cancel()
-    helpers.until(lambda: helpers.state(long) is not RunState.REQUEUED)
-    assert helpers.state(long) is RunState.TIMEOUT
+    collection.cancel([long])
+    assert helpers.state(long) is RunState.CANCELLED
+    helpers.until(lambda: slurm.states(job.job_id).get(-1) in (None, "CANCELLED"))
 
 
 def test_refused(collection: Any, short: list[Any], folder: Path, slurm: Any) -> None:
@@ -116,6 +123,45 @@ def test_refused(collection: Any, short: list[Any], folder: Path, slurm: Any) ->
     with pytest.raises(SchedulerUnreachableError):
         submit_with(collection, on_slurm(folder), short)
     assert states(collection, short) == [RunState.PREPARED] * 2
+
+
+def test_an_answer_that_is_lost(
+    collection: Any,
+    short: list[Any],
+    folder: Path,
+    slurm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slurm took the job, but what sbatch says cannot be read: it is found by its name, not sent again."""
+    real = shutil.which("sbatch")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sbatch").write_text(f'#!/bin/sh\n{real} --begin=now+1hour "$@" > /dev/null; echo garbage\n')
+    (broken / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(SubmissionUncertainError, match="took 2 runs without an answer"):
+        submit_with(collection, on_slurm(folder), short)
+    assert states(collection, short) == [RunState.PENDING] * 2
+    (submission,) = read_submissions(collection.layout, 0.0)
+    assert submission.chunks[0].receipt.adopted
+    collection.cancel(short)
+    assert states(collection, short) == [RunState.CANCELLED] * 2
+
+
+def test_from_inside_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"SLURM_JOB_ID": "3", "SLURM_MEM_PER_NODE": "9", "SLURM_CONF": "/etc/x", "LFADSRM_DEADLINE": "9"}
+    for name, value in inside.items():
+        monkeypatch.setenv(name, value)
+    with own_environment():
+        left = {name for name in os.environ if name.startswith(("SLURM_", "LFADSRM_"))}
+        assert left == {"SLURM_CONF", "LFADSRM_THREADS"}
+    assert inside.items() <= os.environ.items()
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with own_environment():  # a user's own defaults stay
+        left = {name for name in os.environ if name.startswith(("SLURM_", "LFADSRM_"))}
+        assert left == {"SLURM_CONF", "SLURM_MEM_PER_NODE", "LFADSRM_THREADS"}
+    assert os.environ["LFADSRM_DEADLINE"] == "9"
 
 
 def test_a_throttle_and_the_users_own_parameters(
