@@ -207,7 +207,8 @@ def ask_all(handed: Iterable[Handed]) -> Answers:
             continue
         warnings += reports[server].warnings
         if not reports[server].live_ok:
-            warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
+            if not reports[server].warnings:
+                warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
             unanswered.append(server[1])
     return Answers(reports, tuple(dict.fromkeys(warnings)), asked, tuple(unanswered))
 

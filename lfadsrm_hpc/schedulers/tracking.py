@@ -17,6 +17,8 @@ from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.reconcile import Verdict, is_settled, reconcile
 from lfadsrm_hpc.schedulers.handed import Answers, Handed, ask_all, find_handed
 
+_TO_CHECKPOINT_S = 300.0  # so long a cancelled task may take to be gone
+
 
 @dataclass(frozen=True)
 class Tracked:
@@ -76,12 +78,20 @@ def track(layout: CollectionLayout, statuses: Mapping[str, RunStatus], *, record
     handed = find_handed(layout, unsettled, now)
     answers = ask_all(handed.values())
     closed, warnings = [], list(answers.warnings)
+    calm = _cancelled_just_now(layout, now)
     for run_id, one in handed.items():
         merged[run_id], has_ended, warning = _judge(layout, unsettled[run_id], one, answers, record)
         closed += [run_id] if has_ended else []
-        warnings += [f"{run_id}: {warning}"] if warning else []
+        if warning and not (calm and merged[run_id].cancelled):
+            warnings.append(f"{run_id}: {warning}")
     queried = any(one.job is not None for one in handed.values())
     return Tracked(merged, tuple(dict.fromkeys(warnings)), queried, handed, tuple(closed), answers.unanswered)
+
+
+def _cancelled_just_now(layout: CollectionLayout, now: float) -> bool:
+    """Return whether the newest cancellation is so fresh that its tasks may still be writing checkpoints."""
+    newest = layout.cancellations()[-1:]
+    return any(now - path.stat().st_mtime < _TO_CHECKPOINT_S for path in newest)
 
 
 def _read_again(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> dict[str, RunStatus]:
