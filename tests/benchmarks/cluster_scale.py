@@ -71,16 +71,23 @@ class Timer:
         return {"least_s": least, "median_s": median, "printed_bytes": len(done.stdout)}
 
 
-def write_tools(folder: Path, jobs: dict[str, list[Any]]) -> None:
+def write_tools(folder: Path, built: Any, submitted: float) -> None:
     """Write a squeue and a sacct that know the live tasks, and nothing of those that ended."""
+    from lfadsrm_hpc.schedulers.slurm_parsing import QUEUE_FIELDS
+
     folder.mkdir(exist_ok=True)
     names = "ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME"
-    rows = [f"lf{{{names}}}lf"]
-    for job, tasks in jobs.items():
+    assert len(names.split("|")) == len(QUEUE_FIELDS)
+    rows = [names]
+    for job, tasks in built.jobs.items():
+        end = f"N/A|{submitted:.0f}"
+        waiting = ",".join(str(index) for index, word, _ in tasks if word == "PENDING")
+        if waiting:  # Slurm names them all in one row
+            rows.append(f"{job}|{waiting}%200|PENDING||{end}|Priority|{built.names[job]}")
         for index, word, host in tasks:
-            reason = "None" if host else "Priority"
-            rows.append(f"lf{{{job}|{index}|{word}|{host}|N/A|1795000000|{reason}|scale}}lf")
-    (folder / "rows").write_text("\n".join(rows) + "\n")
+            if word == "RUNNING":
+                rows.append(f"{job}|{index}|{word}|{host}|{end}|None|{built.names[job]}")
+    (folder / "rows").write_text("".join(f"lf{{{row}}}lf\n" for row in rows))
     head = "JobID|State|ExitCode|Submit|Start|End|NodeList|Comment|JobName|"
     for name, line in (("squeue", f"cat '{folder}/rows'"), ("sacct", f"echo '{head}'")):
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -106,18 +113,17 @@ def measure(folder: Path, n_specs: int, n_params: int, repeat: int) -> dict[str,
     found: dict[str, Any] = {}
     if not notes.exists():
         collection = prepare(folder, n_specs, n_params)
-        write_tools(tools, {})
-        plan = Timer(1, tools)(
-            *lfadsrm, "plan", collection.path, "--site", SITE, "--walltime", "4:00:00", "--partition", "gpu"
-        )
+        write_tools(tools, Built(folder), 0)
+        words = ["--site", SITE, "--walltime", "4:00:00", "--partition", "gpu"]
+        plan = Timer(1, tools)(*lfadsrm, "plan", collection.path, *words)
         built = live_through(collection, settings=to_settings(load_site(SITE).site), site=SITE)
-        notes.write_text(
-            json.dumps({"path": str(built.path), "running": built.running, "jobs": built.jobs, "plan": plan})
-        )
+        content = {**vars(built), "path": str(built.path)}
+        notes.write_text(json.dumps({"built": content, "plan": plan, "at": time.time()}))
     content = json.loads(notes.read_text())
-    found["plan"] = content.pop("plan")
-    built = Built(Path(content["path"]), [tuple(one) for one in content["running"]], content["jobs"])
-    write_tools(tools, built.jobs)
+    found["plan"] = content["plan"]
+    built = Built(**content["built"])
+    built.path = Path(built.path)
+    write_tools(tools, built, content["at"])
     path = built.path
     found["python -c pass"] = timer(sys.executable, "-c", "pass")
     found["bare walk"] = timer(sys.executable, "-c", WALK, path)

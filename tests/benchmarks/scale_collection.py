@@ -52,11 +52,14 @@ class Built:
     running : list of (run id, attempt, incarnation)
     jobs : dict of str to list
         By job id, the live tasks of the scheduler: (index, "RUNNING" or "PENDING", host).
+    names : dict of str to str
+        By job id, the job's name.
     """
 
     path: Path
     running: list[tuple[str, int, int]] = field(default_factory=list)
     jobs: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def beat(self) -> None:
         """Let the running runs beat once more."""
@@ -188,6 +191,7 @@ class _History:
                 submissions.PlannedChunk(number, job_name(ulid, number), len(part), request, max_parallel=200)
             )
             jobs.append(str(self.next_job))
+            self.built.names[jobs[-1]] = chunks[-1].name
             self.next_job += 1
             for index, (_, run) in enumerate(part):
                 rows.append(submissions.PlannedTask(number, index, run.run_id, store.reserve(run, ulid)))
