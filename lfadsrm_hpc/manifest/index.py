@@ -124,7 +124,7 @@ class Index:
             return
         row = [list(marks), covered, status.state.value, *(getattr(status, name) for name in _PLAIN)]
         before = self.rows.get(status.run_id)
-        if before is None or before[:-1] != row:
+        if not isinstance(before, list) or before[:-1] != row:
             self.rows[status.run_id] = [*row, _more(status, self.now)]
             self.learnt += 1
 
@@ -144,7 +144,7 @@ class Index:
             data = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
             if not publish_new(_path(self.layout, self.number + 1), data):
                 return False
-        except (OSError, ValueError):  # ValueError: a value that JSON has not; it was not in a record
+        except (OSError, TypeError, ValueError):  # the last two: a value that JSON has not
             return False
         for number in _numbers(self.layout):
             if number <= self.number:
@@ -247,6 +247,8 @@ def _built(more: Mapping[str, Any], now: float) -> dict[str, Any]:
             found[name] = max(0.0, now - found[name])
     if "claim" in found:
         found["claim"] = from_json(Claim, json.dumps(found["claim"]).encode())
+    if "before" in found:
+        found["before"] = _STATES[found["before"]]
     if "reserved_by" in found:  # one process plans thousands of runs
         found["reserved_by"] = _process(*found["reserved_by"])
     return found

@@ -216,8 +216,9 @@ def _lasts(facts: RunFacts) -> bool:
     for attempt in reversed(facts.attempts):
         if attempt.newest is not None:
             return attempt.newest.exit is not None or attempt.closed is not None
-        if attempt.closed is None and attempt.reservation is not None:
-            return attempt.reservation.is_ahead
+        if attempt.closed is None and attempt.reservation is not None and not attempt.is_ahead:
+            return False
+        # It waits for a scheduler, or counts as if it had never been: the attempt before matters too.
     return True
 
 
