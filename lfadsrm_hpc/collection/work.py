@@ -1,7 +1,7 @@
 """How much a run has to compute and to store, from its params and the sizes of its datasets alone.
 
-Multiply-adds of the matrix products, which are nearly all of the time (docs/benchmarks.md). They serve to carry a
-time that was measured with one run over to another; nothing else is read off them.
+Multiply-adds of the matrix products, which are nearly all of the time (docs/benchmarks.md). They carry a time
+that was measured with one run over to another; nothing else is read off them.
 """
 
 from __future__ import annotations
