@@ -277,7 +277,7 @@ def live_tasks(rows: Iterable[Row], job: Job) -> dict[int, Row]:
 
 
 def ended_tasks(rows: Iterable[Row], job: Job) -> dict[int, Row]:
-    """Return the rows of the history that tell how tasks of a job ended.
+    """Return the rows of the history that tell how tasks of a job ended, or say an unknown word.
 
     The newest row counts (a requeued job may have several), and a task's own row before one of a range. What
     the history says of tasks that wait or run is stale beside the live queue. An end without a time, or
@@ -291,6 +291,8 @@ def ended_tasks(rows: Iterable[Row], job: Job) -> dict[int, Row]:
 
 def _is_end(row: Row) -> bool:
     word = row.word.split()[0]
+    if row.state is RunState.UNKNOWN:
+        return not row.is_range
     if not row.state.is_final or row.ended is None:
         return False
     if row.is_range:

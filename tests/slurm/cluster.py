@@ -160,6 +160,16 @@ class SlurmCluster:
                 raise AssertionError(f"waited in vain: {what}; dead: {dead}\n{self.logs()}")
             time.sleep(every)
 
+    def start_again(self, job: str) -> None:
+        """Wait until a requeued job runs again, which Slurm would let it do after two minutes only."""
+
+        def runs() -> bool:
+            # Again and again: the end of the first start, which may be late, sets the two minutes.
+            self._works("scontrol", "update", f"JobId={job}", "StartTime=now")
+            return "RUNNING" in self.states(job).values()
+
+        self.until(runs, f"job {job} runs again", 60, every=0.2)
+
     def logs(self) -> str:
         files = sorted((self.folder / "log").iterdir())
         return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-1500:]}" for file in files)
@@ -200,7 +210,7 @@ class SlurmCluster:
     def start_accounting(self) -> None:
         if "slurmdbd" not in self.daemons:
             self._spawn("slurmdbd", "slurmdbd", "-D")
-        self.until(lambda: self._works("sacctmgr", "-n", "-i", "show", "cluster"), "slurmdbd answers")
+        self.until(lambda: self._works("sacctmgr", "-n", "-i", "show", "cluster"), "slurmdbd answers", 90)
 
     def reset(self) -> None:
         """Bring back what a test took down, and end all jobs."""
@@ -430,7 +440,7 @@ MailProg=/bin/true""".splitlines()
         data = f"--datadir={here}/mysql"
         login = "--auth-root-authentication-method=normal"
         user = f"--user={self.user}"
-        self.run("mariadb-install-db", "--no-defaults", user, data, login, "--skip-test-db", timeout=60)
+        self.run("mariadb-install-db", "--no-defaults", user, data, login, "--skip-test-db", timeout=180)
         server = f"--socket={here}/run/mysql.sock"
         self._spawn(
             "mariadbd", "mariadbd", "--no-defaults", user, data, server,
@@ -439,7 +449,7 @@ MailProg=/bin/true""".splitlines()
             f"--log-error={here}/log/mariadbd.log",
         )  # fmt: skip
         client = ("mariadb", "--no-defaults", "-uroot", server, "-e")
-        self.until(lambda: self._works(*client, "select 1"), "mariadbd answers")
+        self.until(lambda: self._works(*client, "select 1"), "mariadbd answers", 90)
         account = "slurm@'127.0.0.1'"
         self.run(
             *client,

@@ -132,7 +132,7 @@ def test_held_and_requeued(slurm: SlurmCluster, hand: Hand, tmp_path: Path) -> N
     report = wait(slurm, again, {PLAIN: RunState.HELD})
     assert "held" in report.tasks[again.id, PLAIN].reason
     slurm.run("scontrol", "release", again.id)
-    slurm.run("scontrol", "update", f"jobid={again.id}", "starttime=now")
+    slurm.start_again(again.id)
     wait(slurm, again, {PLAIN: RunState.RUNNING})
     slurm.until(lambda: (tmp_path / "starts").read_text() == "0\n1\n", "the second start")
     slurm.run("scontrol", "suspend", again.id)

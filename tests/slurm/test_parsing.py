@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.manifest.states import RunState
@@ -218,11 +218,12 @@ def test_every_word_in_both_programs(word: str) -> None:
     assert queued.state is kept.state is parsing.STATES[word]
 
 
-def test_an_unknown_word_is_unknown_and_no_end() -> None:
+def test_an_unknown_word_is_unknown() -> None:
     [queued] = parsing.read_queue(HEADER + "lf{7|0|TELEPORTED|n0|9|1|None|j}lf\n")
     assert queued.state is RunState.UNKNOWN
     assert queued.seen(live=True).word == "TELEPORTED"
-    assert ended(HISTORY + row("7_0", "TELEPORTED"), job("7", 1)) == {}
+    text = HISTORY + row("7_0", "TELEPORTED") + row("7_[1-3]", "TELEPORTED")
+    assert ended(text, job("7", 4)) == {0: RunState.UNKNOWN}
 
 
 @pytest.mark.parametrize(
@@ -323,6 +324,7 @@ def told(rows: list[Row], look: object = parsing.live_tasks) -> set[tuple[str, i
     }
 
 
+@settings(deadline=None)
 @given(st.lists(QUEUED, max_size=8, unique_by=lambda line: tuple(line.split("|")[:2])), st.data())
 def test_a_cut_queue_is_damaged_or_tells_nothing_new(lines: list[str], data: st.DataObject) -> None:
     whole = HEADER + "".join(lines)
@@ -335,6 +337,7 @@ def test_a_cut_queue_is_damaged_or_tells_nothing_new(lines: list[str], data: st.
     assert told(rows) <= told(parsing.read_queue(whole))
 
 
+@settings(deadline=None)
 @given(st.lists(KEPT, max_size=8), st.data())
 def test_a_cut_history_is_damaged_or_was_cut_between_lines(lines: list[str], data: st.DataObject) -> None:
     whole = HISTORY + "".join(lines)
@@ -347,6 +350,7 @@ def test_a_cut_history_is_damaged_or_was_cut_between_lines(lines: list[str], dat
     assert len(rows) <= len(lines)
 
 
+@settings(deadline=None)
 @given(st.lists(QUEUED, max_size=5), st.text(max_size=20), st.data())
 def test_garbage_in_a_queue_makes_no_end(lines: list[str], garbage: str, data: st.DataObject) -> None:
     whole = HEADER + "".join(lines)
@@ -360,6 +364,7 @@ def test_garbage_in_a_queue_makes_no_end(lines: list[str], garbage: str, data: s
     assert words <= {*re.findall(r"\|([A-Z][A-Z_]*)\|", damaged)}
 
 
+@settings(deadline=None)
 @given(st.text(), st.binary())
 def test_readers_raise_nothing_else(text: str, raw: bytes) -> None:
     for some in (
@@ -406,6 +411,7 @@ def test_job_numbers(text: str) -> None:
     assert parsing.job_number(text) == "12"
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 300)), st.integers(20, 60))
 def test_written_elements_name_what_they_should(indices: set[int], longest: int) -> None:
     words = parsing.write_elements("7", list(indices), longest=longest)
