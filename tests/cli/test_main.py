@@ -124,7 +124,7 @@ def test_warnings_are_lines_for_people(act: Any) -> None:
     [
         (["statsu"], "there is no command 'statsu'; did you mean 'status'?"),
         (["prepair", "x"], "did you mean 'prepare'?"),
-        (["xyz"], "there are: demo, init, prepare, run, plan, time, submit, status, retry, cancel, throttle, reconcile, site"),
+        (["xyz"], "there are: demo, init, prepare, run, plan, time, submit, status, retry, cancel, throttle"),
         (["status", "--jsn"], "--json"),
         (["run", "--slot", "2"], "--slots"),
         (["run", "--slots", "two"], "'two' is not a valid integer"),

@@ -1,6 +1,6 @@
 """Real, tiny trainings on a real Slurm, and what befalls them there.
 
-Each run ends in the right state, and what was to be retried completes. All goes through the package's own doors.
+Each run ends in the right state, and what was to be retried completes. All goes through the package's doors.
 """
 
 from __future__ import annotations
