@@ -7,7 +7,7 @@
     def test_y(new_slurm):                   # one's own, stopped after the test
         cluster = new_slurm(nodes=1, min_job_age=2, max_array_size=4)
 
-    def test_z(slurm_with_accounting): ...   # with slurmdbd: sacct works; shared by the session
+    def test_z(slurm_with_accounting): ...   # sacct works, squeue forgets after 10 s; shared by the session
 
 In all of them this process and what it starts speak to that cluster: SLURM_CONF is set, all other SLURM_* and
 SBATCH_* are gone, and the daemons' folder is on PATH. All that may be asked of a cluster stands in
@@ -35,6 +35,11 @@ slurm_cluster = importlib.util.module_from_spec(_spec)
 sys.modules["slurm_cluster"] = slurm_cluster
 _spec.loader.exec_module(slurm_cluster)
 
+LIMITS = """AccountingStorageEnforce=associations,limits,qos
+EnforcePartLimits=ALL
+PartitionName=short Nodes=ALL MaxTime=1 State=UP
+PartitionName=closed Nodes=ALL State=INACTIVE"""
+
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
@@ -49,12 +54,6 @@ def need_slurm(accounting: bool = False) -> None:
 
 
 @pytest.fixture(scope="session")
-def need_slurm_with_accounting() -> None:
-    """For fixtures that start a cluster of their own: skip, or fail, where its programs are missing."""
-    need_slurm(accounting=True)
-
-
-@pytest.fixture(scope="session")
 def session_slurm() -> Iterator[SlurmCluster]:
     """The cluster behind `slurm`, which is what a test should ask for."""
     need_slurm()
@@ -65,7 +64,7 @@ def session_slurm() -> Iterator[SlurmCluster]:
 @pytest.fixture(scope="session")
 def session_slurm_with_accounting() -> Iterator[SlurmCluster]:
     need_slurm(accounting=True)
-    with slurm_cluster.SlurmCluster(accounting=True) as cluster:
+    with slurm_cluster.SlurmCluster(accounting=True, min_job_age=2, extra=LIMITS) as cluster:
         yield cluster
 
 
@@ -81,7 +80,7 @@ def slurm(session_slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Itera
 def slurm_with_accounting(
     session_slurm_with_accounting: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SlurmCluster]:
-    """The same with slurmdbd."""
+    """The same with slurmdbd, limits that are enforced, and a live queue that forgets ended jobs soon."""
     session_slurm_with_accounting.use(monkeypatch)
     yield session_slurm_with_accounting
     session_slurm_with_accounting.reset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from slurm_cluster import SlurmCluster
@@ -14,33 +14,24 @@ from lfadsrm_hpc.schedulers.batch import PLAIN, Job, Report
 from lfadsrm_hpc.schedulers.slurm import Slurm
 
 Hand = Callable[..., Job]
-LIMITS = """AccountingStorageEnforce=associations,limits,qos
-EnforcePartLimits=ALL
-PartitionName=short Nodes=ALL MaxTime=1 State=UP
-PartitionName=closed Nodes=ALL State=INACTIVE"""
 
 
 @pytest.fixture(scope="module")
-def forgetful(need_slurm_with_accounting: None) -> Iterator[SlurmCluster]:
-    """Slurm with accounting that forgets ended jobs after about 10 s, and enforces limits."""
-    with SlurmCluster(
-        accounting=True, min_job_age=2, max_array_size=20, max_job_count=60, extra=LIMITS
-    ) as cluster:
-        for words in (
-            "add account lab",
-            f"add user {cluster.user} account=lab",
-            "add qos two set MaxSubmitJobsPerUser=2",
-            f"modify user {cluster.user} set qos+=two",
-        ):
-            cluster.run("sacctmgr", "-i", *words.split(), check=False)
-        yield cluster
+def accounts(session_slurm_with_accounting: SlurmCluster) -> None:
+    """An account for us, and a QOS with room for two jobs."""
+    cluster = session_slurm_with_accounting
+    for words in (
+        "add account lab",
+        f"add user {cluster.user} account=lab",
+        "add qos two set MaxSubmitJobsPerUser=2",
+        f"modify user {cluster.user} set qos+=two",
+    ):
+        cluster.run("sacctmgr", "-i", *words.split(), check=False)
 
 
 @pytest.fixture
-def cluster(forgetful: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
-    forgetful.use(monkeypatch)
-    yield forgetful
-    forgetful.reset()
+def cluster(accounts: None, slurm_with_accounting: SlurmCluster) -> SlurmCluster:
+    return slurm_with_accounting
 
 
 def states(report: Report, job: Job) -> dict[int, RunState]:
@@ -151,7 +142,7 @@ def test_a_named_cluster(cluster: SlurmCluster, hand: Hand) -> None:
         ("--account=nope", 0, "options.account"),
         ("--qos=nope", 0, "QOS"),
         ("--qos=two", 3, "limits.jobs"),
-        ("--array=0-20", 0, "limits.largest_array_index"),
+        ("--array=0-20000", 0, "limits.largest_array_index"),
         ("--partition=closed", 0, "sinfo"),
         ("--partition=short --time=10", 0, "ask for less time"),
         ("--cpus-per-task=99", 0, "no node"),
