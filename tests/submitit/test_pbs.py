@@ -249,7 +249,7 @@ def test_out_of_time_and_on_again(
     assert helpers.state(long) is RunState.TIMEOUT
     enough = PbsExecutor(folder)
     enough.update_parameters(timeout_min=10)
-    assert submit_with(collection, enough)[long.id].result().state is RunState.COMPLETED
+    assert submit_with(collection, enough, [long])[long.id].result().state is RunState.COMPLETED
     assert "resumes from 001.r0" in long.layout.attempt(2).log.read_text()
     helpers.same_bits(long, undisturbed)
 
