@@ -86,10 +86,10 @@ class _Selection:
 
 def select(roster: Roster, spec: Sequence[str], match: Sequence[str]) -> list[Entry]:
     """Select runs as `select_runs` does, without building their params; see there for the errors."""
+    if not match and roster.select(spec):
+        return roster.select(spec)
     selection = _Selection(roster)
     fitting: Any = select_runs(cast(Any, selection), spec, match)
-    if not match:
-        return selection.entries
     hashes = {one.params.param_hash for one in fitting}
     return [entry for entry in selection.entries if entry.params in hashes]
 

@@ -22,7 +22,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,15 @@ class Index:
     layout : CollectionLayout
     now : float
         By the clock of the file system, s.
-    read : bool
-        False: believe nothing of what is on disk.
     """
 
-    def __init__(self, layout: CollectionLayout, now: float, *, read: bool = True) -> None:
+    def __init__(self, layout: CollectionLayout, now: float) -> None:
         self.layout, self.now = layout, now
-        self.number, self.rows = _read_newest(layout) if read else (_newest_number(layout), {})
-        self.learnt = 0
+        self.learnt: dict[str, Row | None] = {}  # None: nothing to keep
+
+    @cached_property
+    def _read(self) -> tuple[int, dict[str, Row]]:
+        return _read_newest(self.layout)
 
     def find(self, run_id: str, folder: str, covered: int | None) -> RunStatus | None:
         """Return what a run is at; None: it is not known, or may have changed.
@@ -102,7 +103,7 @@ class Index:
         covered : int or None
             The newest attempt that a cancellation covers.
         """
-        row = self.rows.get(run_id)
+        row = self._read[1].get(run_id)
         if row is None:
             return None
         attempts = f"{folder}/{ATTEMPTS}"
@@ -120,38 +121,45 @@ class Index:
     def learn(self, status: RunStatus, marks: Marks | None, covered: int | None) -> None:
         """Keep what a run is at, which will not change by itself; `marks` were taken before it was read."""
         if marks is None or max(marks) > (self.now - RACY_S) * 1e9:
-            self.drop(status.run_id)
+            self.learnt[status.run_id] = None
             return
         row = [list(marks), covered, status.state.value, *(getattr(status, name) for name in _PLAIN)]
-        before = self.rows.get(status.run_id)
-        if not isinstance(before, list) or before[:-1] != row:
-            self.rows[status.run_id] = [*row, _more(status, self.now)]
-            self.learnt += 1
+        self.learnt[status.run_id] = [*row, _more(status, self.now)]
 
     def drop(self, run_id: str) -> None:
         """Forget a run."""
-        self.rows.pop(run_id, None)
+        self.learnt[run_id] = None
 
     def publish(self) -> bool:
         """Write the next index, if enough has been learnt; return whether this call did.
 
         Where nothing can be written (somebody else's collection, a full disk) it does without.
         """
-        if self.learnt < LEAST_NEW or not self.layout.state_dir.is_dir():
+        if len(self.learnt) < LEAST_NEW or not self.layout.state_dir.is_dir():
             return False
-        content = {"format": FORMAT, "fields": list(_PLAIN), "runs": self.rows}
+        number, rows = self._read
+        new = {
+            run: row for run, row in self.learnt.items() if row is not None and _differ(row, rows.get(run))
+        }
+        if len(new) < LEAST_NEW:
+            return False
+        kept = {run: row for run, row in rows.items() if self.learnt.get(run, row) is not None}
+        content = {"format": FORMAT, "fields": list(_PLAIN), "runs": {**kept, **new}}
         try:
             data = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-            if not publish_new(_path(self.layout, self.number + 1), data):
+            if not publish_new(_path(self.layout, number + 1), data):
                 return False
         except (OSError, TypeError, ValueError):  # the last two: a value that JSON has not
             return False
-        for number in _numbers(self.layout):
-            if number <= self.number:
+        for older in _numbers(self.layout):
+            if older <= number:
                 with contextlib.suppress(OSError):
-                    _path(self.layout, number).unlink()
-        self.number, self.learnt = self.number + 1, 0
+                    _path(self.layout, older).unlink()
         return True
+
+
+def _differ(row: Row, before: Row | None) -> bool:
+    return not isinstance(before, list) or before[:-1] != row[:-1]  # ages are never twice the same
 
 
 def _path(layout: CollectionLayout, number: int) -> Path:

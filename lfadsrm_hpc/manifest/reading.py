@@ -105,9 +105,9 @@ def states_of(
         Read the facts themselves, whole; neither index nor outbox is believed.
     """
     freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
-    index = Index(layout, freshness.now, read=not rescan)
+    index = Index(layout, freshness.now)
     looking = _Look(layout, freshness, index, read_cancellations(layout), whole=rescan)
-    known = {run_id: looking.in_index(run_id) for run_id in run_ids}
+    known = {run_id: None if rescan else looking.in_index(run_id) for run_id in run_ids}
     unknown = [run_id for run_id, status in known.items() if status is None]
     if len(unknown) > _FEW and not rescan:
         looking.list_outbox()

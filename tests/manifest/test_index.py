@@ -249,11 +249,23 @@ class TestTheFile:
         one, other = (index.Index(layout, time.time()) for _ in range(2))
         marks = index.marks_of(str(runs[0].path), [1])
         for each in (one, other):
-            each.rows.clear()
+            each._read[1].clear()
             each.learn(status, marks, None)
         assert one.publish()
         assert not other.publish()
         assert [p.name for p in layout.state_dir.glob("index-*")] == ["index-2.json"]
+
+    def test_a_rescan_of_a_part_forgets_no_other(
+        self, layout: CollectionLayout, runs: list[RunLayout]
+    ) -> None:
+        for run in runs:
+            end(run, DONE)
+            date_back(run)
+        states_of(layout, ids(runs))
+        close(runs[0], 1, "lost")  # so that there is something new
+        date_back(runs[0])
+        states_of(layout, ids(runs[:2]), rescan=True)
+        assert len(rows(layout)) == 6
 
     @pytest.mark.parametrize(
         "content", ["", "{", "[]", '{"format": 99, "runs": {}}', '{"format": 1, "fields": [], "runs": {}}']
