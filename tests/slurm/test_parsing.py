@@ -171,6 +171,8 @@ def test_a_requeued_job_is_judged_by_its_newest_row() -> None:
         "2|TIMEOUT|0:0|140|141|150|n1||j|\n"
     )
     assert ended(text, job("2", 0)) == {PLAIN: RunState.TIMEOUT}
+    lines = text.splitlines(keepends=True)
+    assert ended(HISTORY + "".join(reversed(lines[1:])), job("2", 0)) == {PLAIN: RunState.TIMEOUT}
     assert ended(text + "2|PENDING|0:0|160|Unknown|Unknown|None assigned||j|\n", job("2", 0)) == {}
 
 
