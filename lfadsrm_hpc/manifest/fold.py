@@ -2,7 +2,7 @@
 
 The facts about one run are gathered into `RunFacts` (module `facts`) and folded to a `RunStatus`.
 
-Two rules beyond the table of docs/manifest.md:
+Three rules beyond the states of docs/manifest.md:
 
 - An exit record with code 0 that carries its claim's token completes the run, whichever attempt wrote it; the
   highest such wins. Every final file was in place when it was written, so a later attempt that was begun by

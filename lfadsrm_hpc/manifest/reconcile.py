@@ -1,6 +1,6 @@
 """What has become of a run that was handed to a scheduler: its own files first, then what the scheduler says.
 
-Pure: no file, no clock. The table of docs/manifest.md ("On a cluster"), row by row:
+Pure: no file, no clock. Every row of its truth table is a case of tests/manifest/test_reconcile.py; in short:
 
 - A final exit record is never overturned. Absence alone never completes or fails a run.
 - No answer, half an answer, an unknown word: UNKNOWN, and nothing is put on record.
