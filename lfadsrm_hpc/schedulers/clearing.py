@@ -19,8 +19,8 @@ from lfadsrm_hpc.manifest.submissions import (
     record_refusal,
 )
 from lfadsrm_hpc.schedulers.batch import Found
-from lfadsrm_hpc.schedulers.handed import scheduler_of, server_of, site_of
-from lfadsrm_hpc.schedulers.submission import unfinished
+from lfadsrm_hpc.schedulers.handed import call_limit_of, latency_of, scheduler_of, server_of
+from lfadsrm_hpc.schedulers.sending import unfinished
 from lfadsrm_hpc.schedulers.tracking import Tracked, track
 
 Open = tuple[SubmissionOnDisk, ChunkOnDisk]
@@ -83,8 +83,7 @@ def clear_up(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> Cle
 
 def _patience_s(on_disk: SubmissionOnDisk) -> float:
     """Return after what time a call of the scheduler is over, and its effects can be seen."""
-    site = site_of(on_disk.plan)
-    return site.client.timeout_s + site.filesystem.latency_s
+    return call_limit_of(on_disk.plan) + latency_of(on_disk.plan)
 
 
 def _is_doubtful(on_disk: SubmissionOnDisk, chunk: ChunkOnDisk) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lfadsrm_hpc.errors import LfadsrmError
+from lfadsrm_hpc.errors import ConfigError, LfadsrmError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence
 from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
@@ -14,7 +15,7 @@ from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import LOCAL, Reservation
 from lfadsrm_hpc.manifest.submissions import ChunkOnDisk, Plan, SubmissionOnDisk, read_submission
 from lfadsrm_hpc.schedulers import known, sites
-from lfadsrm_hpc.schedulers.batch import PLAIN, BatchScheduler, Job, Report
+from lfadsrm_hpc.schedulers.batch import CALL_TIMEOUT_S, PLAIN, BatchScheduler, Job, Report
 from lfadsrm_hpc.schedulers.site import Site
 
 
@@ -65,6 +66,22 @@ def site_of(plan: Plan) -> Site:
     if plan.ulid not in _sites:
         _sites[plan.ulid] = sites.site_from_settings(plan.settings)
     return _sites[plan.ulid]
+
+
+def latency_of(plan: Plan) -> float:
+    """Return how long the file system of a plan's site may hide what another machine wrote, s."""
+    try:
+        return site_of(plan).filesystem.latency_s
+    except ConfigError:  # written by a version that knows more of sites
+        return LATENCY_S
+
+
+def call_limit_of(plan: Plan) -> float:
+    """Return the time limit of one call of a plan's scheduler, s."""
+    try:
+        return site_of(plan).client.timeout_s
+    except ConfigError:
+        return CALL_TIMEOUT_S
 
 
 def job_of(plan: Plan, chunk: ChunkOnDisk) -> Job | None:
@@ -177,7 +194,7 @@ class Answers:
             history_ok=report.history_ok,
             job="" if job is None else job.id,
             task=str(handed.index),
-            latency_s=site_of(plan).filesystem.latency_s,
+            latency_s=latency_of(plan),
             now=self.asked,
         )
 
@@ -190,17 +207,17 @@ def server_of(plan: Plan) -> tuple[str, str]:
 def ask_all(handed: Iterable[Handed]) -> Answers:
     """Ask every scheduler once for all jobs of some handed runs."""
     jobs: dict[tuple[str, str], dict[str, Job]] = {}
-    plans: dict[tuple[str, str], Plan] = {}
+    plans: dict[tuple[str, str], dict[str, Plan]] = {}
     for one in handed:
         job = one.job
         if one.submission is not None and job is not None:
             server = server_of(one.submission.plan)
             jobs.setdefault(server, {})[job.id] = job
-            plans[server] = one.submission.plan
+            plans.setdefault(server, {})[one.ulid] = one.submission.plan
     reports, warnings, unanswered, asked = {}, [], [], time.time()
     for server, known_jobs in jobs.items():
         try:
-            reports[server] = scheduler_of(plans[server]).look(list(known_jobs.values()))
+            reports[server] = _first_scheduler(plans[server].values()).look(list(known_jobs.values()))
         except LfadsrmError as error:
             warnings.append(f"{server[1]}: {error.what}")
             unanswered.append(server[1])
@@ -211,6 +228,15 @@ def ask_all(handed: Iterable[Handed]) -> Answers:
                 warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
             unanswered.append(server[1])
     return Answers(reports, tuple(dict.fromkeys(warnings)), asked, tuple(unanswered))
+
+
+def _first_scheduler(plans: Iterable[Plan]) -> BatchScheduler:
+    """Return the scheduler as the newest plan that can be read describes it."""
+    found = sorted(plans, key=lambda plan: plan.ulid, reverse=True)
+    for plan in found[:-1]:
+        with contextlib.suppress(ConfigError):
+            return scheduler_of(plan)
+    return scheduler_of(found[-1])
 
 
 def scheduler_of(plan: Plan) -> BatchScheduler:

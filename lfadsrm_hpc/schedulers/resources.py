@@ -163,7 +163,7 @@ def escalate(
     asked : bool
         The user asked for runs that failed, or were cancelled, by that word.
     given : set of str
-        "memory", "walltime": given by the user now, so not changed here.
+        What the user gives now ("memory", "walltime", "cpus", ...), so that it is not changed here.
 
     Examples
     --------
@@ -187,7 +187,9 @@ def escalate(
     used = sum(ended.counts for ended in history)
     if last.counts and used >= rules.max_attempts:
         return Declined(f"{used} attempts have failed", "--max-attempts")
-    if last.state is RunState.OUT_OF_MEMORY and "memory" not in given:
+    # Where memory comes with cores, GPUs or nodes, more of these is more of it.
+    with_more = given & {"cpus", "gpus", "partition"} if request.memory_mb is None else frozenset()
+    if last.state is RunState.OUT_OF_MEMORY and "memory" not in given and not with_more:
         return _more_memory(request, caps, rules)
     if last.state is RunState.TIMEOUT and not last.gained and "walltime" not in given:
         return _more_time(request, last, caps, rules)
@@ -196,7 +198,10 @@ def escalate(
 
 def _more_memory(request: JobRequest, caps: Caps, rules: RetryRules) -> JobRequest | Declined:
     if request.memory_mb is None:
-        return Declined("it ran out of the memory that the cluster gives unasked", "name more: --memory")
+        return Declined(
+            "it ran out of the memory that the cluster gives unasked",
+            "--memory, or, where it comes with them, --cpus, --gpus or --partition",
+        )
     if caps.memory_mb is not None and request.memory_mb >= caps.memory_mb:
         return Declined(
             f"it ran out of memory with {request.memory_mb} MiB, the most of its partition",

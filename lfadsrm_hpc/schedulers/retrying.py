@@ -164,7 +164,7 @@ class Chooser:
             caps_of(self.site, request.partition),
             self.rules,
             asked=True,  # by the states, which name FAILED and CANCELLED only where the user does
-            given=frozenset(self.asked.given) & {"memory", "walltime"},
+            given=frozenset(self.asked.given),
         )
 
     def _new_request(self) -> JobRequest:

@@ -175,6 +175,14 @@ def test_what_the_user_gives_is_not_changed() -> None:
     assert kept == SMALL
 
 
+def test_where_memory_comes_with_cores_more_of_these_is_tried() -> None:
+    more = JobRequest(3600, cpus=8)
+    assert escalate(more, [MEMORY], CAPS, RetryRules(), given=frozenset({"cpus"})) == more
+    grown = escalate(SMALL, [MEMORY], CAPS, RetryRules(), given=frozenset({"cpus"}))
+    assert isinstance(grown, JobRequest)
+    assert grown.memory_mb == 6000
+
+
 def test_without_known_caps_there_is_no_end_but_that_of_attempts() -> None:
     grown = escalate(JobRequest(100 * 3600, memory_mb=10**6), [MEMORY], Caps(), RetryRules())
     assert isinstance(grown, JobRequest)

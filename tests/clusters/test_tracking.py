@@ -16,7 +16,7 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.reading import collection_states
 from lfadsrm_hpc.manifest.records import Identity
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import controlling
+from lfadsrm_hpc.schedulers import controlling, handed
 from lfadsrm_hpc.schedulers.clearing import clear_up
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
@@ -309,3 +309,18 @@ def test_reconcile_closes_what_is_lost(
     assert len(cleared.closed) == 11
     assert states(cleared.tracked, run_ids, 3) == [S.LOST, S.COMPLETED, S.LOST]
     assert {store.run_status(run).state for run in runs} == {S.LOST, S.COMPLETED}
+
+
+def test_a_plan_of_a_newer_version_hides_nothing_else(
+    layout: CollectionLayout, site: Site, cluster: FakeCluster, run_ids: list[str]
+) -> None:
+    older, newer = hand_over(layout, site, run_ids[:6]), hand_over(layout, site, run_ids[6:])
+    plan = cluster.jobs[newer].submission.plan
+    plan.write_text(plan.read_text().replace('"latency_s"', '"latency_of_something_new_s"'))
+    handed._sites.clear()
+    assert set(states(look(layout), run_ids)) == {S.PENDING}
+    for index in range(6):
+        cluster.run(older, index)
+    tracked = look(layout)
+    assert set(states(tracked, run_ids[6:], 6)) == {S.UNKNOWN}
+    assert any("latency_of_something_new_s" in text for text in tracked.warnings)

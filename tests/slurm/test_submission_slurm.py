@@ -120,10 +120,13 @@ def test_an_array_from_submitting_to_the_last_run(slurm: SlurmCluster, rc: RunCo
     (job,) = submitted.jobs
     assert job.tasks == 8
     until(rc, lambda n: n[S.COMPLETED] == 4 and n[S.RUNNING] == 2 and n[S.FAILED] == 2)
+    slurm.until(
+        lambda: all(rc.runs[n].status().claim for n in (0, 7)), "they have begun, not their jobs alone"
+    )
     cancelled = rc.cancel([run for run in rc.runs if run.spec.name in ("r0", "r7")])
     assert {status.run_id for status in cancelled.running} == {rc.runs[0].id, rc.runs[7].id}
-    found = until(rc, lambda n: n[S.CANCELLED] == 2)
-    assert {status.code for status in found if status.state is S.CANCELLED} == {75}, "they checkpointed"
+    until(rc, lambda n: n[S.CANCELLED] == 2)
+    slurm.until(lambda: {rc.runs[n].status().code for n in (0, 7)} == {75}, "those at work have checkpointed")
     logs = [run.layout.attempt(1).log for run in rc.runs]
     assert all(log.is_file() for log in logs)
     tell(rc)
