@@ -186,8 +186,9 @@ def worth_showing(entries: Sequence[Entry], look: Look, most: int) -> list[Entry
     Of each kind a share, which the other kinds may use where it is not needed; in their order.
     """
     kinds: dict[int, list[int]] = {}
+    statuses = look.statuses
     for place, entry in enumerate(entries):
-        kinds.setdefault(_kind(look.statuses[entry.id].state), []).append(place)
+        kinds.setdefault(_KINDS[statuses[entry.id].state], []).append(place)
     chosen: list[int] = []
     groups = [kinds.get(kind, []) for kind in range(4)]
     for number, places in sorted(enumerate(groups), key=lambda item: len(item[1])):
@@ -205,6 +206,9 @@ def _kind(state: RunState) -> int:
     if state in (RunState.RUNNING, RunState.REQUEUED):
         return 2
     return 3 if state.is_live else 4
+
+
+_KINDS = {state: _kind(state) for state in RunState}
 
 
 def waits(states: Iterable[RunStatus]) -> bool:

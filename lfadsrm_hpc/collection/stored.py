@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.collection.run import read_record
 from lfadsrm_hpc.errors import ConfigError, MismatchError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.publish import publish_replacing
@@ -75,12 +74,15 @@ def publish(layout: CollectionLayout, mine: Mapping[str, Any]) -> dict[str, Any]
     ------
     ConfigError, MismatchError
     """
+    from lfadsrm_hpc.collection.run import read_record  # run params, which listing runs does without
+
     for _ in range(MOST_ROUNDS):
         stored = read_stored(layout)
         check_specs(stored, {s["name"]: s["datasets"] for s in mine["run_specs"]}, layout.collection_json)
         merged = merge(stored, mine)
+        listed = set(merged["runs"])
         for run in layout.runs_on_disk():
-            if run.run_id not in merged["runs"]:
+            if run.run_id not in listed:
                 merged = merge(merged, _listing_of(read_record(run.params_json)))
         if stored == merged:
             return merged

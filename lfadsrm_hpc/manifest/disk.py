@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -50,20 +51,55 @@ def listed(folder: str) -> list[str]:
 
 
 def attempt_numbers(run_folder: str) -> list[int]:
-    """Return the attempts that exist, sorted.
+    """Return the attempts that exist, sorted."""
+    return attempts_of(run_folder)[0]
+
+
+def attempts_of(run_folder: str) -> tuple[list[int], list[int] | None]:
+    """Return the attempts that exist, sorted, and the marks by which it is seen that something changed.
+
+    The marks are the modification times (ns) of the folder of all attempts, then of attempts 1, 2, ...; None
+    where attempts do not count from 1 without a gap, or vanish meanwhile.
 
     Listing a folder takes six times as long as a look at a file. Most file systems count the folders in a
     folder (its links, less two): where so many are there from 1 on, these are all. Elsewhere it is listed.
     """
     attempts = f"{run_folder}/{ATTEMPTS}"
     try:
-        count = os.stat(attempts).st_nlink - 2  # noqa: PTH116
+        found = os.stat(attempts)  # noqa: PTH116
     except OSError:
-        return []
-    numbers = list(range(1, count + 1)) if 0 < count <= _FEW_ATTEMPTS else []
-    if numbers and all(os.path.isdir(f"{attempts}/{attempt_name(n)}") for n in numbers):  # noqa: PTH112
-        return numbers
-    return [attempt.number for attempt in RunLayout(Path(run_folder)).attempts()]
+        return [], None
+    count = found.st_nlink - 2
+    if 0 < count <= _FEW_ATTEMPTS:
+        marks = _marks(found.st_mtime_ns, attempts, range(1, count + 1))
+        if marks is not None:
+            return list(range(1, count + 1)), marks
+    numbers = sorted(attempt.number for attempt in RunLayout(Path(run_folder)).attempts())
+    whole = numbers == list(range(1, len(numbers) + 1))
+    return numbers, _marks(found.st_mtime_ns, attempts, numbers) if whole else None
+
+
+def _marks(top: int, attempts: str, numbers: Sequence[int]) -> list[int] | None:
+    marks = [top]
+    try:
+        for number in numbers:
+            found = os.stat(f"{attempts}/{attempt_name(number)}")  # noqa: PTH116
+            if not stat.S_ISDIR(found.st_mode):
+                return None
+            marks.append(found.st_mtime_ns)
+    except OSError:
+        return None
+    return marks
+
+
+def marks_up_to(run_folder: str, newest: int) -> list[int] | None:
+    """Return the marks of a run whose newest attempt is known; None: they cannot be had."""
+    attempts = f"{run_folder}/{ATTEMPTS}"
+    try:
+        top = os.stat(attempts).st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return None
+    return _marks(top, attempts, range(1, newest + 1))
 
 
 def read_run(

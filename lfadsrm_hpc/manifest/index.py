@@ -26,14 +26,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.disk import ATTEMPTS, attempt_name
 from lfadsrm_hpc.manifest.facts import LATENCY_S
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import publish_new
-from lfadsrm_hpc.manifest.records import Claim, from_json
+from lfadsrm_hpc.manifest.records import Claim, Identity
 from lfadsrm_hpc.manifest.states import RunState
 
 FORMAT = 1
@@ -49,29 +48,6 @@ _BLANK = vars(RunStatus("", RunState.PREPARED))
 
 Marks = Sequence[int]
 Row = list[Any]  # marks, the attempt that a cancellation covers, state, the fields of _PLAIN, other fields
-
-
-def marks_of(run_folder: str, numbers: Sequence[int] | None = None) -> list[int] | None:
-    """Return the marks of a run: of the folder of its attempts, then of attempts 1, 2, ...
-
-    None: they cannot be had. Take them before reading the facts: what changes afterwards changes them.
-
-    Parameters
-    ----------
-    run_folder : str
-    numbers : sequence of int
-        The attempts that exist; they count from 1, without a gap.
-    """
-    attempts = f"{run_folder}/{ATTEMPTS}"
-    try:
-        marks = [os.stat(attempts).st_mtime_ns]  # noqa: PTH116 - texts: a path costs more than the call
-        if numbers is not None and list(numbers) != list(range(1, len(numbers) + 1)):
-            return None
-        for number in numbers or ():
-            marks.append(os.stat(f"{attempts}/{attempt_name(number)}").st_mtime_ns)  # noqa: PTH116
-    except OSError:
-        return None
-    return marks
 
 
 class Index:
@@ -115,11 +91,20 @@ class Index:
                 if os.stat(f"{attempts}/{attempt_name(number)}").st_mtime_ns != marks[number]:  # noqa: PTH116
                     return None
             return _status(run_id, row, self.now)
-        except (OSError, ManifestError, KeyError, TypeError, ValueError, IndexError):
+        except (OSError, KeyError, TypeError, ValueError, IndexError):
             return None  # deleted, or a damaged row
 
     def learn(self, status: RunStatus, marks: Marks | None, covered: int | None) -> None:
-        """Keep what a run is at, which will not change by itself; `marks` were taken before it was read."""
+        """Keep what a run is at, which will not change by itself.
+
+        Parameters
+        ----------
+        status : RunStatus
+        marks : sequence of int or None
+            Of `disk.attempts_of`; None: they could not be had.
+        covered : int or None
+            The newest attempt that a cancellation covers.
+        """
         if marks is None or max(marks) > (self.now - RACY_S) * 1e9:
             self.learnt[status.run_id] = None
             return
@@ -216,10 +201,10 @@ def _more(status: RunStatus, now: float) -> dict[str, Any] | None:
 def brief_status(
     run_id: str,
     state: RunState,
-    attempt: int | None,
-    incarnation: int | None,
-    code: int | None,
-    reason: str | None,
+    attempt: int | None = None,
+    incarnation: int | None = None,
+    code: int | None = None,
+    reason: str | None = None,
     cancelled: bool = False,
 ) -> RunStatus:
     """Return a status with these fields alone.
@@ -253,8 +238,10 @@ def _built(more: Mapping[str, Any], now: float) -> dict[str, Any]:
     for name in _AGES:
         if name in found:
             found[name] = max(0.0, now - found[name])
-    if "claim" in found:
-        found["claim"] = from_json(Claim, json.dumps(found["claim"]).encode())
+    claim = found.get("claim")
+    if claim is not None:
+        parts = {"identity": Identity(**claim["identity"]), "process": Process(**claim["process"])}
+        found["claim"] = Claim(**{**claim, **parts})
     if "before" in found:
         found["before"] = _STATES[found["before"]]
     if "reserved_by" in found:  # one process plans thousands of runs

@@ -11,15 +11,16 @@ from lfadsrm_hpc.layout import AttemptLayout, CollectionLayout, OutboxName, RunL
 from lfadsrm_hpc.manifest.disk import (
     ATTEMPTS,
     attempt_name,
-    attempt_numbers,
+    attempts_of,
     file_name,
     listed,
+    marks_up_to,
     read_record,
     read_run,
 )
 from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold
-from lfadsrm_hpc.manifest.index import Index, brief_status, marks_of
+from lfadsrm_hpc.manifest.index import Index, brief_status
 from lfadsrm_hpc.manifest.publish import file_system_now
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
@@ -147,17 +148,14 @@ class _Look:
         names = self.names.get(run_key(run_id)) if self.names else None
         name = _newest_name(names) if names else None
         if name is not None:
-            # Marks before the look: what is written after them is seen next time.
-            marks = marks_of(folder, range(1, name.attempt + 1))
             status = _by_name(run_id, folder, name, covered)
             if status is not None:
-                self.index.learn(status, marks, covered)
+                self.index.learn(status, marks_up_to(folder, name.attempt), covered)
                 return status
-        numbers = attempt_numbers(folder)
+        numbers, marks = attempts_of(folder)
         if not numbers and covered is None:
             self.index.drop(run_id)
-            return RunStatus(run_id, RunState.PREPARED)
-        marks = marks_of(folder, numbers)
+            return brief_status(run_id, RunState.PREPARED)
         facts = read_run(run_id, folder, covered, numbers)
         status = fold(facts, self.freshness)
         if numbers and _lasts(facts):

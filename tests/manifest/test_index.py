@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lfadsrm_hpc.errors import ClaimLostError, DataError, ManifestError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
-from lfadsrm_hpc.manifest import index, process, reading
+from lfadsrm_hpc.manifest import disk, index, process, reading
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.reading import states_of
@@ -247,7 +247,7 @@ class TestTheFile:
         date_back(runs[0])
         status = states_of(layout, ids(runs))[runs[0].run_id]
         one, other = (index.Index(layout, time.time()) for _ in range(2))
-        marks = index.marks_of(str(runs[0].path), [1])
+        marks = disk.attempts_of(str(runs[0].path))[1]
         for each in (one, other):
             each._read[1].clear()
             each.learn(status, marks, None)
