@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,26 +43,17 @@ if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
 
-def need_slurm(accounting: bool = False) -> None:
-    """Skip the test where programs of Slurm are missing, or fail it where they are required."""
-    missing = slurm_cluster.missing(accounting)
-    if missing and os.environ.get("LFADSRM_REQUIRE_TOOLS") == "1":
-        pytest.fail(f"not installed, and LFADSRM_REQUIRE_TOOLS=1 asks for it: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-
-
 @pytest.fixture(scope="session")
 def session_slurm() -> Iterator[SlurmCluster]:
     """The cluster behind `slurm`, which is what a test should ask for."""
-    need_slurm()
+    slurm_cluster.need_slurm()
     with slurm_cluster.SlurmCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def session_slurm_with_accounting() -> Iterator[SlurmCluster]:
-    need_slurm(accounting=True)
+    slurm_cluster.need_slurm(accounting=True)
     with slurm_cluster.SlurmCluster(accounting=True, min_job_age=2, extra=LIMITS) as cluster:
         yield cluster
 
@@ -92,7 +82,7 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> SlurmCluster:
-            need_slurm(accounting=bool(options.get("accounting")))
+            slurm_cluster.need_slurm(accounting=bool(options.get("accounting")))
             cluster = stack.enter_context(slurm_cluster.SlurmCluster(**options))
             cluster.use(monkeypatch)
             return cluster

@@ -487,6 +487,15 @@ def missing(accounting: bool = False) -> Sequence[str]:
     return [name for name in need if shutil.which(name, path=path) is None]
 
 
+def need_slurm(accounting: bool = False) -> None:
+    """Skip the test where programs of Slurm are missing, or fail it where they are required."""
+    absent = missing(accounting)
+    if absent and os.environ.get("LFADSRM_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"not installed, and LFADSRM_REQUIRE_TOOLS=1 asks for it: {', '.join(absent)}")
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+
+
 def cgroups_usable() -> bool:
     """Return whether a private Slurm can limit memory here: root, and a cgroup tree that it may write to."""
     if os.geteuid() != 0:

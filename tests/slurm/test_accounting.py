@@ -108,9 +108,15 @@ def test_a_requeued_job_is_not_judged_by_its_first_end(cluster: SlurmCluster, ha
     cluster.until(lambda: states(client.look([job]), job) == {PLAIN: RunState.RUNNING}, "it runs")
     cluster.run("scontrol", "requeue", job.id)
     cluster.until(lambda: states(client.look([job]), job) == {PLAIN: RunState.PENDING}, "it waits")
-    rows = cluster.run("sacct", "-X", "-n", "-P", "-D", "-j", job.id, "-o", "State")
-    assert rows  # whatever the accounts say of the first start
-    assert client.look([job]).tasks[job.id, PLAIN].live
+    form = ("-X", "-n", "-P", "-D", "-S", "now-1hour", "-o", "State")
+    cluster.until(
+        lambda: "REQUEUED" in cluster.run("sacct", *form, "-j", job.id).split(),  # accounts lag
+        "the accounts tell of the first start's end",
+    )
+    seen = client.look([job]).tasks[job.id, PLAIN]
+    assert (seen.state, seen.live) == (RunState.PENDING, True)
+    cluster.start_again(job.id)
+    assert states(client.look([job]), job) == {PLAIN: RunState.RUNNING}
 
 
 def test_a_named_cluster(cluster: SlurmCluster, hand: Hand) -> None:

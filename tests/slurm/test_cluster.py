@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import slurm_cluster
 from slurm_cluster import SlurmCluster, indices
 
 
@@ -54,3 +55,14 @@ def test_accounting(slurm_with_accounting: SlurmCluster) -> None:
         return cluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,ExitCode") == "FAILED|3:0"
 
     cluster.until(ended, "sacct knows how the job ended")
+
+
+def test_absent_programs_skip_or_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_cluster, "SBIN", "")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("LFADSRM_REQUIRE_TOOLS", "1")
+    with pytest.raises(pytest.fail.Exception, match="slurmctld"):
+        slurm_cluster.need_slurm()
+    monkeypatch.delenv("LFADSRM_REQUIRE_TOOLS")
+    with pytest.raises(pytest.skip.Exception, match="mariadbd"):
+        slurm_cluster.need_slurm(accounting=True)
