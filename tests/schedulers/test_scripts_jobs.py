@@ -345,7 +345,39 @@ def test_line_of_the_environment_that_fails_stops_the_script(allocation: Allocat
     assert allocation.run() == 3
     assert "this line of the environment ended with status 9: (exit 9)" in allocation.said(run_id)
     assert not allocation.events("start")
-    assert allocation.status(run_id).state is RunState.SUBMITTED
+    status = allocation.status(run_id)
+    assert (status.state, status.closed, status.submission) == (RunState.FAILED, True, ULID)
+    assert status.message == "this line of the environment ended with status 9: (exit 9)"
+
+
+def test_what_python_could_not_even_take_is_put_on_record(allocation: Allocation) -> None:
+    """Schedulers forget within minutes that a job failed; where it never took its run, nobody else knows."""
+    first, second = allocation.submit("a", "b", plan={})
+    script = allocation.submission.script(0)
+    broken = "sh -c 'echo \"no é \\\\ here\" >&2; exit 2' "
+    script.write_text(script.read_text().replace("lf_command=(", f"lf_command=({broken}"))
+    assert allocation.run(0) == 2
+    assert allocation.status(first).state is RunState.FAILED
+    assert allocation.status(first).message == "the task ended with status 2 before it took the run"
+    assert allocation.status(second).state is RunState.SUBMITTED, "its task has not been started"
+    closed = allocation.layout.run_by_id(first).attempt(1).closed
+    assert [path.name for path in closed.parent.glob(".*")] == []
+
+
+@pytest.mark.parametrize("line", ['false "\\\\ a\\"b"', "false é"])
+def test_what_is_put_on_record_can_be_read(allocation: Allocation, line: str) -> None:
+    [run_id] = allocation.submit("a", sets=(f"environment.setup=['{line}']",))
+    assert allocation.run() == 3
+    status = allocation.status(run_id)
+    assert status.message.startswith("this line of the environment ended with status 1: false ")
+    assert status.message.isascii()
+
+
+def test_packed_runs_whose_queue_cannot_begin_are_put_on_record(allocation: Allocation) -> None:
+    ids = allocation.submit("a", "b", "c", sets=(*PACKED, 'environment.setup=["false"]'))
+    assert allocation.run(0) == 3
+    states = [allocation.status(run_id).state for run_id in ids]
+    assert states == [RunState.FAILED, RunState.FAILED, RunState.SUBMITTED]
 
 
 def test_program_that_is_not_there(allocation: Allocation) -> None:
@@ -354,6 +386,7 @@ def test_program_that_is_not_there(allocation: Allocation) -> None:
     script.write_text(script.read_text().replace(sys.executable, "/no/such/python"))
     assert allocation.run() == 3
     assert "there is no program /no/such/python" in allocation.said(run_id)
+    assert allocation.status(run_id).message == "there is no program /no/such/python here"
 
 
 # -- how it ends

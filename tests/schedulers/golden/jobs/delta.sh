@@ -44,10 +44,12 @@ lf_code=''        # its exit status
 lf_asked=''       # the signal that asked it to stop
 lf_told=''        # it has been told so
 lf_signals=0
+lf_why=''         # why the task could not begin
 
 lf_say() { printf '%(%Y-%m-%d %H:%M:%S)T  %s\n' -1 "$*" >&2; }
 
 lf_fail() {
+  lf_why=$*
   lf_say "error: $*"
   exit 3
 }
@@ -169,6 +171,25 @@ lfadsrm_record_death() {
     mkdir -p "$outbox" && : > "$outbox/$run_key.${attempt##*/}.r$k.$state.$code"
 }
 
+# What never took its run has no other way to say so, and schedulers forget: the attempt is closed.
+# shellcheck disable=SC2317 # called by lf_end
+lf_record_no_start() { # WHY
+  local LC_ALL=C chunk task run attempt folder beside claims why=${1:0:300}
+  why=${why//[^ -~]/?} why=${why//\\/\\\\} why=${why//\"/\\\"}
+  while IFS=$'\t' read -r chunk task run attempt; do
+    if [[ $chunk != "$lf_chunk" || $task != "$lf_task" ]]; then continue; fi
+    printf -v folder '%s/%s/attempts/%03d' "$lf_collection" "$run" "$attempt"
+    claims=("$folder"/claim.r*.json)
+    if [[ -e ${claims[0]} || -e $folder/closed.json || ! -d $folder ]]; then continue; fi
+    beside=$folder/.closed.json.$$.$RANDOM.tmp
+    printf '{\n  "reason": "failed",\n  "closed": %d,\n  "host": "%s",\n  "submission": "%s",\n  "message": "%s"\n}\n' \
+      "$(date +%s)" "$(uname -n)" "$lf_submission" "$why" | dd of="$beside" conv=fsync 2>/dev/null || continue
+    if ! ln "$beside" "$folder/closed.json" 2>/dev/null && [[ ! -e $folder/closed.json ]]; then
+      (set -o noclobber && cat "$beside" >"$folder/closed.json") 2>/dev/null # no hard links here
+    fi
+    rm -f -- "$beside"
+  done <"$lf_folder/tasks.tsv" 2>/dev/null
+}
 
 # shellcheck disable=SC2317 # called by a trap
 lf_end() { # record what Python could not, and leave nothing empty behind
@@ -178,6 +199,10 @@ lf_end() { # record what Python could not, and leave nothing empty behind
     lfadsrm_record_death "$lf_collection/$lf_run" "$lf_key" "$lf_outbox" "$lf_child" "$lf_child_start" "$lf_code"
     [[ -z $lfadsrm_death ]] || lf_say "the task left no record of its end: $lfadsrm_death is put on record (status $lf_code)"
   fi
+  case $code in
+    0 | 64 | 75) ;;
+    *) ((code > 128)) || lf_record_no_start "${lf_why:-the task ended with status $code before it took the run}" ;;
+  esac
   if [[ -n $lf_output && -e $lf_output && ! -s $lf_output ]]; then rm -f -- "$lf_output"; fi
   exit "$code"
 }
