@@ -1,4 +1,4 @@
-"""What is handed to a scheduler: runs grouped by what they ask for, cut into jobs within a site's limits. Pure.
+"""What is handed to a scheduler: runs grouped by what they ask for, cut into jobs within the site's limits.
 
 Chunk: one job of the scheduler, an array or a plain job. Every chunk counts its tasks from 0, since a
 scheduler bounds the index and not the count.
