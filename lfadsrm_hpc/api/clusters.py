@@ -275,6 +275,13 @@ class ClusterCollection(collections.RunCollection[Run]):
         wanted = _states(states, frozenset(RunState))
         return controlling.cancel(self.layout, [status for status in found if status.state in wanted])
 
+    def lift_cancellation(self, runs: Iterable[Run]) -> None:
+        """Let cancelled runs be started on this machine again (`run_local`).
+
+        `submit` and `retry` with CANCELLED among their `states` do not need it.
+        """
+        store.lift(self.layout, [run.layout for run in runs])
+
     def throttle(self, most: int, runs: Iterable[Run] | None = None, *, submission: str = "") -> Throttled:
         """Let at most so many tasks of the arrays in the queue run at once, all together; 0: no limit.
 

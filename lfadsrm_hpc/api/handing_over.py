@@ -18,6 +18,7 @@ from lfadsrm_hpc.errors import (
     NothingEligibleError,
     SubmissionUncertainError,
 )
+from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
@@ -326,6 +327,8 @@ class HandingOver:
         check_inputs(runs)
         options = sites.queue_options(dict(self.loaded.site.queue))
         script = local.write_queue_script(self.collection.layout, queue_tasks(runs), options, new_ulid())
+        if RunState.CANCELLED in self.order.states:  # it is not in the default
+            store.lift(self.collection.layout, [run.layout for run in runs])
         pid = local.detach_queue(script)
         ids = tuple(run.id for run in runs)
         return Submitted(self.loaded.site.name, (), {}, script, pid, ids, tracked.warnings)

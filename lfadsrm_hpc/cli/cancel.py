@@ -76,4 +76,7 @@ def cancel(
     for status in done.running:
         epoch = progress_cells(status)[0]
         say(f"was running: {status.run_id}" + (f" (epoch {epoch})" if epoch else ""))
-    say(f"{len(done.runs)} cancelled, {len(done.running)} of them at work; they keep their checkpoints.")
+    if done.runs:
+        say(f"{len(done.runs)} cancelled, {len(done.running)} of them at work; they keep their checkpoints.")
+    else:
+        say(f"They were cancelled before; the scheduler was told again of {len(done.jobs)} jobs.")

@@ -35,7 +35,7 @@ from lfadsrm_hpc.manifest.states import RunState
 if TYPE_CHECKING:
     from types import FrameType
 
-    from lfadsrm_hpc.api import Run, Watch
+    from lfadsrm_hpc.api import Run, RunCollection, Watch
     from lfadsrm_hpc.cli.common import Place
     from lfadsrm_hpc.manifest.fold import RunStatus
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself (default: once)."
 )
+@click.option("--cancelled", is_flag=True, help="Also runs that were cancelled.")
 @click.option("--posterior-only", is_flag=True, default=None, help="Sample posterior means; train nothing.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Start TensorBoard with the queue.")
 @click.option("--detach", is_flag=True, help="Go on in the background when this terminal ends.")
@@ -66,6 +67,7 @@ def run(
     where: Path | None,
     spec: tuple[str, ...],
     match: tuple[str, ...],
+    cancelled: bool,
     detach: bool,
     dry_run: bool,
     as_json: bool,
@@ -77,8 +79,9 @@ def run(
     of an experiment.toml holds where WHERE is the experiment, under the options given here; it does not where
     WHERE is the collection itself.
 
-    Runs that were interrupted go on from their last checkpoint; complete ones are skipped, and nothing is
-    ever trained twice at a time. Ctrl-C lets the runs write a checkpoint and ends.
+    Runs that were interrupted go on from their last checkpoint; complete ones are skipped, those that a
+    cluster's scheduler has and those that were cancelled are left out, and nothing is ever trained twice at a
+    time. Ctrl-C lets the runs write a checkpoint and ends.
 
     \b
     Examples:
@@ -100,12 +103,11 @@ def run(
         runs = [run for run in runs if run.layout.has_checkpoint]
         nothing = "no run has been trained yet"
     else:
-        states = collection.status(runs)
-        pairs = zip(runs, states, strict=True)
-        runs = [run for run, state in pairs if state.state is not RunState.COMPLETED]
-        nothing = "every run is complete"
+        runs, nothing = _to_do(collection, runs, cancelled=cancelled)
     if not runs:
         raise NothingEligibleError(nothing, where=collection.path, hint="`lfadsrm status` shows them")
+    if cancelled and not dry_run:
+        collection.lift_cancellation(runs)
     detach = detach or bool(settings.get("survive_hangup"))
     if dry_run or detach:
         script = collection.write_shell_script_run_queue(runs, **settings)
@@ -114,6 +116,30 @@ def run(
     with _stopping_signals(), live_progress(runs) as watch:
         collection.run_local(runs, on_update=watch, **settings)
     report(runs, collection.status(runs, rescan=True), as_json)  # with costs and messages
+
+
+def _to_do(collection: RunCollection, runs: Sequence[Run], *, cancelled: bool) -> tuple[list[Run], str]:
+    """Return the runs to train, and why there are none where there are none; tell of those left out."""
+    tracked = collection.track(runs)
+    for warning in tracked.warnings:
+        say(f"warning: {warning}")
+    chosen: list[Run] = []
+    with_cluster: list[Run] = []
+    given_up: list[Run] = []
+    for run in runs:
+        state = tracked.statuses[run.id].state
+        if run.id in tracked.handed_runs and (state.is_live or state is RunState.UNKNOWN):
+            with_cluster.append(run)
+        elif state is RunState.CANCELLED and not cancelled:
+            given_up.append(run)
+        elif state is not RunState.COMPLETED:
+            chosen.append(run)
+    if with_cluster:
+        say(f"left out: {len(with_cluster)} in the hands of a scheduler; `lfadsrm cancel` takes them back")
+    if given_up:
+        say(f"left out: {len(given_up)} that were cancelled; --cancelled takes them too")
+    some = with_cluster or given_up
+    return chosen, "nothing is left to do here" if some else "every run is complete"
 
 
 def _experiment_options(place: Place) -> dict[str, Any]:

@@ -32,6 +32,17 @@ def cancel(layout: CollectionLayout, runs: Iterable[RunLayout]) -> Cancellation:
     return record
 
 
+def lift(layout: CollectionLayout, runs: Iterable[RunLayout]) -> None:
+    """Let cancelled runs be started again: somebody has asked for them.
+
+    What was closed stays closed: a job that still waits for one of them finds nothing to do.
+    """
+    covered = read_cancellations(layout)
+    lifted = {run.run_id: -1 for run in runs if run.run_id in covered}
+    if lifted:
+        _publish(layout, lifted)
+
+
 def forget(run: RunLayout) -> None:
     """Delete what the manifest knows of a run: part of deleting its outputs.
 

@@ -263,7 +263,9 @@ def _unclaimed_and_absent(status: RunStatus, evidence: Evidence) -> Verdict:
 def _why_unknown(evidence: Evidence) -> Verdict | None:
     """Return UNKNOWN, unless it is certain that the scheduler knows nothing of the task."""
     if not evidence.job:
-        return Verdict(RunState.UNKNOWN, "its job is not known: run `lfadsrm reconcile`")
+        lost = evidence.chunk in (ChunkState.NO_PLAN, ChunkState.SENT)
+        command = "cancel` gives it up" if lost else "reconcile` looks for it"
+        return Verdict(RunState.UNKNOWN, f"its job is not known: `lfadsrm {command}")
     if not evidence.live_ok:
         return Verdict(RunState.UNKNOWN, _NO_ANSWER)
     if evidence.history_ok is False:

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from lfadsrm_hpc.errors import ClaimLostError, DataError, RunCancelledError
 from lfadsrm_hpc.layout import RunLayout
-from lfadsrm_hpc.manifest.cancelling import cancel, forget
+from lfadsrm_hpc.manifest.cancelling import cancel, forget, lift
 from lfadsrm_hpc.manifest.closing import close, publish_result
 from lfadsrm_hpc.manifest.fold import LATENCY_S, AttemptFacts, Freshness, RunFacts
 from lfadsrm_hpc.manifest.process import Process
@@ -67,6 +67,7 @@ __all__ = [
     "forget",
     "heartbeat",
     "is_superseded",
+    "lift",
     "owner",
     "publish_exit",
     "read_cancellations",

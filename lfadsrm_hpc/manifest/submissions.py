@@ -84,6 +84,8 @@ class Plan:
     chunks : tuple of PlannedChunk
     process : Process or None
         Who planned it.
+    collection : str
+        Absolute path of the collection, which stands in the scripts; "": not told.
     """
 
     ulid: str
@@ -96,6 +98,7 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     chunks: tuple[PlannedChunk, ...] = ()
     process: Process | None = None
+    collection: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,17 @@ class SubmissionOnDisk:
     tasks: tuple[PlannedTask, ...]
     chunks: tuple[ChunkOnDisk, ...]
     damage: str = ""
+
+    @property
+    def is_copy(self) -> bool:
+        """Its collection was copied from another, which is still there and whose runs its jobs do."""
+        if not self.plan.collection:
+            return False
+        original = CollectionLayout(Path(self.plan.collection)).submission(self.layout.ulid).plan
+        try:
+            return not original.samefile(self.layout.plan)
+        except OSError:
+            return False
 
 
 def write_plan(

@@ -16,13 +16,13 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
-from lfadsrm_hpc.manifest.fold import RunStatus
+from lfadsrm_hpc.manifest.fold import LATENCY_S, STALE_S, RunStatus
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.records import CANCELLED, LOCAL
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import PlannedTask
 from lfadsrm_hpc.schedulers.batch import Job
-from lfadsrm_hpc.schedulers.handed import Handed, find_handed, scheduler_of
+from lfadsrm_hpc.schedulers.handed import Handed, ask_all, find_handed, scheduler_of
 from lfadsrm_hpc.schedulers.planning import share_out
 
 
@@ -72,15 +72,14 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
     meant = {status.run_id: status for status in statuses}
     chosen = {run: status for run, status in meant.items() if can_be_cancelled(status)}
     live = [status for status in chosen.values() if status.state is not RunState.CANCELLED]
-    handed = find_handed(layout, chosen, look(layout.path).now)
-    if not live and not handed:
+    handed = _still_there(find_handed(layout, chosen, look(layout.path).now), chosen)
+    if live:
+        store.cancel(layout, [layout.run_by_id(status.run_id) for status in live])
+    closed = [status for status in chosen.values() if _close_what_is_not_at_work(layout, status)]
+    if not (live or handed or closed):
         raise NothingEligibleError(
             "none of these runs is waiting or at work", where=layout.path, hint="`lfadsrm status` shows them"
         )
-    if live:
-        store.cancel(layout, [layout.run_by_id(status.run_id) for status in live])
-    for status in chosen.values():
-        _close_unclaimed(layout, status)
     told, unreachable, warnings = _tell(layout, meant, handed)
     warnings += _stop_local(live)
     if unreachable:
@@ -93,14 +92,43 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
     return Cancelled(tuple(status.run_id for status in live), running, tuple(told), tuple(warnings))
 
 
-def _close_unclaimed(layout: CollectionLayout, status: RunStatus) -> None:
+def _still_there(handed: Mapping[str, Handed], chosen: Mapping[str, RunStatus]) -> dict[str, Handed]:
+    """Leave runs out that were cancelled before, and whose jobs the scheduler no longer has.
+
+    Ids of jobs are used again where a cluster is set up anew: by now it may be quite another job.
+    """
+    before = {run: one for run, one in handed.items() if chosen[run].state is RunState.CANCELLED}
+    answers = ask_all(before.values())
+    gone = set()
+    for run, one in before.items():
+        evidence = answers.evidence(one, chosen[run])
+        waits = evidence.seen is not None and evidence.seen.live and not evidence.seen.state.is_final
+        if evidence.live_ok and not waits:
+            gone.add(run)
+    return {run: one for run, one in handed.items() if run not in gone}
+
+
+def _close_what_is_not_at_work(layout: CollectionLayout, status: RunStatus) -> bool:
+    """Close an attempt that nothing has claimed, or whose task is silent and vouched for by nobody.
+
+    The latter would wait for the word of a scheduler for ever, where its cluster is gone or the submission's
+    files are. Should the task live, it notices and ends.
+    """
     if status.attempt is None:
-        return
+        return False
     run = layout.run_by_id(status.run_id)
     attempt = run.attempt(status.attempt)
-    if attempt.path.is_dir() and not attempt.incarnations()["claim"]:
+    if attempt.path.is_dir() and (not attempt.incarnations()["claim"] or _is_silent(status)):
         with contextlib.suppress(ClaimLostError):
-            store.close(run, status.attempt, CANCELLED)
+            return store.close(run, status.attempt, CANCELLED)
+    return False
+
+
+def _is_silent(status: RunStatus) -> bool:
+    """Return whether a task without an end shows no sign of life, and no scheduler says that it is there."""
+    silent = status.silent_s is not None and status.silent_s > STALE_S + LATENCY_S
+    vouched = status.state not in (RunState.UNKNOWN, RunState.CANCELLED)
+    return status.incarnation is not None and status.code is None and silent and not vouched
 
 
 def _tell(
@@ -120,6 +148,9 @@ def _tell(
             continue
         indices = sorted(index for index, whole in ends.items() if whole)
         if not indices:
+            continue
+        if submission.is_copy:
+            warnings.append(f"job {job.id} is left alone: it works for {submission.plan.collection}")
             continue
         try:
             every = len(indices) == (chunk.chunk.size or 1)

@@ -101,6 +101,7 @@ class Drafting:
             settings=sites.to_settings(self.site),
             chunks=arrangement.chunks,
             process=Process.current(),
+            collection=str(self.layout.path.absolute()),
         )
         return Draft(plan, tuple(wishes), arrangement, self._scripts(plan, arrangement, wishes))
 
