@@ -14,6 +14,7 @@ from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.manifest.fold import RunStatus
+    from lfadsrm_hpc.schedulers.batch import Job
     from lfadsrm_hpc.schedulers.handed import Handed
 
 _MOST_READ = 50  # failed runs whose messages are read
@@ -51,6 +52,13 @@ class Look:
     def of(self, entries: Sequence[Entry]) -> list[RunStatus]:
         """Return the states of runs, in their order."""
         return [self.statuses[entry.id] for entry in entries]
+
+    def grouped(self, entries: Sequence[Entry]) -> dict[RunState, list[Entry]]:
+        """Return runs by state."""
+        groups: dict[int, list[Entry]] = {id(state): [] for state in RunState}
+        for entry in entries:
+            groups[id(self.statuses[entry.id].state)].append(entry)  # an Enum is slow to hash
+        return {state: groups[id(state)] for state in RunState if groups[id(state)]}
 
 
 @dataclass(frozen=True)
@@ -117,23 +125,35 @@ def take_look(
     files = states_of(roster.layout, [entry.id for entry in entries], rescan=rescan)
     if not ask and before is not None:
         return _as_before(entries, files, before)
-    if all(map(is_settled, files.values())):
+    over = (RunState.COMPLETED, RunState.PREPARED)
+    open_ = {run: s for run, s in files.items() if s.state not in over and not is_settled(s)}
+    if not open_:
         return Look(entries, files, files, {})
     from lfadsrm_hpc.schedulers.tracking import track
 
-    tracked = track(roster.layout, files)
-    jobs = {run: job_text(one) for run, one in tracked.handed_runs.items() if one.job is not None}
-    sites = {one.ulid: one.site for one in tracked.handed_runs.values()}
-    notify = dict.fromkeys(site.notify.command for site in sites.values() if site is not None)
+    tracked = track(roster.layout, open_)
+    sites = {one.ulid: one for one in tracked.handed_runs.values()}
+    notify = [one.site.notify.command for one in sites.values() if one.site is not None]
     return Look(
         entries,
         files,
-        tracked.statuses,
-        jobs,
-        tuple(command for command in notify if command),
+        {**files, **tracked.statuses},
+        _jobs(tracked.handed_runs),
+        tuple(dict.fromkeys(command for command in notify if command)),
         tracked.warnings,
         tracked.queried,
     )
+
+
+def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:
+    jobs: dict[tuple[str, int], Job | None] = {}
+    found = {}
+    for run, one in handed.items():
+        key = (one.ulid, one.chunk.chunk.number if one.chunk is not None else -1)
+        job = jobs[key] if key in jobs else jobs.setdefault(key, one.job)
+        if job is not None:
+            found[run] = job_text(job, one.index)
+    return found
 
 
 def _as_before(entries: Sequence[Entry], files: Mapping[str, RunStatus], before: Look) -> Look:
@@ -155,15 +175,12 @@ def _same(one: RunStatus, other: RunStatus) -> bool:
     )
 
 
-def job_text(handed: Handed) -> str:
+def job_text(job: Job, index: int) -> str:
     """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711"."""
-    job = handed.job
-    if job is None:
-        return ""
     if not job.size:
         return job.id
     before, brackets, after = job.id.partition("[]")
-    return f"{before}[{handed.index}]{after}" if brackets else f"{job.id}_{handed.index}"
+    return f"{before}[{index}]{after}" if brackets else f"{job.id}_{index}"
 
 
 def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:
@@ -183,19 +200,18 @@ def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:
 def worth_showing(entries: Sequence[Entry], look: Look, most: int) -> list[Entry]:
     """Return the runs to show where there are too many: some of those that need care, run, or wait.
 
-    Of each kind a share, which the other kinds may use where it is not needed; in their order.
+    Each kind gets a share, and more where others do not need theirs; runs stay in their order.
     """
-    kinds: dict[int, list[int]] = {}
-    statuses = look.statuses
-    for place, entry in enumerate(entries):
-        kinds.setdefault(_KINDS[statuses[entry.id].state], []).append(place)
-    chosen: list[int] = []
-    groups = [kinds.get(kind, []) for kind in range(4)]
-    for number, places in sorted(enumerate(groups), key=lambda item: len(item[1])):
-        left = sum(bool(groups[n]) and len(groups[n]) >= len(places) for n in range(4)) or 1
-        chosen += places[: (most - len(chosen)) // left]
-        groups[number] = []
-    return [entries[place] for place in sorted(chosen)]
+    groups: list[list[Entry]] = [[], [], [], []]
+    for state, members in look.grouped(entries).items():
+        kind = _kind(state)
+        if kind < len(groups):
+            groups[kind] += members
+    chosen: set[str] = set()
+    for rank, members in enumerate(sorted(groups, key=len)):
+        share = (most - len(chosen)) // (len(groups) - rank)
+        chosen.update(entry.id for entry in members[:share])
+    return [entry for entry in entries if entry.id in chosen]
 
 
 def _kind(state: RunState) -> int:
@@ -206,9 +222,6 @@ def _kind(state: RunState) -> int:
     if state in (RunState.RUNNING, RunState.REQUEUED):
         return 2
     return 3 if state.is_live else 4
-
-
-_KINDS = {state: _kind(state) for state in RunState}
 
 
 def waits(states: Iterable[RunStatus]) -> bool:

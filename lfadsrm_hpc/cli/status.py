@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,11 +114,12 @@ def status(
         look = take_look(roster, entries, rescan=rescan)
         warn(look.warnings)
     chosen = chosen_entries(look, states)
-    failed = sum(look.statuses[entry.id].state.is_failure for entry in chosen)
+    counts = {state: len(members) for state, members in look.grouped(chosen).items()}
+    failed = sum(count for state, count in counts.items() if state.is_failure)
     if as_json:
-        print_all_json(roster, chosen, with_messages(roster, look, chosen))
+        print_all_json(roster, chosen, with_messages(roster, look, chosen), counts)
     else:
-        print_look(roster, chosen, look, show_all=show_all)
+        print_look(roster, chosen, look, counts, show_all=show_all)
     if fail and failed:
         raise SomeRunsFailedError(
             f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm logs RUN"
@@ -133,29 +134,36 @@ def warn(warnings: Sequence[str]) -> None:
         say(f"warning: and {len(warnings) - _MOST_WARNINGS} more")
 
 
-def chosen_entries(look: Look, states: frozenset[RunState]) -> list[Entry]:
+def chosen_entries(look: Look, states: frozenset[RunState]) -> Sequence[Entry]:
     """Return the runs in one of the states; all of them where none is named."""
     if not states:
-        return list(look.entries)
+        return look.entries
     return [entry for entry in look.entries if look.statuses[entry.id].state in states]
 
 
-def print_look(roster: Roster, entries: Sequence[Entry], look: Look, *, show_all: bool) -> None:
+def print_look(
+    roster: Roster,
+    entries: Sequence[Entry],
+    look: Look,
+    counts: Mapping[RunState, int],
+    *,
+    show_all: bool,
+) -> None:
     """Print a table of the runs, or of those worth a row; why runs failed; how many are in which state."""
     many = len(entries) > _MOST_ROWS and not show_all
-    shown = worth_showing(entries, look, _MOST_ROWS) if many else list(entries)
+    shown = worth_showing(entries, look, _MOST_ROWS) if many else entries
     look = with_messages(roster, look, shown)
     if shown:
         click.echo(look_table(roster, shown, look, terminal_width()))
         print_messages(look.of(shown))
     if many:
-        rest = Counter(look.statuses[e.id].state for e in entries)
-        rest.subtract(look.statuses[e.id].state for e in shown)
+        rest = Counter(counts)
+        rest.subtract(look.statuses[entry.id].state for entry in shown)
         click.echo(
             f"{len(entries) - len(shown)} of {len(entries)} runs are not shown ({counted(rest)}): "
             "--all, or --state"
         )
-    click.echo(f"{roster.path}: {counts_text(look.of(entries))}")
+    click.echo(f"{roster.path}: {counted(counts) or 'no runs'}")
 
 
 def look_table(roster: Roster, entries: Sequence[Entry], look: Look, width: int | None) -> str:
@@ -180,10 +188,15 @@ def shown_text(roster: Roster, look: Look, states: frozenset[RunState], most: in
 # ---------------------------------------------------------------- JSON
 
 
-def print_all_json(roster: Roster, entries: Sequence[Entry], look: Look) -> None:
+def print_all_json(
+    roster: Roster, entries: Sequence[Entry], look: Look, counts: Mapping[RunState, int]
+) -> None:
     """Print one JSON object, a line a run: with indentation ten thousand runs would take a second."""
-    counts = Counter(look.statuses[entry.id].state.value for entry in entries)
-    head = {"schema_version": SCHEMA_VERSION, "collection": str(roster.path), "counts": dict(counts)}
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "collection": str(roster.path),
+        "counts": {state.value: count for state, count in counts.items()},
+    }
     lines = []
     differences: dict[str, dict[str, Any]] = {}
     for entry in entries:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,7 +199,7 @@ def _digest(stored: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, dict[str, Any]] = {}
     for document in stored["params"]:
         extra = {name: entry["value"] for name, entry in document.get("extra", {}).items()}
-        values[document["param_hash"]] = {**document["values"], **extra}
+        values[document["param_hash"]] = {**document["values"], **extra} if extra else document["values"]
     every = list(values.values())
     first = every[0] if every else {}
     own_names = {name for one in every for name in _unlike(one, first)}
@@ -218,9 +220,9 @@ def _digest(stored: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    if one.keys() == other.keys():
-        return [name for name, value in one.items() if value != other[name]]
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[str]:
+    if list(one) == list(other):  # as ever, and then quick
+        return compress(one, map(operator.ne, one.values(), other.values()))
     return [n for n in one.keys() | other.keys() if one.get(n, _NOT_STORED) != other.get(n, _NOT_STORED)]
 
 

@@ -50,6 +50,11 @@ def listed(folder: str) -> list[str]:
         return []
 
 
+def is_there(path: str) -> bool:
+    """Return whether there is such a file."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def attempt_numbers(run_folder: str) -> list[int]:
     """Return the attempts that exist, sorted."""
     return attempts_of(run_folder)[0]
@@ -92,14 +97,12 @@ def _marks(top: int, attempts: str, numbers: Sequence[int]) -> list[int] | None:
     return marks
 
 
-def marks_up_to(run_folder: str, newest: int) -> list[int] | None:
-    """Return the marks of a run whose newest attempt is known; None: they cannot be had."""
-    attempts = f"{run_folder}/{ATTEMPTS}"
-    try:
-        top = os.stat(attempts).st_mtime_ns  # noqa: PTH116
-    except OSError:
+def only_reserved(attempt_folder: str) -> Reservation | None:
+    """Return the reservation of an attempt of which nothing else is on record; None: there is more."""
+    files = [name for name in listed(attempt_folder) if not name.startswith(".")]
+    if files != [_ANY.reserved.name]:
         return None
-    return _marks(top, attempts, range(1, newest + 1))
+    return read_record(Reservation, f"{attempt_folder}/{_ANY.reserved.name}")[0]
 
 
 def read_run(

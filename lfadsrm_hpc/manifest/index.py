@@ -43,7 +43,8 @@ _NAME = re.compile(r"index-(\d+)\.json")
 _STATES = {state.value: state for state in RunState}
 _AGES = ("heartbeat_age_s", "silent_s")  # kept as moments, since ages grow
 _PLAIN = ("attempt", "incarnation", "code", "reason")  # fields that nearly every row has
-_MORE = {f.name for f in fields(RunStatus)} - {"run_id", "state", *_PLAIN}
+_FIELDS = [f.name for f in fields(RunStatus)]  # an index by a version that knows others is not believed
+_MORE = set(_FIELDS) - {"run_id", "state", *_PLAIN}
 _BLANK = vars(RunStatus("", RunState.PREPARED))
 
 Marks = Sequence[int]
@@ -129,7 +130,7 @@ class Index:
         if len(new) < LEAST_NEW:
             return False
         kept = {run: row for run, row in rows.items() if self.learnt.get(run, row) is not None}
-        content = {"format": FORMAT, "fields": list(_PLAIN), "runs": {**kept, **new}}
+        content = {"format": FORMAT, "fields": _FIELDS, "runs": {**kept, **new}}
         try:
             data = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
             if not publish_new(_path(self.layout, number + 1), data):
@@ -172,7 +173,7 @@ def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
             break
         try:
             content = json.loads(_path(layout, number).read_bytes())
-            if content["format"] == FORMAT and content["fields"] == list(_PLAIN):
+            if content["format"] == FORMAT and content["fields"] == _FIELDS:
                 return number, dict(content["runs"])
             break
         except FileNotFoundError:
@@ -223,6 +224,13 @@ def brief_status(
         cancelled=cancelled,
     )
     return status
+
+
+def copy_for(status: RunStatus, run_id: str) -> RunStatus:
+    """Return the same status of another run."""
+    copy = object.__new__(RunStatus)
+    copy.__dict__.update(status.__dict__, run_id=run_id)
+    return copy
 
 
 def _status(run_id: str, row: Row, now: float) -> RunStatus:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lfadsrm_hpc.layout import AttemptLayout, CollectionLayout, OutboxName, RunLayout, run_key
@@ -13,14 +12,16 @@ from lfadsrm_hpc.manifest.disk import (
     attempt_name,
     attempts_of,
     file_name,
+    is_there,
     listed,
-    marks_up_to,
+    only_reserved,
     read_record,
     read_run,
 )
 from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold
-from lfadsrm_hpc.manifest.index import Index, brief_status
+from lfadsrm_hpc.manifest.index import Index, brief_status, copy_for
+from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import file_system_now
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
@@ -132,6 +133,7 @@ class _Look:
         self.layout, self.root, self.freshness = layout, str(layout.path), freshness
         self.index, self.cancelled, self.whole = index, cancelled, whole
         self.names: dict[str, list[str]] = {}
+        self.waiting: dict[tuple[str, Process | None], RunStatus] = {}
 
     def list_outbox(self) -> None:
         """List the outbox once, by run key."""
@@ -145,17 +147,18 @@ class _Look:
     def afresh(self, run_id: str) -> RunStatus:
         """Return what one run is at, from the outbox or its facts, and let the index learn it."""
         folder, covered = f"{self.root}/{run_id}", self.cancelled.get(run_id)
-        names = self.names.get(run_key(run_id)) if self.names else None
-        name = _newest_name(names) if names else None
-        if name is not None:
-            status = _by_name(run_id, folder, name, covered)
-            if status is not None:
-                self.index.learn(status, marks_up_to(folder, name.attempt), covered)
-                return status
         numbers, marks = attempts_of(folder)
         if not numbers and covered is None:
             self.index.drop(run_id)
             return brief_status(run_id, RunState.PREPARED)
+        status = None
+        if self.names:
+            status = self._by_name(run_id, folder, numbers, covered)
+        if status is None and numbers == [1] and covered is None and not self.whole:
+            status = self._waiting(run_id, folder)
+        if status is not None:
+            self.index.learn(status, marks, covered)
+            return status
         facts = read_run(run_id, folder, covered, numbers)
         status = fold(facts, self.freshness)
         if numbers and _lasts(facts):
@@ -164,21 +167,40 @@ class _Look:
             self.index.drop(run_id)
         return status if self.whole else _brief(status)
 
+    def _by_name(
+        self, run_id: str, folder: str, numbers: Sequence[int], covered: int | None
+    ) -> RunStatus | None:
+        names = self.names.get(run_key(run_id))
+        name = _newest_name(names) if names else None
+        if name is None or not numbers or numbers[-1] != name.attempt:
+            return None
+        return _by_name(run_id, folder, name, covered)
+
+    def _waiting(self, run_id: str, folder: str) -> RunStatus | None:
+        """Return the status of a run whose first attempt waits for a scheduler; None: it is another case.
+
+        A submission reserves thousands of runs alike: one of them is folded, the others are what it is.
+        """
+        reservation = only_reserved(f"{folder}/{ATTEMPTS}/{attempt_name(1)}")
+        if reservation is None or not reservation.is_ahead:
+            return None
+        alike = (reservation.submission, reservation.process)
+        if alike not in self.waiting:
+            self.waiting[alike] = fold(read_run(run_id, folder, None, [1]), self.freshness)
+        found = self.waiting[alike]
+        return copy_for(found, run_id) if found.state is RunState.SUBMITTED else None
+
 
 def _by_name(run_id: str, folder: str, name: OutboxName, covered: int | None) -> RunStatus | None:
-    """Return a status from the outbox alone; None: the name is old or strange, the facts must be read."""
+    """Return a status from a name in the outbox; None: it is old or strange, the facts must be read."""
     reason = reason_of(name.code)
     state = state_of(name.code, reason)
     if state.value != name.state or not state.is_final or _may_go_on(name.code, reason):
         return None
-    attempts, exists = f"{folder}/{ATTEMPTS}", os.path.exists
-    attempt = f"{attempts}/{attempt_name(name.attempt)}"
-    if (
-        not exists(f"{attempt}/{file_name('exit', name.incarnation)}")
-        or exists(f"{attempt}/{file_name('claim', name.incarnation + 1)}")
-        or exists(f"{attempts}/{attempt_name(name.attempt + 1)}")
-    ):
-        return None  # the record is gone, or somebody took the run again since
+    attempt = f"{folder}/{ATTEMPTS}/{attempt_name(name.attempt)}"
+    ended = is_there(f"{attempt}/{file_name('exit', name.incarnation)}")
+    if not ended or is_there(f"{attempt}/{file_name('claim', name.incarnation + 1)}"):
+        return None  # the record is gone, or the task was started again since
     cancelled = name.code != EXIT_DONE and covered is not None and covered >= name.attempt
     if cancelled and reason not in (FAILED, BAD_DATA):
         state = RunState.CANCELLED
