@@ -191,8 +191,13 @@ class Chooser:
         return self._changed[last]
 
     def _last_request(self, run: RunLayout, attempts: Sequence[AttemptFacts]) -> JobRequest | None:
-        """Return what the newest attempt that was handed to this site asked for."""
+        """Return what the newest attempt that was handed to this site asked for.
+
+        One that was never handed over counts not: asked for again and again, its request would grow.
+        """
         for attempt in reversed(attempts):
+            if attempt.newest is None and attempt.closed is not None and attempt.closed.reason in NO_TRY:
+                continue
             ulid = attempt.reservation.submission if attempt.reservation is not None else ""
             request = self._requests_of(ulid).get((run.run_id, attempt.number)) if ulid else None
             if request is not None:

@@ -15,6 +15,7 @@ from lfadsrm_hpc.errors import (
     ClaimLostError,
     NothingEligibleError,
     RunCancelledError,
+    SchedulerRefusedError,
     SchedulerUnreachableError,
 )
 from lfadsrm_hpc.layout import CollectionLayout
@@ -200,3 +201,25 @@ def test_cancelling_in_a_copy_leaves_the_jobs_to_the_original(
     shutil.rmtree(copy.path)
     layout.path.rename(copy.path)
     assert controlling.cancel(copy, look(copy, run_ids).statuses.values()).jobs == (job,)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "unreachable"])
+def test_a_retry_that_was_not_taken_does_not_count(project: Path, cluster: FakeCluster, fault: str) -> None:
+    """What was never handed over asked for nothing: its request neither sticks nor grows."""
+    import fake_cluster
+
+    rc = RunCollection.open(project / "runs/small")
+    runs = rc.runs[:1]
+    job = rc.submit(runs, site="hill", walltime="1h", memory="4G").jobs[0].job
+    cluster.start(job, -1, living=False)
+    cluster.set(job, -1, S.OUT_OF_MEMORY)
+    fake_cluster.age_submissions(rc.layout, 500)
+    fake_cluster.age_run(rc.layout, runs[0].id, 500)
+    assert rc.status(runs)[0].state is S.OUT_OF_MEMORY
+    for more in ({}, {}, {"partition": "cpu"}):
+        cluster.faults = [fault]
+        with pytest.raises(SchedulerRefusedError if fault == "refuse" else SchedulerUnreachableError):
+            rc.retry(runs, **more)
+        assert rc.status(runs)[0].state is S.OUT_OF_MEMORY
+    [wish] = rc.plan(runs, retry=True).wishes
+    assert (wish.request.partition, wish.request.memory_mb) == ("gpu", 6144)
