@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 
+from lfadsrm_hpc.cli.attempts import attempts_of
 from lfadsrm_hpc.cli.common import collection_option, find_one_run, match_option, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
 from lfadsrm_hpc.layout import RunLayout
@@ -47,16 +48,25 @@ def logs(
 
 
 def _log(run: RunLayout, number: int | None) -> Path:
-    """Return the log of an attempt (None: of the newest), or what the run printed before it had one."""
-    logs = {attempt.number: attempt.log for attempt in run.attempts() if attempt.log.is_file()}
-    if number in logs:
-        return logs[number]
+    """Return what an attempt printed (None: the newest that did), or the run before it had an attempt.
+
+    A batch script that dies before it knows its run prints to the submission's own folder.
+    """
+    attempts = attempts_of(run)
+    printed = {attempt.number: attempt.printed for attempt in attempts}
+    there = [one for one, path in printed.items() if path is not None]
     if number is not None:
-        there = f"there are logs of: {', '.join(map(str, logs))}" if logs else None
-        raise NotFoundError(f"run {run.run_id} has no log of attempt {number}", hint=there)
+        path = printed.get(number)
+        if path is not None:
+            return path
+        hint = f"there are logs of: {', '.join(map(str, there))}" if there else None
+        raise NotFoundError(f"run {run.run_id} has no log of attempt {number}", hint=hint)
     # A task that dies before it has an attempt (python is missing, ...) prints to the queue's own log of it.
     early = [path for path in run.collection.queue_state_files(run.run_id) if path.suffix == ".log"]
-    for path in [*reversed(logs.values()), *(path for path in early if path.stat().st_size)]:
+    newest = [path for path in reversed(printed.values()) if path is not None]
+    for path in [*newest, *(path for path in early if path.stat().st_size)]:
+        if attempts and path != attempts[-1].printed and there:
+            say(f"# attempt {attempts[-1].number} has printed nothing yet")
         return path
     raise NotFoundError(f"run {run.run_id} has printed nothing yet", hint="`lfadsrm status` tells its state")
 

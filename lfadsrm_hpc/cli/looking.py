@@ -152,7 +152,7 @@ def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:
         key = (one.ulid, one.chunk.chunk.number if one.chunk is not None else -1)
         job = jobs[key] if key in jobs else jobs.setdefault(key, one.job)
         if job is not None:
-            found[run] = job_text(job, one.index)
+            found[run] = job_text(job.id, job.size, one.index)
     return found
 
 
@@ -175,12 +175,22 @@ def _same(one: RunStatus, other: RunStatus) -> bool:
     )
 
 
-def job_text(job: Job, index: int) -> str:
-    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711"."""
-    if not job.size:
-        return job.id
-    before, brackets, after = job.id.partition("[]")
-    return f"{before}[{index}]{after}" if brackets else f"{job.id}_{index}"
+def job_text(job: str, size: int, index: int) -> str:
+    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711".
+
+    Parameters
+    ----------
+    job : str
+        The scheduler's id.
+    size : int
+        Of the array; 0: a plain job.
+    index : int
+        Of the task.
+    """
+    if not size:
+        return job
+    before, brackets, after = job.partition("[]")
+    return f"{before}[{index}]{after}" if brackets else f"{job}_{index}"
 
 
 def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:

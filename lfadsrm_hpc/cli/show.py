@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     where_argument,
 )
+from lfadsrm_hpc.cli.state_tables import word
 from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
+    from lfadsrm_hpc.cli.attempts import Attempt
     from lfadsrm_hpc.collection.experiment import Experiment
 
 _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "external_inputs")
@@ -103,20 +106,53 @@ def _params(as_json: bool) -> None:
 
 
 def _run(run: Run, as_json: bool) -> None:
+    from lfadsrm_hpc.cli.attempts import attempts_of
+
     state = run.status()
+    attempts = attempts_of(run.layout)
     files = {name: str(path) for name, path in run.posterior_files().items() if path.is_file()}
     if as_json:
         print_json(
-            {**state.to_dict(), "path": str(run.path), "posterior_means": files, "record": run.record()}
+            {
+                **state.to_dict(),
+                "path": str(run.path),
+                "posterior_means": files,
+                "attempts": [attempt.to_dict() for attempt in attempts],
+                "record": run.record(),
+            }
         )
         return
-    click.echo(f"{run.id}: {state.state.value.lower()}" + (f" ({state.reason})" if state.reason else ""))
+    click.echo(f"{run.id}: {word(state.state)}" + (f" ({state.reason})" if state.reason else ""))
     click.echo(f"  path: {run.path}")
     if state.message:
         click.echo(f"  message: {state.message}")
+    for attempt in attempts:
+        click.echo(f"  attempt {attempt.number}: {_attempt_text(attempt)}")
     for name in run.dataset_names:
         click.echo(f"  dataset {name}: {files.get(name, 'no posterior means yet')}")
     click.echo(run.params.describe())
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    """Return how an attempt ended, where and when, which job it was, and where its log is."""
+    status = attempt.status
+    if status is None:
+        parts = ["given up before it began"]
+    else:
+        why = (status.reason or "").replace("_", " ")
+        parts = [word(status.state) + (f" ({why})" if why not in ("", "done", word(status.state)) else "")]
+        parts += [f"started {status.incarnation + 1} times"] if status.incarnation else []
+        parts += [f"on {status.host}"] if status.host else []
+        parts += [f"from {_moment(status.started)}"] if status.started else []
+        parts += [f"to {_moment(status.ended)}"] if status.ended else []
+    parts += [f"job {attempt.job}"] if attempt.job else []
+    parts += [f"submission {attempt.submission}"] if attempt.submission and attempt.job else []
+    printed = attempt.printed
+    return ", ".join(parts) + (f"\n    {printed}" if printed is not None else "")
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _datasets(place: Place, as_json: bool) -> None:

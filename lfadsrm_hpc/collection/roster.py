@@ -51,6 +51,8 @@ class Roster:
         Hyperparameters that all params share, as `collection.json` holds them.
     own : dict of str to dict
         By hash, what may differ.
+    extra : dict
+        Hyperparameters that a user's subclass has added, and their defaults there.
     entries : list of Entry
         In order of run specs, then params, as `RunCollection.runs`.
     """
@@ -59,6 +61,7 @@ class Roster:
     specs: list[str]
     common: dict[str, Any]
     own: dict[str, dict[str, Any]]
+    extra: dict[str, Any] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
 
     @classmethod
@@ -91,7 +94,7 @@ class Roster:
         entries = [Entry(f"param_{h}/{s}", s, h) for s in content["specs"] for h in hashes]
         if absent:
             entries = [entry for entry in entries if (entry.spec, entry.params) not in absent]
-        return cls(layout, content["specs"], content["common"], content["own"], entries)
+        return cls(layout, content["specs"], content["common"], content["own"], content["extra"], entries)
 
     @property
     def path(self) -> Path:
@@ -106,7 +109,8 @@ class Roster:
         from lfadsrm_hpc.collection.params import RunParams
         from lfadsrm_hpc.model.hyperparameters import defaults
 
-        return {name: canonical(value, name=name) for name, value in defaults(RunParams).items()}
+        mine = {name: canonical(value, name=name) for name, value in defaults(RunParams).items()}
+        return {**mine, **self.extra}
 
     def values(self, params: str) -> dict[str, Any]:
         """Return every hyperparameter of some params; what was not stored has its default."""
@@ -197,8 +201,10 @@ class Roster:
 def _digest(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a roster keeps of `collection.json`."""
     values: dict[str, dict[str, Any]] = {}
+    defaults: dict[str, Any] = {}
     for document in stored["params"]:
         extra = {name: entry["value"] for name, entry in document.get("extra", {}).items()}
+        defaults.update({name: document["extra"][name]["default"] for name in extra})
         values[document["param_hash"]] = {**document["values"], **extra} if extra else document["values"]
     every = list(values.values())
     first = every[0] if every else {}
@@ -216,6 +222,7 @@ def _digest(stored: Mapping[str, Any]) -> dict[str, Any]:
             h: {name: one[name] for name in one if name in own_names} if own_names else {}
             for h, one in values.items()
         },
+        "extra": defaults,
         "absent": absent,
     }
 
@@ -244,7 +251,7 @@ def _read_cache(layout: CollectionLayout, stamp: str) -> dict[str, Any] | None:
         content = json.loads(_cache_file(layout, stamp).read_bytes())
     except (OSError, ValueError):
         return None
-    whole = isinstance(content, dict) and {"specs", "common", "own", "absent"} <= content.keys()
+    whole = isinstance(content, dict) and {"specs", "common", "own", "extra", "absent"} <= content.keys()
     return content if whole else None
 
 

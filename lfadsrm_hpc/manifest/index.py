@@ -242,18 +242,18 @@ def _status(run_id: str, row: Row, now: float) -> RunStatus:
 
 
 def _built(more: Mapping[str, Any], now: float) -> dict[str, Any]:
-    found = {name: value for name, value in more.items() if name in _BLANK}
-    for name in _AGES:
-        if name in found:
-            found[name] = max(0.0, now - found[name])
-    claim = found.get("claim")
-    if claim is not None:
-        parts = {"identity": Identity(**claim["identity"]), "process": Process(**claim["process"])}
-        found["claim"] = Claim(**{**claim, **parts})
+    found = dict(more)
     if "before" in found:
         found["before"] = _STATES[found["before"]]
     if "reserved_by" in found:  # one process plans thousands of runs
         found["reserved_by"] = _process(*found["reserved_by"])
+    if "claim" in found:
+        claim = found["claim"]
+        parts = {"identity": Identity(**claim["identity"]), "process": Process(**claim["process"])}
+        found["claim"] = Claim(**{**claim, **parts})
+    for name in _AGES:
+        if name in found:
+            found[name] = max(0.0, now - found[name])
     return found
 
 
