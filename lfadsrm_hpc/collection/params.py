@@ -324,7 +324,7 @@ class RunParams(Hyperparameters):
     @functools.cached_property
     def _off_default(self) -> dict[str, tuple[Any, str]]:
         """What differs from the frozen defaults: name -> (canonical value, what it affects)."""
-        base = defaults(type(self)) | dict(FROZEN_DEFAULTS[SCHEMA])
+        base = _hash_defaults(type(self))
         mine: list[tuple[str, Any, Any, str]] = [
             (name, getattr(self, name), base.get(name, _NOTHING), spec.affects)
             for name, spec in specs(type(self)).items()
@@ -428,6 +428,11 @@ class RunParams(Hyperparameters):
                 line = f"  {mark} {name:>{width}}: {text_of(values[name])}"
                 lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
         return "\n".join(line.rstrip() for line in lines)
+
+
+@functools.cache
+def _hash_defaults(cls: type) -> dict[str, Any]:
+    return defaults(cls) | dict(FROZEN_DEFAULTS[SCHEMA])
 
 
 def _same(value: Any, other: Any, name: str = "value") -> bool:
