@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lfadsrm_hpc.cli.common import select_runs
+from lfadsrm_hpc.cli.common import say, select_runs
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.manifest.reading import states_of
 from lfadsrm_hpc.manifest.reconcile import is_settled
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.handed import Handed
 
 _MOST_READ = 50  # failed runs whose messages are read
+_MOST_WARNINGS = 20
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,14 @@ def _kind(state: RunState) -> int:
     if state in (RunState.RUNNING, RunState.REQUEUED):
         return 2
     return 3 if state.is_live else 4
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings on standard error, the first so many."""
+    for text in warnings[:_MOST_WARNINGS]:
+        say(f"warning: {text}")
+    if len(warnings) > _MOST_WARNINGS:
+        say(f"warning: and {len(warnings) - _MOST_WARNINGS} more")
 
 
 def waits(states: Iterable[RunStatus]) -> bool:

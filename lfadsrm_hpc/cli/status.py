@@ -17,11 +17,10 @@ from lfadsrm_hpc.cli.common import (
     SCHEMA_VERSION,
     find_place,
     json_option,
-    say,
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.looking import Look, select, take_look, with_messages, worth_showing
+from lfadsrm_hpc.cli.looking import Look, select, take_look, warn, with_messages, worth_showing
 from lfadsrm_hpc.cli.state_tables import (
     cells,
     clock,
@@ -55,7 +54,6 @@ __all__ = [
 ]
 
 _MOST_ROWS = 100  # where there are more runs, those worth a row are chosen
-_MOST_WARNINGS = 20
 
 
 @click.command()
@@ -124,14 +122,6 @@ def status(
         raise SomeRunsFailedError(
             f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm logs RUN"
         )
-
-
-def warn(warnings: Sequence[str]) -> None:
-    """Print warnings on standard error, the first so many."""
-    for text in warnings[:_MOST_WARNINGS]:
-        say(f"warning: {text}")
-    if len(warnings) > _MOST_WARNINGS:
-        say(f"warning: and {len(warnings) - _MOST_WARNINGS} more")
 
 
 def chosen_entries(look: Look, states: frozenset[RunState]) -> Sequence[Entry]:

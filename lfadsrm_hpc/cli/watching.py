@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from lfadsrm_hpc.cli.common import say
-from lfadsrm_hpc.cli.looking import Look, take_look, waits
+from lfadsrm_hpc.cli.looking import Look, take_look, waits, warn
 from lfadsrm_hpc.cli.state_tables import clock, counts_text
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import CommandError
@@ -36,7 +37,7 @@ def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], 
         Returns what a terminal shows.
     """
     show = _screen(text) if sys.stdout.isatty() else _lines()
-    said: dict[str, None] = {}
+    said: set[str] = set()
     look, asked, waited = None, -SCHEDULER_S, False
     notify: dict[str, None] = {}
     while True:
@@ -45,10 +46,8 @@ def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], 
         look = take_look(roster, entries, ask=ask, before=look)
         asked = began if look.queried else asked
         notify.update(dict.fromkeys(look.notify))
-        for warning in look.warnings:
-            if warning not in said:
-                say(f"warning: {warning}")
-        said.update(dict.fromkeys(look.warnings))
+        warn([text for text in look.warnings if _gist(text) not in said])
+        said.update(map(_gist, look.warnings))
         going_on = waits(look.statuses.values())
         if not going_on and (ask or not notify):
             break
@@ -63,6 +62,11 @@ def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], 
         for command in notify:
             run_notify(command, message)
     return look
+
+
+def _gist(warning: str) -> str:
+    """Return a warning without its numbers: "silent for 7 minutes" need not be said again after 8."""
+    return re.sub(r"\b\d+\b", "", warning)
 
 
 def _screen(text: Callable[[Look], str]) -> Callable[[Look], None]:
