@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.layout import AttemptLayout, RunLayout
@@ -18,9 +20,11 @@ from lfadsrm_hpc.manifest.records import Claim, Closed, Exit, Heartbeat, Reserva
 T = TypeVar("T")
 
 _FEW_ATTEMPTS = 5
+_QUICK = (Claim, Heartbeat, Reservation)  # what is read of every run that works or waits
 _ANY_RUN = RunLayout(Path("run"))  # names come from the layout
 _ANY = AttemptLayout(Path("attempt"))
 ATTEMPTS = _ANY_RUN.attempts_dir.name
+_RESERVED, _CLOSED = _ANY.reserved.name, _ANY.closed.name
 
 
 @cache
@@ -100,9 +104,9 @@ def _marks(top: int, attempts: str, numbers: Sequence[int]) -> list[int] | None:
 def only_reserved(attempt_folder: str) -> Reservation | None:
     """Return the reservation of an attempt of which nothing else is on record; None: there is more."""
     files = [name for name in listed(attempt_folder) if not name.startswith(".")]
-    if files != [_ANY.reserved.name]:
+    if files != [_RESERVED]:
         return None
-    return read_record(Reservation, f"{attempt_folder}/{_ANY.reserved.name}")[0]
+    return read_record(Reservation, f"{attempt_folder}/{_RESERVED}")[0]
 
 
 def read_run(
@@ -134,7 +138,7 @@ def _facts(folder: str, cancelled_up_to: int | None, numbers: Sequence[int]) -> 
 def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
     yield Fact("attempt", number)
     files = _by_kind(folder, listed(folder))
-    reservation, modified = read_record(Reservation, f"{folder}/{_ANY.reserved.name}")
+    reservation, modified = read_record(Reservation, f"{folder}/{_RESERVED}")
     if modified is not None:
         process = reservation.process if reservation and not reservation.is_ahead else None
         yield Fact("reserved", number, -1, reservation, modified, process.is_alive() if process else None)
@@ -154,7 +158,7 @@ def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
         beat, modified = read_record(Heartbeat, f"{folder}/{file_name('heartbeat', k)}")
         if modified is not None:
             yield Fact("heartbeat", number, k, beat, modified)
-    closed, modified = read_record(Closed, f"{folder}/{_ANY.closed.name}")
+    closed, modified = read_record(Closed, f"{folder}/{_CLOSED}")
     if modified is not None:
         yield Fact("closed", number, -1, closed, modified)
 
@@ -199,9 +203,47 @@ def read_record(kind: type[T], path: Path | str) -> tuple[T | None, float | None
             hint="check its permissions; a claim that cannot be read cannot be judged",
         ) from error
     try:
-        return from_json(kind, data), modified
-    except ManifestError:
+        quick = _built(kind, json.loads(data.decode())) if kind in _QUICK else None
+        return (from_json(kind, data) if quick is None else quick), modified
+    except (ManifestError, ValueError):
         return None, modified
+
+
+@cache
+def _shape(kind: type) -> tuple[tuple[str, type, bool], ...]:
+    """Return of each field of a record its name, its type, and whether it is a record itself."""
+    hints = get_type_hints(kind)
+    found = []
+    for one in fields(kind):
+        hint = next((arg for arg in get_args(hints[one.name]) if arg is not type(None)), hints[one.name])
+        plain = dict if get_origin(hints[one.name]) is Mapping else hint
+        found.append((one.name, plain, is_dataclass(plain)))
+    return tuple(found)
+
+
+def _built(kind: type[T], value: Any) -> T | None:
+    """Build a record as `from_json` does, where every value has its very type; None: ask `from_json`.
+
+    That checks and converts all it is given; of thousands of records nearly none needs it.
+    """
+    if type(value) is not dict:
+        return None
+    known = {}
+    for name, wanted, nested in _shape(cast(Any, kind)):
+        given = value.get(name)
+        if given is None:
+            continue
+        if nested:
+            given = _built(wanted, given)
+            if given is None:
+                return None
+        elif type(given) is not wanted:
+            return None
+        known[name] = given
+    try:
+        return kind(**known)
+    except TypeError:  # something is missing
+        return None
 
 
 def _whole(handle: int) -> bytes:

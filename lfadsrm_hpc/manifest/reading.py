@@ -133,10 +133,12 @@ class _Look:
         self.layout, self.root, self.freshness = layout, str(layout.path), freshness
         self.index, self.cancelled, self.whole = index, cancelled, whole
         self.names: dict[str, list[str]] = {}
+        self.many = False
         self.waiting: dict[tuple[str, Process | None], RunStatus] = {}
 
     def list_outbox(self) -> None:
-        """List the outbox once, by run key."""
+        """List the outbox once, by run key: there are many runs to look at."""
+        self.many = True
         for name in listed(str(self.layout.outbox)):
             self.names.setdefault(name.partition(".")[0], []).append(name)
 
@@ -152,10 +154,10 @@ class _Look:
             self.index.drop(run_id)
             return brief_status(run_id, RunState.PREPARED)
         status = None
-        if self.names:
+        if self.many:
             status = self._by_name(run_id, folder, numbers, covered)
-        if status is None and numbers == [1] and covered is None and not self.whole:
-            status = self._waiting(run_id, folder)
+            if status is None and numbers == [1] and covered is None:
+                status = self._waiting(run_id, folder)
         if status is not None:
             self.index.learn(status, marks, covered)
             return status
