@@ -118,6 +118,7 @@ def status(
         print_all_json(roster, chosen, with_messages(roster, look, chosen), counts)
     else:
         print_look(roster, chosen, look, counts, show_all=show_all)
+    gc.freeze()  # nor is there anything to be found among them at the end
     if fail and failed:
         raise SomeRunsFailedError(
             f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm logs RUN"

@@ -107,14 +107,14 @@ def states_of(
         Read the facts themselves, whole; neither index nor outbox is believed.
     """
     freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
-    index = Index(layout, freshness.now)
-    looking = _Look(layout, freshness, index, read_cancellations(layout), whole=rescan)
-    known = {run_id: None if rescan else looking.in_index(run_id) for run_id in run_ids}
-    unknown = [run_id for run_id, status in known.items() if status is None]
-    if len(unknown) > _FEW and not rescan:
-        looking.list_outbox()
-    known.update({run_id: looking.afresh(run_id) for run_id in unknown})
-    index.publish()
+    with Index(layout, freshness.now) as index:
+        looking = _Look(layout, freshness, index, read_cancellations(layout), whole=rescan)
+        known = {run_id: None if rescan else looking.in_index(run_id) for run_id in run_ids}
+        unknown = [run_id for run_id, status in known.items() if status is None]
+        if len(unknown) > _FEW and not rescan:
+            looking.list_outbox()
+        known.update({run_id: looking.afresh(run_id) for run_id in unknown})
+        index.publish()
     return {run_id: status for run_id, status in known.items() if status is not None}
 
 
@@ -144,7 +144,7 @@ class _Look:
 
     def in_index(self, run_id: str) -> RunStatus | None:
         """Return what the index knows; None: nothing, or no more."""
-        return self.index.find(run_id, f"{self.root}/{run_id}", self.cancelled.get(run_id))
+        return self.index.find(run_id, self.cancelled.get(run_id))
 
     def afresh(self, run_id: str) -> RunStatus:
         """Return what one run is at, from the outbox or its facts, and let the index learn it."""
