@@ -62,22 +62,21 @@ class Look:
         return {state: groups[id(state)] for state in RunState if groups[id(state)]}
 
 
-@dataclass(frozen=True)
 class _Params:
     """Enough of run params for `--match`."""
 
-    roster: Roster
-    param_hash: str
+    def __init__(self, roster: Roster, param_hash: str) -> None:
+        self.roster, self.param_hash = roster, param_hash
 
     def values(self) -> dict[str, Any]:
         return self.roster.values(self.param_hash)
 
 
-@dataclass(frozen=True)
 class _AnyRun:
     """Stands for all runs with some params."""
 
-    params: _Params
+    def __init__(self, params: _Params) -> None:
+        self.params = params
 
 
 class _Selection:
