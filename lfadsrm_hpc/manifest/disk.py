@@ -137,7 +137,8 @@ def _facts(folder: str, cancelled_up_to: int | None, numbers: Sequence[int]) -> 
 
 def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
     yield Fact("attempt", number)
-    files = _by_kind(folder, listed(folder))
+    names = listed(folder)
+    files = _by_kind(folder, names)
     reservation, modified = read_record(Reservation, f"{folder}/{_RESERVED}")
     if modified is not None:
         process = reservation.process if reservation and not reservation.is_ahead else None
@@ -158,9 +159,10 @@ def _attempt_facts(folder: str, number: int) -> Iterator[Fact]:
         beat, modified = read_record(Heartbeat, f"{folder}/{file_name('heartbeat', k)}")
         if modified is not None:
             yield Fact("heartbeat", number, k, beat, modified)
-    closed, modified = read_record(Closed, f"{folder}/{_CLOSED}")
-    if modified is not None:
-        yield Fact("closed", number, -1, closed, modified)
+    if _CLOSED in names:
+        closed, modified = read_record(Closed, f"{folder}/{_CLOSED}")
+        if modified is not None:
+            yield Fact("closed", number, -1, closed, modified)
 
 
 def _by_kind(folder: str, names: Sequence[str]) -> dict[str, list[int]]:
