@@ -50,11 +50,13 @@ class Timer:
 
     def __init__(self, repeat: int, tools: Path) -> None:
         self.repeat = repeat
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LFADSRM_")}
+        foreign = ("LFADSRM_", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environment = {
             **kept,
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "PYTHONPYCACHEPREFIX": str(tools / "compiled"),  # compiled, as an installed package is
         }
 
     def __call__(self, *words: object, before: Callable[[], None] = lambda: None) -> dict[str, float]:
