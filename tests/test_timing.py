@@ -47,17 +47,18 @@ def test_the_largest_run_is_timed_and_left_alone(collection: RunCollection) -> N
     small, large = (collection.find_run(gen_dim=n) for n in (8, 32))
     assert timing["run_id"] == large.id
     assert timing["device"].startswith("cpu, ")
-    assert 0 < timing["seconds_per_epoch"] < 5
+    assert timing["seconds_per_epoch"] > 0
     assert timing["start_s"] > 0.1
     assert timing["peak_memory_mb"] > 100
     assert [run.status().attempt for run in collection.runs] == [None, None]
     assert not large.layout.checkpoints.exists()
 
-    request = JobRequest(3600, gpus=1, memory_mb=8000)
+    request = JobRequest(36000, gpus=1, memory_mb=8000)
     opened = RunCollection.open(collection.path)
     cost = cost_of(opened, {run.id: request for run in opened.runs}, states={})
     assert large.id in cost.basis
-    assert 500 * timing["seconds_per_epoch"] < cost.expected_s[large.id] < 3600
+    epochs = 500 * timing["seconds_per_epoch"]
+    assert cost.expected_s[large.id] == pytest.approx(epochs + timing["start_s"] + timing["sampling_s"])
     assert cost.expected_s[small.id] < cost.expected_s[large.id]
     assert cost.memory_fits is True
     assert cost.gpu_hours == pytest.approx(sum(cost.expected_s.values()) / 3600)

@@ -161,11 +161,18 @@ class SlurmCluster:
             time.sleep(every)
 
     def start_again(self, job: str) -> None:
-        """Wait until a requeued job runs again, which Slurm would let it do after two minutes only."""
+        """Wait until a requeued job runs again, which Slurm would let it do after two minutes only.
+
+        A start in the second of the requeue is refused by slurmd, and the job would end as FAILED.
+        """
+        asked = 0.0
 
         def runs() -> bool:
+            nonlocal asked
             # Again and again: the end of the first start, which may be late, sets the two minutes.
-            self._works("scontrol", "update", f"JobId={job}", "StartTime=now")
+            if time.monotonic() - asked > 6:
+                self._works("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+                asked = time.monotonic()
             return "RUNNING" in self.states(job).values()
 
         self.until(runs, f"job {job} runs again", 60, every=0.2)

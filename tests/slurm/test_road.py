@@ -231,19 +231,11 @@ def test_a_requeued_run_is_a_new_incarnation_of_its_attempt(road: Road) -> None:
     road.until_trained(run)
     road.cluster.run("scontrol", "requeue", job)
     road.until([run], "REQUEUED")
-    road.cluster.until(lambda: starts_now(road.cluster, job), "the job runs again", 60, every=0.5)
+    road.cluster.start_again(job)
     road.until([run], "COMPLETED")
     assert incarnations(run) == ["001.r0", "001.r1"]
     assert_trained_once(run)
     assert "resumes from" in run.layout.attempt(1).log.read_text()
-
-
-def starts_now(cluster: SlurmCluster, job: str) -> bool:
-    """A requeued job waits for two minutes unless it is told not to."""
-    state = cluster.states(job).get(-1)
-    if state == "PENDING":
-        cluster.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
-    return state in ("RUNNING", "COMPLETED", None)
 
 
 def test_a_dead_node_and_its_zombie(collection: RunCollection, new_slurm: NewSlurm) -> None:
