@@ -15,6 +15,8 @@ _INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
 _ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
 _SENDING = re.compile(r"sending-(\d+)\.(\d+)\.json")
+_INDEX = re.compile(r"index-(\d+)\.json")
+_ROSTER = re.compile(r"roster-.+\.json")
 _RECEIPT = re.compile(r"receipt-(\d+)\.json")
 _SCRIPT = re.compile(r"script-\d+\.sh")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)(?:-best)?\.npz")
@@ -429,6 +431,23 @@ class CollectionLayout:
         """Return the submissions on disk, oldest first, complete or not."""
         names = sorted(name for name in _names(self.submissions_dir) if _ULID.fullmatch(name))
         return [SubmissionLayout(self.submissions_dir / name) for name in names]
+
+    def index(self, number: int) -> Path:
+        """Return the n-th index: a cache of the states that files alone decide."""
+        return self.state_dir / f"index-{number}.json"
+
+    def index_numbers(self) -> list[int]:
+        """Return the indexes on disk, sorted."""
+        names = _names(self.state_dir)
+        return sorted(int(match[1]) for name in names if (match := _INDEX.fullmatch(name)))
+
+    def roster(self, stamp: str) -> Path:
+        """Return the cache of a `collection.json`, which the stamp tells from others."""
+        return self.state_dir / f"roster-{stamp}.json"
+
+    def rosters(self) -> list[Path]:
+        """Return the caches of this and earlier `collection.json`."""
+        return [self.state_dir / name for name in _names(self.state_dir) if _ROSTER.fullmatch(name)]
 
     @property
     def timings_dir(self) -> Path:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import tempfile
-import time
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +171,10 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _write_report() -> str:
     """Write the traceback and the versions to a file of its own; return where."""
+    import tempfile
+    import time
+    import traceback
+
     try:
         handle, path = tempfile.mkstemp(prefix="lfadsrm-report-", suffix=".log")
         with os.fdopen(handle, "w", errors="backslashreplace") as stream:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -242,13 +241,9 @@ def _stamp(layout: CollectionLayout) -> str | None:
     return None
 
 
-def _cache_file(layout: CollectionLayout, stamp: str) -> Path:
-    return layout.state_dir / f"roster-{stamp}.json"
-
-
 def _read_cache(layout: CollectionLayout, stamp: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(_cache_file(layout, stamp).read_bytes())
+        content = json.loads(layout.roster(stamp).read_bytes())
     except (OSError, ValueError):
         return None
     whole = isinstance(content, dict) and {"specs", "common", "own", "extra", "absent"} <= content.keys()
@@ -260,8 +255,8 @@ def _write_cache(layout: CollectionLayout, stamp: str, content: Mapping[str, Any
     with contextlib.suppress(OSError):
         if not layout.state_dir.is_dir():
             return
-        path = _cache_file(layout, stamp)
+        path = layout.roster(stamp)
         publish_new(path, json.dumps(content, separators=(",", ":")).encode())
-        for name in os.listdir(layout.state_dir):  # noqa: PTH208
-            if name.startswith("roster-") and name != path.name:
-                (layout.state_dir / name).unlink()
+        for other in layout.rosters():
+            if other != path:
+                other.unlink()

@@ -19,11 +19,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.layout import CollectionLayout
@@ -40,7 +38,6 @@ RACY_S = LATENCY_S  # clocks of machines that write into one folder (Lustre take
 LEAST_NEW = 20
 _SHARE_NEW = 200  # one row in so many: a new index costs 5 us a row, a run that it lacks 150 us at each look
 
-_NAME = re.compile(r"index-(\d+)\.json")
 _STATES = {state.value: state for state in RunState}
 _AGES = ("heartbeat_age_s", "silent_s")  # kept as moments, since ages grow
 _PLAIN = ("attempt", "incarnation", "code", "reason")  # fields that nearly every row has
@@ -140,14 +137,14 @@ class Index:
         content = {"format": FORMAT, "fields": _FIELDS, "runs": {**kept, **new}}
         try:
             data = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-            if not publish_new(_path(self.layout, number + 1), data):
+            if not publish_new(self.layout.index(number + 1), data):
                 return False
         except (OSError, TypeError, ValueError):  # the last two: a value that JSON has not
             return False
-        for older in _numbers(self.layout):
+        for older in self.layout.index_numbers():
             if older <= number:
                 with contextlib.suppress(OSError):
-                    _path(self.layout, older).unlink()
+                    self.layout.index(older).unlink()
         return True
 
 
@@ -159,20 +156,8 @@ def _differ(row: Row, before: Row | None) -> bool:
     return not isinstance(before, list) or before[:-1] != row[:-1]  # ages are never twice the same
 
 
-def _path(layout: CollectionLayout, number: int) -> Path:
-    return layout.state_dir / f"index-{number}.json"
-
-
-def _numbers(layout: CollectionLayout) -> list[int]:
-    try:
-        names = os.listdir(layout.state_dir)  # noqa: PTH208
-    except OSError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
-
-
 def _newest_number(layout: CollectionLayout) -> int:
-    return max(_numbers(layout), default=0)
+    return max(layout.index_numbers(), default=0)
 
 
 def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
@@ -183,7 +168,7 @@ def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
         if number == 0:
             break
         try:
-            content = json.loads(_path(layout, number).read_bytes())
+            content = json.loads(layout.index(number).read_bytes())
             if content["format"] == FORMAT and content["fields"] == _FIELDS:
                 return number, dict(content["runs"])
             break

@@ -182,6 +182,10 @@ class BatchScheduler(ABC):
         SchedulerUnreachableError, SchedulerRefusedError
         """
 
+    def hides_others(self) -> bool:
+        """Return whether other users' jobs may be hidden from us: then their absence says nothing."""
+        return False
+
     @abstractmethod
     def version(self) -> str:
         """Return what the scheduler says of its version ("slurm 22.05.8"); the cheapest call there is.

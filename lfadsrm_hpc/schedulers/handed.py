@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,6 +177,7 @@ class Answers:
     warnings: tuple[str, ...] = ()
     asked: float = 0.0
     unanswered: tuple[str, ...] = ()
+    hidden: frozenset[tuple[str, str]] = frozenset()  # servers that keep other users' jobs from us
 
     def evidence(self, handed: Handed, status: RunStatus) -> Evidence:
         """Return what is known of one handed run."""
@@ -186,17 +188,32 @@ class Answers:
             )
         plan, chunk, job = handed.submission.plan, handed.chunk, handed.job
         report = self.reports.get(server_of(plan), Report())
+        seen = None if job is None else report.tasks.get((job.id, handed.place))
+        kept_from_us = seen is None and server_of(plan) in self.hidden and is_anothers(plan)
         return Evidence(
             chunk.state,
             chunk.age_s,
-            seen=None if job is None else report.tasks.get((job.id, handed.place)),
-            live_ok=report.live_ok,
+            seen=seen,
+            live_ok=report.live_ok and not kept_from_us,
             history_ok=report.history_ok,
             job="" if job is None else job.id,
             task=str(handed.index),
             latency_s=latency_of(plan),
             now=self.asked,
         )
+
+
+def is_anothers(plan: Plan) -> bool:
+    """Return whether another user submitted it."""
+    return plan.user not in ("", user_name())
+
+
+def user_name() -> str:
+    """Return who we are, as plans say it; "" where the system does not tell."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def server_of(plan: Plan) -> tuple[str, str]:
@@ -215,19 +232,24 @@ def ask_all(handed: Iterable[Handed]) -> Answers:
             jobs.setdefault(server, {})[job.id] = job
             plans.setdefault(server, {})[one.ulid] = one.submission.plan
     reports, warnings, unanswered, asked = {}, [], [], time.time()
+    hidden = set()
     for server, known_jobs in jobs.items():
         try:
-            reports[server] = _first_scheduler(plans[server].values()).look(list(known_jobs.values()))
+            scheduler = _first_scheduler(plans[server].values())
+            reports[server] = scheduler.look(list(known_jobs.values()))
         except LfadsrmError as error:
             warnings.append(f"{server[1]}: {error.what}")
             unanswered.append(server[1])
             continue
         warnings += reports[server].warnings
+        absent = any((j.id, i) not in reports[server].tasks for j in known_jobs.values() for i in j.indices)
+        if absent and any(map(is_anothers, plans[server].values())) and scheduler.hides_others():
+            hidden.add(server)
         if not reports[server].live_ok:
             if not reports[server].warnings:
                 warnings.append(f"the scheduler of {server[1]} gave no answer that can be used")
             unanswered.append(server[1])
-    return Answers(reports, tuple(dict.fromkeys(warnings)), asked, tuple(unanswered))
+    return Answers(reports, tuple(dict.fromkeys(warnings)), asked, tuple(unanswered), frozenset(hidden))
 
 
 def _first_scheduler(plans: Iterable[Plan]) -> BatchScheduler:

@@ -246,7 +246,7 @@ def unfinished(layout: CollectionLayout) -> list[SubmissionOnDisk]:
         if receipts and receipts >= scripts_there:
             continue
         on_disk = read_submission(submission, now)
-        if on_disk is None:
+        if on_disk is None or on_disk.is_copy:  # the scripts of a copy belong to the original
             continue
         open_chunks = [chunk for chunk in on_disk.chunks if chunk.state is not ChunkState.SENT]
         if any(not is_void(layout, on_disk, chunk) for chunk in open_chunks):

@@ -193,6 +193,13 @@ class Slurm(BatchScheduler):
             raise _error(SchedulerUnreachableError, "Slurm's controller does not answer", command, answer)
         return settings
 
+    def hides_others(self) -> bool:
+        """Return whether PrivateData keeps other users' jobs from us, or that cannot be told."""
+        try:
+            return "jobs" in self.configuration().get("PrivateData", "").lower().split(",")
+        except SchedulerUnreachableError:
+            return True
+
     # One cluster
 
     def _look(self, cluster: str, jobs: Sequence[Job]) -> _View:

@@ -8,7 +8,6 @@ What a kill leaves behind is told in `manifest.submissions`; `send` goes on with
 from __future__ import annotations
 
 import contextlib
-import getpass
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from lfadsrm_hpc.manifest.publish import make_folder
 from lfadsrm_hpc.manifest.records import SUPERSEDED, new_ulid
 from lfadsrm_hpc.manifest.submissions import Plan, PlannedTask, write_plan
 from lfadsrm_hpc.schedulers import sites
+from lfadsrm_hpc.schedulers.handed import user_name
 from lfadsrm_hpc.schedulers.planning import Arrangement, Wish, arrange
 from lfadsrm_hpc.schedulers.resources import JobRequest
 from lfadsrm_hpc.schedulers.sending import Sender, SentJob, Tell, give_up, unfinished
@@ -96,7 +96,7 @@ class Drafting:
             self.site.name,
             cluster=self.site.site.cluster,
             created=time.time(),
-            user=_user(),
+            user=user_name(),
             version=__version__,
             settings=sites.to_settings(self.site),
             chunks=arrangement.chunks,
@@ -129,13 +129,6 @@ class Drafting:
                 search=self.templates,
             )
         return texts
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
 
 
 def publish(drafting: Drafting, wishes: Sequence[Wish], tell: Tell) -> SubmissionLayout:

@@ -104,7 +104,7 @@ def test_a_report_that_cannot_be_written(act: Any, monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr(module.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     said = act(raising(RuntimeError("surprise")))
     assert said.code == 1
     assert "no report could be written" in said.err

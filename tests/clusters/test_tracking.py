@@ -324,3 +324,21 @@ def test_a_plan_of_a_newer_version_hides_nothing_else(
     tracked = look(layout)
     assert set(states(tracked, run_ids[6:], 6)) == {S.UNKNOWN}
     assert any("latency_of_something_new_s" in text for text in tracked.warnings)
+
+
+def test_what_is_hidden_of_another_user_is_not_lost(
+    layout: CollectionLayout,
+    cluster: FakeCluster,
+    job: str,
+    run_ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where PrivateData hides the jobs of others, their absence says nothing; our own would be seen."""
+    cluster.purge(job)
+    monkeypatch.setattr(handed, "user_name", lambda: "somebody else")
+    monkeypatch.setattr(cluster, "hides_others", lambda: True)
+    hidden = look(layout)
+    assert set(states(hidden, run_ids)) == {S.UNKNOWN}
+    assert all(layout.run_by_id(run).attempt(1).closed.exists() is False for run in run_ids)
+    monkeypatch.setattr(cluster, "hides_others", lambda: False)
+    assert set(states(look(layout), run_ids)) == {S.LOST}

@@ -247,6 +247,7 @@ for lf_name in "${!LFADSRM_@}"; do
 done
 set +eu # should the lines above have set it
 
+export PYTHONUTF8=1 # names of files are UTF-8, whatever the locale of this machine
 export HDF5_USE_FILE_LOCKING=FALSE # the parallel file systems of clusters often have no locks
 export CUDA_DEVICE_ORDER=PCI_BUS_ID
 lf_threads=${SLURM_CPUS_PER_TASK:-16}

@@ -259,6 +259,7 @@ source ~/venvs/lfads/bin/activate
 lf_check $? 'source ~/venvs/lfads/bin/activate'
 set +eu # should the lines above have set it
 
+export PYTHONUTF8=1 # names of files are UTF-8, whatever the locale of this machine
 export HDF5_USE_FILE_LOCKING=FALSE # the parallel file systems of clusters often have no locks
 export CUDA_DEVICE_ORDER=PCI_BUS_ID
 export CUDA_VISIBLE_DEVICES='' # none was asked for
