@@ -125,6 +125,8 @@ class ClusterCollection(collections.RunCollection[Run]):
         site: str | None = None,
         sets: Sequence[str] = (),
         max_parallel: int = 0,
+        max_attempts: int | None = None,
+        max_infrastructure_attempts: int | None = None,
         on_message: Tell | None = None,
         task_command: Sequence[str] | None = None,
         defaults: Mapping[str, Any] | None = None,
@@ -148,6 +150,8 @@ class ClusterCollection(collections.RunCollection[Run]):
             `KEY=VALUE` over the site's files: "options.account=abc123".
         max_parallel : int
             So many tasks at once; 0: no limit.
+        max_attempts, max_infrastructure_attempts : int, optional
+            In place of the site's [retry], where `states` names runs that were tried before.
         on_message : callable, optional
             Is told what happens.
         task_command : sequence of str, optional
@@ -186,6 +190,8 @@ class ClusterCollection(collections.RunCollection[Run]):
             site,
             tuple(sets),
             max_parallel,
+            max_attempts,
+            max_infrastructure_attempts,
             task_command=command,
             defaults=Asked(**(defaults or {})),
         )

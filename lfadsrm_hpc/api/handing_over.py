@@ -78,7 +78,7 @@ class Order:
     defaults: Asked = field(default_factory=Asked)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned:
     """What would be submitted; nothing was written and no scheduler was told.
 
@@ -113,8 +113,16 @@ class Planned:
         """Return the ids of the runs that would be handed over."""
         return self.local_runs or tuple(wish.run_id for wish in self.wishes)
 
+    def __repr__(self) -> str:
+        chunks = self.draft.plan.chunks if self.draft is not None else ()
+        at_most = f", at most {self.cost.gpu_hours_at_most:.1f} GPU hours" if self.cost is not None else ""
+        return (
+            f"<Planned for {self.site.name}: {len(self.runs)} runs in {len(chunks)} jobs{at_most}; "
+            f"{len(self.declined)} declined>"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Submitted:
     """What was handed over.
 
@@ -145,6 +153,10 @@ class Submitted:
     def runs(self) -> tuple[str, ...]:
         """Return the ids of the runs that were handed over."""
         return self.local_runs or tuple(run for job in self.jobs for run in job.runs)
+
+    def __repr__(self) -> str:
+        jobs = f"jobs {', '.join(job.job for job in self.jobs)}" if self.jobs else f"process {self.pid}"
+        return f"<Submitted to {self.site}: {len(self.runs)} runs, {jobs}; {len(self.declined)} declined>"
 
 
 def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite:

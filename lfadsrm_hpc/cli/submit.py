@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from lfadsrm_hpc.cli.cluster_options import chosen_states, order_of, request_options, state_options
+from lfadsrm_hpc.cli.cluster_options import (
+    attempts_options,
+    chosen_states,
+    order_of,
+    request_options,
+    state_options,
+)
 from lfadsrm_hpc.cli.cluster_tables import plan_json, print_plan, print_submitted
 from lfadsrm_hpc.cli.common import (
     find_place,
@@ -25,6 +31,7 @@ from lfadsrm_hpc.cli.common import (
 @selection_options
 @state_options
 @request_options
+@attempts_options
 @click.option("--dry-run", is_flag=True, help="Show jobs, runs and scripts; submit nothing.")
 @json_option
 def submit(
