@@ -5,8 +5,6 @@ The training is the real one, in a temporary folder; nothing of the run is touch
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.data.inputs import SessionInputs, read_inputs
 from lfadsrm_hpc.errors import ModelError
-from lfadsrm_hpc.manifest.process import hostname
+from lfadsrm_hpc.manifest.process import hostname, peak_memory_mb
 from lfadsrm_hpc.manifest.timings import Timing, write_timing
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ def time_run(run: Run, seconds: float = 15.0) -> Timing:
         seconds_per_epoch=clock.epoch_s,
         start_s=clock.first_s,
         sampling_s=sampling_s,
-        peak_memory_mb=_peak_memory_mb(),
+        peak_memory_mb=peak_memory_mb(),
         measured=time.time(),
     )
     write_timing(run.collection.layout, timing)
@@ -131,8 +129,3 @@ def _device() -> str:
         return f"cpu, {threads()} threads"
     about = tf.config.experimental.get_device_details(gpus[0])
     return str(about.get("device_name", "GPU"))
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)

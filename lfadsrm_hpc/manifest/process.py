@@ -81,6 +81,24 @@ def process_start_time(pid: int) -> int | None:
     return None if stat is None or stat[0] in _DEAD else stat[1]
 
 
+def peak_memory_mb() -> float:
+    """Return the greatest resident memory that this process had, in MiB.
+
+    /proc counts this program alone; getrusage would count what its parent had when it forked, too.
+    """
+    try:
+        for line in (_PROC / "self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except (OSError, ValueError, IndexError):
+        pass
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
 def is_alive(pid: int, start: int | None) -> bool | None:
     """Return whether the process `pid` that began at `start` lives on this machine.
 

@@ -30,7 +30,7 @@ from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.cancelling import cancel, forget, lift
 from lfadsrm_hpc.manifest.closing import close, publish_result
 from lfadsrm_hpc.manifest.fold import LATENCY_S, AttemptFacts, Freshness, RunFacts
-from lfadsrm_hpc.manifest.process import Process
+from lfadsrm_hpc.manifest.process import Process, peak_memory_mb
 from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_replacing
 from lfadsrm_hpc.manifest.reading import (
     collection_states,
@@ -230,9 +230,7 @@ def publish_exit(run: RunLayout, claim: Claim, exit_record: Exit) -> bool:
         host=exit_record.host or claim.process.host,
         started=claim.claimed if exit_record.started is None else exit_record.started,
         ended=time.time() if exit_record.ended is None else exit_record.ended,
-        peak_memory_mb=_peak_memory_mb()
-        if exit_record.peak_memory_mb is None
-        else exit_record.peak_memory_mb,
+        peak_memory_mb=peak_memory_mb() if exit_record.peak_memory_mb is None else exit_record.peak_memory_mb,
         token=claim.token,
     )
     first = publish_new(run.attempt(claim.attempt).exit(claim.incarnation), to_json(record))
@@ -389,11 +387,3 @@ def _lost_race(run: RunLayout) -> NoReturn:
     raise ClaimLostError(
         "another task took this run first", where=run.path, hint="nothing: the other one has it"
     )
-
-
-def _peak_memory_mb() -> float:
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lfadsrm_hpc.manifest import process
-from lfadsrm_hpc.manifest.process import Process, is_alive, process_start_time
+from lfadsrm_hpc.manifest.process import Process, is_alive, peak_memory_mb, process_start_time
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -72,3 +72,21 @@ def test_without_proc_only_death_can_be_told(tmp_path: Path, monkeypatch: pytest
     assert me.is_alive() is None
     assert is_alive(os.getpid(), None) is None
     assert is_alive(2**22 + 5, None) is False
+
+
+@linux
+def test_peak_memory_is_that_of_this_program_alone() -> None:
+    """A child's getrusage starts with what its parent had when it forked; ours does not."""
+    ballast = bytearray(300 * 2**20)
+    ballast[:: 2**12] = b"x" * len(ballast[:: 2**12])
+    code = """if True:
+        from lfadsrm_hpc.manifest.process import peak_memory_mb
+        before, x = peak_memory_mb(), b"x" * 2**26
+        print(before, peak_memory_mb())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    small, larger = map(float, done.stdout.split())
+    assert 5 < small < 150
+    assert 50 < larger - small < 100
+    assert peak_memory_mb() > 300
+    del ballast
