@@ -7,6 +7,7 @@ what cannot stand there.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import TemplateError
@@ -184,6 +186,13 @@ def choose_template(names: Sequence[str], search: Sequence[Path] = ()) -> str:
         raise TemplateError(f"there is no template {' or '.join(names)}", where=packaged)
 
 
+def _line_of(error: Exception, search: Sequence[Path]) -> str:
+    """Return the line of a template of the user at which an error came up; "" where there is none."""
+    folders = tuple(f"{path}{os.sep}" for path in search)
+    frames = [one for one in extract_tb(error.__traceback__) if one.filename.startswith(folders)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
 def render(template: str, values: Mapping[str, object], *, search: Sequence[Path] = ()) -> str:
     """Render a template; the first folder of `search` that has it wins, then the packaged one.
 
@@ -213,3 +222,13 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
                 where=template,
                 hint=f'{{% extends "packaged/{Path(template).name}" %}} extends the packaged one',
             ) from error
+        except UnicodeDecodeError as error:
+            found = next((path for path in (one / template for one in search) if path.is_file()), template)
+            raise TemplateError(
+                f"template {template}: this file, or one that it extends, is not UTF-8", where=found
+            ) from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if not (line := _line_of(error, search)):
+                raise  # no doing of the user's
+            what = f"template {template}: {type(error).__name__}: {error}"
+            raise TemplateError(what, where=line) from error

@@ -48,6 +48,8 @@ def cost_of(
     *,
     states: Mapping[str, RunStatus],
     max_parallel: int = 0,
+    tasks: Sequence[Sequence[str]] | None = None,
+    slots: int | None = None,
 ) -> Cost:
     """Return what it will cost to do runs.
 
@@ -58,13 +60,15 @@ def cost_of(
         What each run asks for, by run id.
     states : dict of str to RunStatus
         Of all runs of the collection that are known, by run id: complete ones tell how long runs take.
-    max_parallel : int
-        So many at once; 0: all.
+    max_parallel, tasks, slots
+        See `schedulers.costs.estimate`.
     """
     runs = [collection.run_by_id(run_id) for run_id in requests]
     needs = needs_of(collection, runs)
     measured = list(_measured(collection, states))
-    return estimate(list(needs.values()), requests, measured, max_parallel=max_parallel)
+    return estimate(
+        list(needs.values()), requests, measured, max_parallel=max_parallel, tasks=tasks, slots=slots
+    )
 
 
 def _measured(collection: RunCollection[Run], states: Mapping[str, RunStatus]) -> Iterator[Measured]:

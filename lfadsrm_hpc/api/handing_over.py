@@ -27,7 +27,7 @@ from lfadsrm_hpc.schedulers import known, local, sites
 from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.clearing import Cleared
 from lfadsrm_hpc.schedulers.handed import site_of
-from lfadsrm_hpc.schedulers.planning import Wish
+from lfadsrm_hpc.schedulers.planning import Wish, idle_gpus
 from lfadsrm_hpc.schedulers.resources import Declined, Request
 from lfadsrm_hpc.schedulers.retrying import Asked, Candidate, Chooser, carry_options, rules_of
 from lfadsrm_hpc.schedulers.submission import Draft, Drafting, Sender, SentJob, Tell, publish, unfinished
@@ -269,11 +269,17 @@ class HandingOver:
         if wishes:
             check_inputs(self._runs_of(wishes))
             draft = self._drafting.draft(wishes, new_ulid())
-            requests = {wish.run_id: wish.request for wish in wishes}
-            most = self.order.max_parallel
-            cost = cost_of(self.collection, requests, states=tracked.statuses, max_parallel=most)
+            cost = cost_of(
+                self.collection,
+                {wish.run_id: wish.request for wish in wishes},
+                states=tracked.statuses,
+                max_parallel=self.order.max_parallel,
+                tasks=draft.arrangement.shared,
+                slots=site.packing.slots,
+            )
+        warnings = (*tracked.warnings, *idle_gpus(wishes, site.packing.runs))
         return Planned(
-            site, tuple(wishes), draft, cost, declined, unsent, tracked.warnings, tuple(r.id for r in local)
+            site, tuple(wishes), draft, cost, declined, unsent, warnings, tuple(r.id for r in local)
         )
 
     def submit(self) -> Submitted:
@@ -283,9 +289,10 @@ class HandingOver:
         scheduler = known.make_scheduler(self.loaded.site)
         scheduler.version()  # nothing is changed where nobody answers
         cleared = self.collection.reconcile()
-        for warning in cleared.warnings:
-            self.tell(f"warning: {warning}")
         wishes, declined = self._choose(cleared.tracked)
+        warnings = (*cleared.warnings, *idle_gpus(wishes, self.loaded.site.packing.runs))
+        for warning in warnings:
+            self.tell(f"warning: {warning}")
         check_inputs(self._runs_of(wishes))
         sender = Sender(self.collection.layout, self.tell, occupied=_occupied(cleared.tracked))
         for on_disk in unfinished(self.collection.layout):
@@ -297,7 +304,7 @@ class HandingOver:
         elif not sender.sent:
             self._refuse_uncertain(cleared)
             self._nothing(cleared.tracked, declined)
-        return Submitted(self.loaded.site.name, tuple(sender.sent), declined, warnings=cleared.warnings)
+        return Submitted(self.loaded.site.name, tuple(sender.sent), declined, warnings=warnings)
 
     @property
     def _drafting(self) -> Drafting:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lfadsrm_hpc.schedulers.resources import JobRequest
 
 _MARGIN = 1.5  # walltimes are suggested so much longer than the longest estimate
+_CORES_A_RUN = 4  # more make a run hardly faster: the local queue gives no more
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,30 @@ class Cost:
     disk_basis: str
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One task of a job, and the runs that it does."""
+
+    runs: tuple[str, ...]
+    request: JobRequest
+    slots: int | None
+
+    @property
+    def at_once(self) -> int:
+        """The most runs at once. On a GPU, as many as its memory holds: that may be all."""
+        most = len(self.runs) if self.request.gpus else min(len(self.runs), self.request.cpus)
+        return min(most, self.slots or most)
+
+    def ends(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Return when its runs have ended, s after its start, those whose time is known.
+
+        Runs that share a GPU or cores take turns, or slow each other down, which is the same here.
+        """
+        known = {run: seconds[run] for run in self.runs if run in seconds}
+        places = [0.0] * min(self.at_once, self.request.gpus or max(1, self.request.cpus // _CORES_A_RUN))
+        return {run: heapq.heapreplace(places, places[0] + s) + s for run, s in known.items()}
+
+
 def least_epochs(rate: float, stop: float, factor: float, compared: int, most: int | None) -> int:
     """Return the fewest epochs in which a training can end by itself.
 
@@ -146,6 +171,8 @@ def estimate(
     measured: Iterable[Measured],
     *,
     max_parallel: int = 0,
+    tasks: Sequence[Sequence[str]] | None = None,
+    slots: int | None = None,
 ) -> Cost:
     """Return what these runs will cost.
 
@@ -153,42 +180,42 @@ def estimate(
     ----------
     runs : sequence of RunNeeds
     requests : dict of str to JobRequest
-        By run id.
+        By run id: what its task asks for, which several runs may share.
     measured : iterable of Measured
         Of the same collection, newest first.
     max_parallel : int
-        So many at once; 0: all.
+        So many tasks at once; 0: all.
+    tasks : sequence of sequences of str, optional
+        The ids of the runs that share a task; without it each run has its own.
+    slots : int, optional
+        At most so many runs of a task at once.
     """
     known = list(measured)
     complete = [m for m in known if m.basis == "complete" and m.total_s is not None]
     timed = [m for m in known if m.basis == "timed" and m.seconds_per_epoch is not None]
     expected, least, basis = _times(runs, complete, timed)
-    asked = {run.run_id: requests[run.run_id] for run in runs}
-    limits = [float(asked[run.run_id].walltime_s) for run in runs]
-    known_times = [expected[run.run_id] for run in runs] if len(expected) == len(runs) else None
-    peaks = [m.peak_memory_mb for m in known if m.peak_memory_mb]
-    peak = max(peaks, default=None)
-    given = [r.memory_mb for r in asked.values() if r.memory_mb is not None]
-    longest = max([*expected.values(), *least.values()], default=None)
+    shared = [_Task(tuple(ids), requests[ids[0]], slots) for ids in tasks or [(r.run_id,) for r in runs]]
+    limits = [float(task.request.walltime_s) for task in shared]
+    known_times = None
+    if len(expected) == len(runs):
+        known_times = [max(task.ends(expected).values()) for task in shared]
+    peak = max((m.peak_memory_mb for m in known if m.peak_memory_mb), default=None)
+    ends = {run: end for task in shared for run, end in task.ends({**least, **expected}).items()}
     disk, disk_basis = _disk(runs, known)
     return Cost(
         basis=basis,
         expected_s=expected,
         least_s=least,
-        gpu_hours=None if known_times is None else _hours(runs, asked, known_times, "gpus"),
-        gpu_hours_at_most=_hours(runs, asked, limits, "gpus"),
-        core_hours=None if known_times is None else _hours(runs, asked, known_times, "cpus"),
-        core_hours_at_most=_hours(runs, asked, limits, "cpus"),
+        gpu_hours=None if known_times is None else _hours(shared, known_times, "gpus"),
+        gpu_hours_at_most=_hours(shared, limits, "gpus"),
+        core_hours=None if known_times is None else _hours(shared, known_times, "cpus"),
+        core_hours_at_most=_hours(shared, limits, "cpus"),
         elapsed_s=None if known_times is None else _elapsed(known_times, max_parallel),
         elapsed_at_most_s=_elapsed(limits, max_parallel),
-        walltime_s=None if longest is None else _MARGIN * longest,
-        too_long=tuple(
-            run.run_id
-            for run in runs
-            if expected.get(run.run_id, least.get(run.run_id, 0.0)) > asked[run.run_id].walltime_s
-        ),
+        walltime_s=_MARGIN * max(ends.values()) if ends else None,
+        too_long=tuple(r.run_id for r in runs if ends.get(r.run_id, 0.0) > requests[r.run_id].walltime_s),
         peak_memory_mb=peak,
-        memory_fits=None if peak is None or not given else peak <= min(given),
+        memory_fits=_fits(shared, peak),
         disk_bytes=disk,
         disk_basis=disk_basis,
     )
@@ -238,11 +265,17 @@ def _carried(run: RunNeeds, source: Measured) -> float:
     return (source.total_s or 0.0) * of_run / max(of_source, 1.0)
 
 
-def _hours(
-    runs: Sequence[RunNeeds], asked: Mapping[str, JobRequest], seconds: Sequence[float], what: str
-) -> float:
-    counts: list[int] = [getattr(asked[run.run_id], what) for run in runs]
+def _hours(tasks: Sequence[_Task], seconds: Sequence[float], what: str) -> float:
+    counts: list[int] = [getattr(task.request, what) for task in tasks]
     return sum(count * s for count, s in zip(counts, seconds, strict=True)) / 3600
+
+
+def _fits(tasks: Sequence[_Task], peak_mb: float | None) -> bool | None:
+    """Return whether what every task asks for holds its runs; None: it cannot be told."""
+    given = [(task.at_once, task.request.memory_mb) for task in tasks if task.request.memory_mb is not None]
+    if peak_mb is None or not given:
+        return None
+    return all(at_once * peak_mb <= memory_mb for at_once, memory_mb in given)
 
 
 def _elapsed(seconds: Sequence[float], max_parallel: int) -> float:

@@ -58,6 +58,14 @@ class Arrangement:
     tasks: tuple[PlannedTask, ...]
     binding: tuple[str, ...] = ()
 
+    @property
+    def shared(self) -> list[list[str]]:
+        """Return, task by task, the ids of the runs that it does."""
+        found: dict[tuple[int, int], list[str]] = {}
+        for task in self.tasks:
+            found.setdefault((task.chunk, task.index), []).append(task.run_id)
+        return list(found.values())
+
 
 def arrange(
     ulid: str, wishes: Sequence[Wish], limits: Limits, *, max_parallel: int = 0, pack: int = 1
@@ -98,6 +106,21 @@ def arrange(
     if max_parallel and sum(shares) > max_parallel:
         binding = (*binding, f"{len(pieces)} jobs cannot share a throttle of {max_parallel}: one task each")
     return Arrangement(tuple(chunks), tuple(tasks), binding)
+
+
+def idle_gpus(wishes: Sequence[Wish], pack: int) -> tuple[str, ...]:
+    """Return a warning where a task gets more GPUs than it has runs, of which each uses one.
+
+    Examples
+    --------
+    >>> idle_gpus([Wish("param_x/a", JobRequest(3600, gpus=2))], 1)
+    ('a task gets 2 GPUs and does 1 run, which uses one: --set packing.runs=2 uses them all',)
+    """
+    gpus = max((wish.request.gpus for wish in wishes), default=0)
+    if gpus <= pack:
+        return ()
+    runs = "1 run, which uses one" if pack == 1 else f"{pack} runs, which use one each"
+    return (f"a task gets {gpus} GPUs and does {runs}: --set packing.runs={gpus} uses them all",)
 
 
 def largest_chunk(limits: Limits, n_tasks: int) -> tuple[int, tuple[str, ...]]:

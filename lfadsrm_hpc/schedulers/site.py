@@ -144,7 +144,7 @@ class Requests:
     gpus : int
         On a partition with GPUs; of a whole node, all.
     gpu_type : str
-        "": any.
+        "": any. A kind needs `{type}` in `gpu_directive`.
     cpus : int or None
         none: `cpus_per_gpu` of the partition, all of a whole node, else 4.
     memory : str
@@ -373,6 +373,11 @@ class Site:
         """Return what the scheduler is to be told for a partition (`--partition`, `-q`); "": nothing."""
         known_as = self.partition(name).scheduler_name
         return name if known_as is None else known_as
+
+    @property
+    def names_gpu_types(self) -> bool:
+        """The way in which GPUs are asked for can say which kind."""
+        return "{type}" in (self.request.gpu_directive or GPU_DIRECTIVES.get(self.scheduler, ""))
 
     def gpu_option(self, gpus: int, gpu_type: str = "") -> str:
         """Return how so many GPUs a node are asked for; "": not at all."""

@@ -241,6 +241,19 @@ def check_site(site: Site, origins: Mapping[str, str]) -> None:
         )
     if site.client.history == "sacct" and site.scheduler != "slurm":
         raise ConfigError(f"{site.scheduler} has no sacct", where=origins.get("client.history"))
+    if site.request.gpu_type and not site.names_gpu_types:
+        raise ConfigError(
+            f"request.gpu_type = {site.request.gpu_type!r}, and request.gpu_directive has no {{type}}",
+            where=origins.get("request.gpu_type"),
+            hint="choose a partition with such GPUs, or name the kind in [request] directives",
+        )
+    if site.request.memory and not site.request.memory_directive:
+        raise ConfigError(
+            f"request.memory = {site.request.memory!r}, and jobs at {site.name} ask for no memory "
+            "(memory_directive = false)",
+            where=origins.get("request.memory"),
+            hint="leave it out: it comes with the CPUs, the GPUs or the node",
+        )
     for name, partition in site.partitions.items():
         if partition.gpu_types and not partition.gpus_per_node:
             raise ConfigError(

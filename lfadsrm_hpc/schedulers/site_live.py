@@ -101,14 +101,24 @@ def find_scheduler(timeout_s: float) -> LiveSite:
         None answers.
     """
     tried = []
-    for scheduler in ("slurm", "pbspro"):
+    for which in (lambda _: "slurm", _kind_of_pbs):
         try:
-            return ask_scheduler(scheduler, timeout_s)
+            return ask_scheduler(which(timeout_s), timeout_s)
         except SchedulerUnreachableError as error:
             tried.append(error.what)
     raise SchedulerUnreachableError(
         f"no scheduler answers here: {'; '.join(tried)}", hint="run this on a login node of the cluster"
     )
+
+
+def _kind_of_pbs(timeout_s: float) -> str:
+    """Tell Torque from PBS Pro: their programs have the same names, but `qstat --version` prints another line."""
+    try:
+        answer = ask(["qstat", "--version"], timeout_s=timeout_s, check=False)
+    except CommandError:
+        return "pbspro"  # asking for its queues will say what is wrong
+    said = (answer.stdout + answer.stderr).lower()
+    return "torque" if "version" in said and "pbs_version" not in said else "pbspro"
 
 
 def slurm_config(timeout_s: float) -> dict[str, str]:

@@ -155,6 +155,13 @@ def _gpu_type(site: Site, name: str, given: str | None) -> str:
             f"{_shown(site, name)} has no GPUs of the kind {given!r}; it has {', '.join(known)}",
             hint=suggest(given, known) or _others(site, "such", lambda p: given in p.gpu_types),
         )
+    if given and not site.names_gpu_types:
+        raise ConfigError(
+            f"a GPU of the kind {given!r} is asked for, and jobs at {site.name} cannot say which kind",
+            where="request.gpu_directive, which has no {type}",
+            hint=_others(site, "GPUs", lambda p: p.gpus_per_node > 0)
+            or "leave it out, or name it by an option: --set request.directives=...",
+        )
     return given
 
 

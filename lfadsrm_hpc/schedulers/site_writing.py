@@ -103,7 +103,7 @@ def _suggestions(site: Site) -> list[str]:
         f"# partition = {toml_value(site.request.partition)}    # {partitions}",
         f"# gpus = {site.request.gpus}",
         '# walltime = "4:00:00"    # without it, it must be given for every submission',
-        '# memory = "16G"',
+        *(['# memory = "16G"'] if site.request.memory_directive else []),
         "",
         "[environment]",
         '# modules = ["python"]',

@@ -80,8 +80,12 @@ class LoadedSite:
     layer: str = PACKAGED
 
     def origin(self, key: str) -> str:
-        """Return where a key comes from; "default" for one that no layer says."""
-        return self.origins.get(key, DEFAULT)
+        """Return where a key comes from; "default" for one that no layer says.
+
+        Of a table of texts ("environment.variables") each text may come from another place: all are named.
+        """
+        inside = [origin for name, origin in self.origins.items() if name.startswith(f"{key}.")]
+        return self.origins.get(key) or ", ".join(dict.fromkeys(inside)) or DEFAULT
 
 
 def load_site(name: str, *, project: Path | None = None, sets: Sequence[str] = ()) -> LoadedSite:

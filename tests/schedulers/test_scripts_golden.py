@@ -94,7 +94,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...], int]] = {
     ),
     "generic-slurm.packed": ("generic-slurm", ("packing.runs=2", "packing.slots=2", "request.gpus=1"), 3),
     "generic-pbspro.one_run": ("generic-pbspro", (*EVERYTHING, 'request.directives=["-l place=scatter"]'), 1),
-    "generic-torque.one_run": ("generic-torque", (*EVERYTHING, "options.qos=high"), 1),
+    "generic-torque.one_run": ("generic-torque", (*EVERYTHING, "options.qos=high", "request.gpus=2"), 1),
 }
 
 

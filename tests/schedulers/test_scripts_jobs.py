@@ -340,6 +340,23 @@ def test_no_gpu_is_seen_where_none_was_asked_for(allocation: Allocation) -> None
     assert start["environment"]["LFADSRM_THREADS"] == "3"
 
 
+@pytest.mark.parametrize(
+    ("said", "listed", "seen"),
+    [(None, "n7-gpu1\nn7-gpu3\n", "1,3"), ("2", "n7-gpu1\n", "2"), (None, "\n", None), (None, None, None)],
+)
+def test_gpus_that_torque_only_lists(
+    allocation: Allocation, said: str | None, listed: str | None, seen: str | None
+) -> None:
+    allocation.submit("a", site="generic-torque", gpus=2)
+    more = {} if said is None else {"CUDA_VISIBLE_DEVICES": said}
+    if listed is not None:
+        (allocation.fake / "gpus").write_text(listed)
+        more["PBS_GPUFILE"] = str(allocation.fake / "gpus")
+    assert allocation.run(scheduler="torque", **more) == 0
+    [start] = allocation.events("start")
+    assert start["environment"].get("CUDA_VISIBLE_DEVICES") == seen
+
+
 def test_line_of_the_environment_that_fails_stops_the_script(allocation: Allocation) -> None:
     [run_id] = allocation.submit("a", sets=('environment.setup=["true", "(exit 9)", "touch never"]',))
     assert allocation.run() == 3

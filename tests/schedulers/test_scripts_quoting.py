@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -242,9 +243,29 @@ def test_base_can_be_changed_for_all_schedulers(tmp_path: Path) -> None:
         ('{% extends "no.sh.j2" %}', "no.sh.j2"),
         ('{% extends "slurm.sh.j2" %}', 'extends "packaged/slurm.sh.j2"'),
         ("if then", "bash cannot read"),
+        ("{% set x = 1 %}\n{{ x / 0 }}", "slurm.sh.j2: ZeroDivisionError"),
+        ("{{ chunk.size + partition }}", "slurm.sh.j2: TypeError"),
     ],
 )
 def test_templates_that_are_wrong(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(LfadsrmError, match=says) as caught:
         script(search=(write(tmp_path, "slurm.sh.j2", text),))
     assert caught.value.exit_code == 3
+
+
+def test_templates_that_are_wrong_are_named_with_their_line(tmp_path: Path) -> None:
+    text = '{% extends "packaged/slurm.sh.j2" %}\n{% block setup %}\n{{ 1 / 0 }}\n{% endblock %}\n'
+    with pytest.raises(TemplateError) as caught:
+        script(search=(tmp_path / "empty", write(tmp_path, "slurm.sh.j2", text)))
+    assert caught.value.where == f"{tmp_path / 'slurm.sh.j2'}, line 3"
+    (tmp_path / "slurm.sh.j2").write_bytes(b"# \xff\n")
+    with pytest.raises(TemplateError, match="not UTF-8") as caught:
+        script(search=(tmp_path,))
+    assert str(caught.value.where) == str(tmp_path / "slurm.sh.j2")
+
+
+def test_a_slip_of_our_own_is_not_blamed_on_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "ours", "slurm.sh.j2", "{{ 1 / 0 }}")
+    monkeypatch.setattr("lfadsrm_hpc.rendering.packaged_folder", lambda _: nullcontext(tmp_path / "ours"))
+    with pytest.raises(ZeroDivisionError):
+        script(search=(tmp_path / "user",))

@@ -10,7 +10,7 @@
 #PBS -v LFADSRM_SUBMISSION=01J9ZK3V5Q8N7M2C4B6A1D0E9F
 #PBS -A lab01
 #PBS -l qos=high
-#PBS -l nodes=1:ppn=4
+#PBS -l nodes=1:ppn=4:gpus=2
 #PBS -l walltime=4:00:00
 #PBS -r n
 #PBS -j oe
@@ -262,7 +262,10 @@ set +eu # should the lines above have set it
 export PYTHONUTF8=1 # names of files are UTF-8, whatever the locale of this machine
 export HDF5_USE_FILE_LOCKING=FALSE # the parallel file systems of clusters often have no locks
 export CUDA_DEVICE_ORDER=PCI_BUS_ID
-export CUDA_VISIBLE_DEVICES='' # none was asked for
+if [[ -z ${CUDA_VISIBLE_DEVICES-} && -r ${PBS_GPUFILE-} ]]; then # lines such as node7-gpu1
+  lf_gpus=$(sed -n 's/.*-gpu\([0-9]\{1,\}\)$/\1/p' "$PBS_GPUFILE" | paste -s -d , -)
+  if [[ -n $lf_gpus ]]; then export CUDA_VISIBLE_DEVICES=$lf_gpus; fi
+fi
 lf_threads=${PBS_NUM_PPN:-4}
 export OMP_NUM_THREADS=$lf_threads TF_NUM_INTRAOP_THREADS=$lf_threads TF_NUM_INTEROP_THREADS=$lf_threads
 export LFADSRM_THREADS=$lf_threads
