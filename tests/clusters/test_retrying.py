@@ -185,6 +185,23 @@ def test_planning_changes_nothing(rc: RunCollection, cluster: FakeCluster) -> No
     assert {call.split()[0] for call in cluster.calls[calls:]} == {"look"}
 
 
+def test_runs_that_share_a_job_are_paid_once(rc: RunCollection, cluster: FakeCluster) -> None:
+    order: dict[str, Any] = {"site": "hill", "walltime": "8:00:00", "gpus": 4}
+    alone = rc.plan(**order)
+    assert alone.cost is not None
+    assert alone.cost.gpu_hours_at_most == 6 * 8 * 4
+    assert [text for text in alone.warnings if "packing.runs=4" in text]
+    packed = rc.plan(**order, sets=["packing.runs=4"])
+    assert packed.cost is not None
+    assert packed.cost.gpu_hours_at_most == 2 * 8 * 4
+    assert packed.warnings == ()
+    said: list[str] = []
+    submitted = rc.submit(**order, sets=["packing.runs=3"], on_message=said.append)
+    warning = "a task gets 4 GPUs and does 3 runs, which use one each: --set packing.runs=4 uses them all"
+    assert f"warning: {warning}" in said
+    assert warning in submitted.warnings
+
+
 def test_what_cannot_be_is_refused_before_anything_changes(rc: RunCollection, cluster: FakeCluster) -> None:
     before = files(rc.path)
     for wrong in (

@@ -92,6 +92,34 @@ def test_elapsed_time_heeds_the_throttle(most: int, elapsed: float) -> None:
     assert estimate(runs, requests(*runs), [], max_parallel=most).elapsed_at_most_s == elapsed
 
 
+def test_runs_that_share_a_task_are_paid_once() -> None:
+    runs = [needs(name, most_epochs=100) for name in "abcdef"]
+    timing = Measured(runs[0], "timed", seconds_per_epoch=10.0, start_s=0.0, peak_memory_mb=3000.0)
+    asked = requests(*runs, gpus=2, cpus=16, memory_mb=12000)
+    cost = estimate(runs, asked, [timing], tasks=["abcd", "ef"])
+    assert cost.gpu_hours_at_most == 2 * 2
+    assert cost.core_hours_at_most == 2 * 16
+    assert cost.elapsed_at_most_s == 3600
+    # Two GPUs: four runs take twice as long as one, two runs as long as one.
+    assert cost.gpu_hours == pytest.approx((2000 + 1000) * 2 / 3600)
+    assert cost.elapsed_s == 2000
+    assert cost.walltime_s == pytest.approx(3000)
+    assert cost.memory_fits is True, "four at once, as far as the memory of their GPUs allows"
+    assert estimate(runs, asked, [timing], tasks=["abcdef"]).memory_fits is False
+    assert estimate(runs, asked, [timing], tasks=["abcdef"], slots=4).memory_fits is True
+    assert estimate(runs, asked, [timing], tasks=["abcd", "ef"], slots=1).elapsed_s == 4000
+    assert estimate(runs, asked, [timing], tasks=["abcd", "ef"], max_parallel=1).elapsed_s == 3000
+
+
+def test_runs_that_share_a_task_and_do_not_end_in_its_time_are_named() -> None:
+    runs = [needs(name, most_epochs=100) for name in "abcd"]
+    timing = Measured(runs[0], "timed", seconds_per_epoch=10.0)
+    cost = estimate(runs, requests(*runs, cpus=8, walltime_s=1500), [timing], tasks=["abcd"])
+    assert cost.too_long == ("c", "d"), "two at once on eight cores: the last two begin after 1000 s"
+    assert cost.walltime_s == pytest.approx(3000)
+    assert estimate(runs, requests(*runs, cpus=2), [timing], tasks=["abcd"]).elapsed_s == 4000
+
+
 def test_the_nearest_complete_run_is_taken() -> None:
     near, far = needs("near", 1e9, sampling_work=0), needs("far", 1e12, sampling_work=0)
     run = needs("run", 2e9, sampling_work=0)
