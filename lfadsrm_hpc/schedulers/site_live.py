@@ -112,7 +112,7 @@ def find_scheduler(timeout_s: float) -> LiveSite:
 
 
 def _kind_of_pbs(timeout_s: float) -> str:
-    """Tell Torque from PBS Pro: their programs have the same names, but `qstat --version` prints another line."""
+    """Tell Torque from PBS Pro, whose programs have the same names, by what `qstat --version` prints."""
     try:
         answer = ask(["qstat", "--version"], timeout_s=timeout_s, check=False)
     except CommandError:

@@ -103,10 +103,10 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_pbs(programs: Path, queues: str = QSTAT_Q) -> None:
+def write_pbs(programs: Path, first: str = "", *, queues: str = QSTAT_Q) -> None:
     (programs / "server").write_text(QSTAT_B)
     (programs / "queues").write_text(queues)
-    body = 'case "$*" in "-B -f") file=server;; "-Q -f") file=queues;; *) exit 2;; esac\n'
+    body = f"{first}\n" + 'case "$*" in "-B -f") file=server;; "-Q -f") file=queues;; *) exit 2;; esac\n'
     body += f'while IFS= read -r line; do printf "%s\\n" "$line"; done <{programs}/$file'
     write_program(programs, "qstat", body)
 
@@ -121,6 +121,22 @@ def test_queues_of_pbs(programs: Path) -> None:
         "free": LiveQueue(),
     }
     assert find_scheduler(10) == found
+
+
+@pytest.mark.parametrize(
+    ("version", "scheduler"),
+    [
+        ("echo 'Version: 6.1.2' >&2; echo 'Commit: 1' >&2", "torque"),  # Torque
+        ("echo 'version: 2.4.16' >&2; exit 1", "torque"),
+        ("echo 'pbs_version = 23.06.06'", "pbspro"),
+        ("exit 2", "pbspro"),
+    ],
+)
+def test_torque_is_told_from_pbs_pro(programs: Path, version: str, scheduler: str) -> None:
+    write_pbs(programs, '[ "$*" != --version ] || { ' + version + "; exit; }")
+    found = find_scheduler(10)
+    assert found.scheduler == scheduler
+    assert f'extends = "generic-{scheduler}"' in live_text("ours", found, "login1", "2026-11-27")
 
 
 @pytest.mark.parametrize(
