@@ -88,6 +88,8 @@ def test_show(call: Any, user: Path) -> None:
     assert re.search(rf'account = "lab" +# {re.escape(str(user))}/polaris.toml\n', everything)
     assert re.search(r"runs = 8 +# --set\n", everything)
     assert re.search(r"latency_s = 60.0 +# default\n", everything)
+    of_texts = call("site", "show", "perlmutter", "--origin").out
+    assert re.search(r'environment = { NERSC_HOST = "perlmutter" } +# .*/perlmutter.toml\n', of_texts)
     told = call("site", "show", "polaris", "--json").json
     assert told["site"]["options"]["account"] == "lab"
     assert told["origins"]["options.account"] == str(user / "polaris.toml")
@@ -168,6 +170,7 @@ def test_init_of_a_known_site(call: Any, user: Path, no_scheduler: Path) -> None
     assert (said.code, said.out) == (0, f"{user / 'perlmutter.toml'}\n")
     text = (user / "perlmutter.toml").read_text()
     assert '# account = "..."    # every job must name it' in text
+    assert "memory" not in text, "none can be asked for there"
     assert load_site("perlmutter").layer == "user"
     said = call("site", "init", "perlmutter")
     assert said.code == 2

@@ -94,6 +94,8 @@ def test_lists_are_replaced_and_tables_of_texts_merged(places: dict[str, Path], 
     assert loaded.site.environment.variables == {"A": "1", "B": "2", "C": "3"}
     assert loaded.origin("environment.variables.A") == str(places["user"] / "ours.toml")
     assert loaded.origin("environment.variables.C") == "--set"
+    files = ", ".join(str(places[layer] / "ours.toml") for layer in ("user", "project"))
+    assert loaded.origin("environment.variables") == f"{files}, --set"
 
 
 def test_a_site_extends_another_but_not_its_name_and_signs(places: dict[str, Path], write: Write) -> None:
@@ -190,6 +192,9 @@ def test_what_cannot_be_is_refused_with_file_and_hint(
         ('extends="generic-slurm"\n[options]\nfilesystems="home"\n', "option of PBS"),
         ('extends="generic-pbspro"\n[client]\nhistory="sacct"\n', "pbspro has no sacct"),
         ('extends="generic-slurm"\n[partitions.a]\ngpu_types=["x"]\n', "has GPU types and no GPUs"),
+        ('extends="generic-pbspro"\n[request]\ngpu_type="a100"\n', "request.gpu_directive has no {type}"),
+        ('extends="vista"\n[request]\ngpu_type="h200"\n', "request.gpu_directive has no {type}"),
+        ('extends="perlmutter"\n[request]\nmemory="8G"\n', "jobs at ours ask for no memory"),
     ],
 )
 def test_keys_that_contradict_each_other(places: dict[str, Path], write: Write, text: str, what: str) -> None:

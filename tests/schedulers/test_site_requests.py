@@ -110,6 +110,18 @@ def test_more_than_there_is_is_an_error_that_says_the_limit(
     assert hint in str(error.value.hint)
 
 
+@pytest.mark.parametrize("way", ["--gpus={gpus}", "none"])
+def test_a_kind_of_gpu_that_no_job_can_name_is_refused(way: str) -> None:
+    lab = site(gpu_directive=way)
+    assert build_request(lab, walltime="1h", gpu_type="").gpu_type == ""
+    with pytest.raises(ConfigError, match="jobs at lab cannot say which kind") as error:
+        build_request(lab, walltime="1h", gpu_type="a100")
+    assert "gpu, long, node" in str(error.value.hint)
+    with pytest.raises(ConfigError, match="cannot say which kind") as error:
+        build_request(load_site("generic-pbspro").site, walltime="1h", gpus=1, gpu_type="a100")
+    assert "request.directives" in str(error.value.hint)
+
+
 def test_limits_themselves_are_allowed() -> None:
     made = build_request(site(), walltime="48:00:00", gpus=4, cpus=64, memory="256G")
     assert made == JobRequest(172800, "gpu", 4, "", 64, 256 * 1024)
