@@ -92,8 +92,13 @@ def cost_lines(cost: Cost) -> Iterator[str]:
     yield f"at most:  {_hours(cost.gpu_hours_at_most, cost.core_hours_at_most, cost.elapsed_at_most_s)}"
     if cost.gpu_hours is not None and cost.core_hours is not None and cost.elapsed_s is not None:
         yield f"expected: {_hours(cost.gpu_hours, cost.core_hours, cost.elapsed_s)} (from {cost.basis})"
-    elif cost.basis:
-        yield f"expected: at least what training cannot do without (from {cost.basis})"
+    elif (
+        cost.gpu_hours_at_least is not None
+        and cost.core_hours_at_least is not None
+        and cost.elapsed_at_least_s is not None
+    ):
+        least = _hours(cost.gpu_hours_at_least, cost.core_hours_at_least, cost.elapsed_at_least_s)
+        yield f"at least: {least} (from {cost.basis}; without max_epochs nobody knows when training ends)"
     else:
         yield "expected: not known; `lfadsrm time` measures some steps"
     if cost.too_long:
@@ -104,7 +109,8 @@ def cost_lines(cost: Cost) -> Iterator[str]:
         )
     if cost.peak_memory_mb:
         fits = {True: ", which fits", False: ", MORE than is asked for", None: ""}[cost.memory_fits]
-        yield f"memory:   {cost.peak_memory_mb:.0f} MiB at its peak{fits}"
+        times = f"{cost.at_once} times " if cost.at_once > 1 else ""
+        yield f"memory:   {times}{cost.peak_memory_mb:.0f} MiB at its peak{fits}"
     yield f"disk:     {_bytes(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
 
 

@@ -87,17 +87,19 @@ class Cost:
         By run id, where it can be told.
     least_s : dict of str to float
         By run id: it cannot take less.
-    gpu_hours, gpu_hours_at_most : float or None
-        Expected; and if every run took its whole walltime.
-    core_hours, core_hours_at_most : float or None
-    elapsed_s, elapsed_at_most_s : float or None
+    gpu_hours, gpu_hours_at_least, gpu_hours_at_most : float or None
+        Expected; what the least epochs take; and if every run took its whole walltime.
+    core_hours, core_hours_at_least, core_hours_at_most : float or None
+    elapsed_s, elapsed_at_least_s, elapsed_at_most_s : float or None
         From the first start to the last end, with `max_parallel` at once; waiting in the queue not counted.
     walltime_s : float or None
         A walltime that would hold the longest.
     too_long : tuple of str
         Runs that cannot end, or are not expected to end, within the walltime: they checkpoint and go on.
     peak_memory_mb : float or None
-        The greatest that was measured.
+        The greatest that was measured, of one run.
+    at_once : int
+        The most runs that share a task's memory.
     memory_fits : bool or None
         None: nothing was measured, or no memory is asked for.
     disk_bytes : float
@@ -109,14 +111,18 @@ class Cost:
     expected_s: Mapping[str, float]
     least_s: Mapping[str, float]
     gpu_hours: float | None
+    gpu_hours_at_least: float | None
     gpu_hours_at_most: float
     core_hours: float | None
+    core_hours_at_least: float | None
     core_hours_at_most: float
     elapsed_s: float | None
+    elapsed_at_least_s: float | None
     elapsed_at_most_s: float
     walltime_s: float | None
     too_long: tuple[str, ...]
     peak_memory_mb: float | None
+    at_once: int
     memory_fits: bool | None
     disk_bytes: float
     disk_basis: str
@@ -196,9 +202,7 @@ def estimate(
     expected, least, basis = _times(runs, complete, timed)
     shared = [_Task(tuple(ids), requests[ids[0]], slots) for ids in tasks or [(r.run_id,) for r in runs]]
     limits = [float(task.request.walltime_s) for task in shared]
-    known_times = None
-    if len(expected) == len(runs):
-        known_times = [max(task.ends(expected).values()) for task in shared]
+    likely, fewest = (_lengths(shared, seconds) for seconds in (expected, least))
     peak = max((m.peak_memory_mb for m in known if m.peak_memory_mb), default=None)
     ends = {run: end for task in shared for run, end in task.ends({**least, **expected}).items()}
     disk, disk_basis = _disk(runs, known)
@@ -206,15 +210,19 @@ def estimate(
         basis=basis,
         expected_s=expected,
         least_s=least,
-        gpu_hours=None if known_times is None else _hours(shared, known_times, "gpus"),
+        gpu_hours=None if likely is None else _hours(shared, likely, "gpus"),
+        gpu_hours_at_least=None if fewest is None else _hours(shared, fewest, "gpus"),
         gpu_hours_at_most=_hours(shared, limits, "gpus"),
-        core_hours=None if known_times is None else _hours(shared, known_times, "cpus"),
+        core_hours=None if likely is None else _hours(shared, likely, "cpus"),
+        core_hours_at_least=None if fewest is None else _hours(shared, fewest, "cpus"),
         core_hours_at_most=_hours(shared, limits, "cpus"),
-        elapsed_s=None if known_times is None else _elapsed(known_times, max_parallel),
+        elapsed_s=None if likely is None else _elapsed(likely, max_parallel),
+        elapsed_at_least_s=None if fewest is None else _elapsed(fewest, max_parallel),
         elapsed_at_most_s=_elapsed(limits, max_parallel),
         walltime_s=_MARGIN * max(ends.values()) if ends else None,
         too_long=tuple(r.run_id for r in runs if ends.get(r.run_id, 0.0) > requests[r.run_id].walltime_s),
         peak_memory_mb=peak,
+        at_once=max((task.at_once for task in shared), default=1),
         memory_fits=_fits(shared, peak),
         disk_bytes=disk,
         disk_basis=disk_basis,
@@ -263,6 +271,14 @@ def _carried(run: RunNeeds, source: Measured) -> float:
     of_source = source.needs.epoch_work * (source.epochs or 1) + source.needs.sampling_work
     of_run = run.epoch_work * (source.epochs or 1) + run.sampling_work
     return (source.total_s or 0.0) * of_run / max(of_source, 1.0)
+
+
+def _lengths(tasks: Sequence[_Task], seconds: Mapping[str, float]) -> list[float] | None:
+    """Return how long each task takes, s; None: of some run it is not known."""
+    ends = [task.ends(seconds) for task in tasks]
+    if not ends or any(len(one) < len(task.runs) for one, task in zip(ends, tasks, strict=True)):
+        return None
+    return [max(one.values()) for one in ends]
 
 
 def _hours(tasks: Sequence[_Task], seconds: Sequence[float], what: str) -> float:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lfadsrm_hpc.api import RunCollection
+from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.manifest.timings import Timing, write_timing
+from lfadsrm_hpc.schedulers.resources import JobRequest
 
 if TYPE_CHECKING:
     from fake_cluster import FakeCluster
@@ -85,6 +88,19 @@ def test_plan(call: Call, cluster: FakeCluster, rc: RunCollection) -> None:
     assert all(run.id in shown for run in rc.runs)
     assert cluster.calls == []
     assert not rc.layout.state_dir.exists()
+
+
+def test_plan_from_a_timing(call: Call, rc: RunCollection) -> None:
+    timing = Timing(rc.runs[0].id, "n1", "A100", 36.0, 60.0, sampling_s=0.0, peak_memory_mb=1500.0)
+    write_timing(rc.layout, timing)
+    least = cost_of(rc, {rc.runs[0].id: JobRequest(3600, gpus=1)}, states={}).least_s[rc.runs[0].id]
+    words = ("plan", *WALL, "--gpus", 1, "--memory", "4G")
+    said = call(*words, "--spec", "single_day1", "--match", "factors_dim=2").out
+    assert f"at least: {least / 3600:.1f} GPU hours, " in said
+    assert f"(from a timing of {rc.runs[0].id} on A100; without max_epochs nobody knows" in said
+    assert "memory:   1500 MiB at its peak, which fits" in said
+    said = call(*words, "--set", "packing.runs=3").out
+    assert "memory:   3 times 1500 MiB at its peak, MORE than is asked for" in said
 
 
 def test_plan_as_json(call: Call, rc: RunCollection) -> None:

@@ -46,6 +46,7 @@ def test_nothing_measured_says_nothing_about_time() -> None:
     runs = [needs("a"), needs("b")]
     cost = estimate(runs, requests(*runs, gpus=1, cpus=4), [])
     assert (cost.basis, cost.expected_s, cost.gpu_hours, cost.walltime_s) == ("", {}, None, None)
+    assert (cost.core_hours_at_least, cost.elapsed_at_least_s) == (None, None)
     assert cost.gpu_hours_at_most == 2
     assert cost.core_hours_at_most == 8
     assert cost.memory_fits is None
@@ -60,6 +61,8 @@ def test_a_timing_carries_over_by_arithmetic() -> None:
     assert cost.least_s == {"s": 10 + 5 + 100 * 2.0, "l": 10 + 10 + 10 * 8.0}
     assert cost.expected_s == {"s": 10 + 5 + 200 * 2.0}, "without max_epochs the end is not known"
     assert cost.gpu_hours is None
+    assert cost.gpu_hours_at_least == pytest.approx(2 * (215 + 100) / 3600)
+    assert cost.elapsed_at_least_s == 215
     assert cost.walltime_s == pytest.approx(1.5 * 415)
     assert "s on cpu, 2 threads" in cost.basis
 
@@ -104,6 +107,7 @@ def test_runs_that_share_a_task_are_paid_once() -> None:
     assert cost.gpu_hours == pytest.approx((2000 + 1000) * 2 / 3600)
     assert cost.elapsed_s == 2000
     assert cost.walltime_s == pytest.approx(3000)
+    assert cost.at_once == 4
     assert cost.memory_fits is True, "four at once, as far as the memory of their GPUs allows"
     assert estimate(runs, asked, [timing], tasks=["abcdef"]).memory_fits is False
     assert estimate(runs, asked, [timing], tasks=["abcdef"], slots=4).memory_fits is True
