@@ -176,13 +176,22 @@ class SubmissionOnDisk:
     @property
     def is_copy(self) -> bool:
         """Its collection was copied from another, which is still there and whose runs its jobs do."""
-        if not self.plan.collection:
-            return False
-        original = CollectionLayout(Path(self.plan.collection)).submission(self.layout.ulid).plan
         try:
-            return not original.samefile(self.layout.plan)
+            return self.plan.collection != "" and not self._where_planned.samefile(self.layout.plan)
         except OSError:
             return False
+
+    @property
+    def has_moved(self) -> bool:
+        """Its collection stood elsewhere when it was planned: its scripts name a place that is no more."""
+        try:
+            return self.plan.collection != "" and not self._where_planned.exists()
+        except OSError:  # it may be there, where we may not look
+            return False
+
+    @property
+    def _where_planned(self) -> Path:
+        return CollectionLayout(Path(self.plan.collection)).submission(self.layout.ulid).plan
 
 
 def write_plan(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lfadsrm_hpc.errors import LfadsrmError
 from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import read_claim
@@ -20,7 +21,7 @@ from lfadsrm_hpc.manifest.submissions import (
 )
 from lfadsrm_hpc.schedulers.batch import Found
 from lfadsrm_hpc.schedulers.handed import call_limit_of, latency_of, scheduler_of, server_of
-from lfadsrm_hpc.schedulers.sending import unfinished
+from lfadsrm_hpc.schedulers.sending import give_up_unsent, unfinished
 from lfadsrm_hpc.schedulers.tracking import Tracked, track
 
 Open = tuple[SubmissionOnDisk, ChunkOnDisk]
@@ -68,17 +69,43 @@ def clear_up(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> Cle
     open_chunks = [(one, chunk) for one in unfinished(layout) for chunk in one.chunks]
     doubtful = [(one, chunk) for one, chunk in open_chunks if _is_doubtful(one, chunk)]
     adopted, not_taken, uncertain, warnings = _settle(layout, doubtful)
-    unsent = [chunk.chunk.name for _, chunk in open_chunks if chunk.state is ChunkState.UNSENT]
+    unsent = [chunk.chunk.name for _, chunk in open_chunks if chunk.state is ChunkState.UNSENT] + not_taken
+    moved = {one.plan.ulid: one for one, _ in open_chunks if one.has_moved}
+    if moved:
+        freed = _give_up_what_moved(layout, moved.values(), warnings)
+        statuses = {run: freed.get(run, status) for run, status in statuses.items()}
+        lost = {chunk.chunk.name for one, chunk in open_chunks if one.plan.ulid in moved}
+        unsent = [name for name in unsent if name not in lost]
     tracked = track(layout, statuses)
     return Cleared(
         tracked,
         tuple(adopted),
         tuple(not_taken),
         tuple(uncertain),
-        (*unsent, *not_taken),
+        tuple(unsent),
         tracked.closed,
         (*warnings, *tracked.warnings),
     )
+
+
+def _give_up_what_moved(
+    layout: CollectionLayout, submissions: Iterable[SubmissionOnDisk], warnings: list[str]
+) -> dict[str, RunStatus]:
+    """Give up what is not sent of plans whose scripts name a place where the collection no longer is.
+
+    Such a job would find nothing there, and Slurm kills without a word one that cannot write its output.
+    Returns what the runs are at now.
+    """
+    freed: dict[str, RunStatus] = {}
+    for one in submissions:
+        runs = give_up_unsent(layout, one)
+        freed |= {run: store.run_status(layout.run_by_id(run)) for run in runs}
+        if runs:
+            warnings.append(
+                f"the collection was moved from {one.plan.collection}: what was planned there and not handed "
+                f"over yet is given up ({len(runs)} runs), and can be submitted anew"
+            )
+    return freed
 
 
 def _patience_s(on_disk: SubmissionOnDisk) -> float:

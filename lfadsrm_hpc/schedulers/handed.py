@@ -156,7 +156,11 @@ def _members(
     chunks = {chunk.chunk.number: chunk for chunk in submission.chunks}
     for task in submission.tasks:
         status = statuses.get(task.run_id)
-        if status is not None and status.attempt == task.attempt and task.run_id not in found:
+        if status is None or status.attempt != task.attempt or task.run_id in found:
+            continue
+        # Outputs may have been deleted since: the number is then another submission's.
+        told = status.submission if status.claim is None else status.claim.identity.submission
+        if told in ("", ulid):
             yield task.run_id, Handed(ulid, submission, chunks.get(task.chunk), task.index)
 
 

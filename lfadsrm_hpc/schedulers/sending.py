@@ -16,11 +16,11 @@ from lfadsrm_hpc.errors import (
     SchedulerUnreachableError,
     SubmissionUncertainError,
 )
-from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout, SubmissionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
-from lfadsrm_hpc.manifest.reading import look
-from lfadsrm_hpc.manifest.records import NOT_SUBMITTED
+from lfadsrm_hpc.manifest.reading import look, read_record
+from lfadsrm_hpc.manifest.records import NOT_SUBMITTED, Reservation
 from lfadsrm_hpc.manifest.submissions import (
     ChunkOnDisk,
     Receipt,
@@ -62,8 +62,17 @@ class SentJob:
 def give_up(layout: CollectionLayout, attempts: Iterable[tuple[str, int]], ulid: str) -> None:
     """Close attempts that are certainly in no scheduler's hands: their runs are as before."""
     for run_id, attempt in attempts:
-        with contextlib.suppress(ClaimLostError):  # its outputs were deleted
-            store.close(layout.run_by_id(run_id), attempt, NOT_SUBMITTED, submission=ulid)
+        run = layout.run_by_id(run_id)
+        if _waits(run, attempt, ulid):
+            with contextlib.suppress(ClaimLostError):  # its outputs were deleted
+                store.close(run, attempt, NOT_SUBMITTED, submission=ulid)
+
+
+def _waits(run: RunLayout, number: int, ulid: str) -> bool:
+    """Return whether an attempt is reserved for a submission, and neither given up nor deleted since."""
+    attempt = run.attempt(number)
+    reservation, _ = read_record(Reservation, attempt.reserved)
+    return reservation is not None and reservation.submission == ulid and not attempt.closed.exists()
 
 
 @dataclass
@@ -198,7 +207,7 @@ class Sender:
         """Raise what a refusal means, after giving up what the same scripts would not get accepted."""
         refused = isinstance(error, SchedulerRefusedError)
         if refused or not handed:
-            _give_up_unsent(self.layout, on_disk)
+            give_up_unsent(self.layout, on_disk)
         if not handed:
             raise error
         what = "refused the next" if refused else "could not be reached for the next"
@@ -209,14 +218,13 @@ class Sender:
         ) from error
 
 
-def _give_up_unsent(layout: CollectionLayout, on_disk: SubmissionOnDisk) -> None:
+def give_up_unsent(layout: CollectionLayout, on_disk: SubmissionOnDisk) -> list[str]:
+    """Close the attempts of all chunks that are not sent, and return their runs: they are as before."""
     fresh = read_submission(on_disk.layout, look(on_disk.layout.path).now) or on_disk
     unsent = {chunk.chunk.number for chunk in fresh.chunks if chunk.state is ChunkState.UNSENT}
-    give_up(
-        layout,
-        ((task.run_id, task.attempt) for task in fresh.tasks if task.chunk in unsent),
-        fresh.plan.ulid,
-    )
+    tasks = [task for task in fresh.tasks if task.chunk in unsent]
+    give_up(layout, ((task.run_id, task.attempt) for task in tasks), fresh.plan.ulid)
+    return [task.run_id for task in tasks]
 
 
 def tasks_in(chunk: ChunkOnDisk) -> int:
@@ -225,9 +233,9 @@ def tasks_in(chunk: ChunkOnDisk) -> int:
 
 
 def is_void(layout: CollectionLayout, on_disk: SubmissionOnDisk, chunk: ChunkOnDisk) -> bool:
-    """Return whether every attempt of a chunk was given up: sending it would do nothing."""
-    return all(
-        layout.run_by_id(task.run_id).attempt(task.attempt).closed.exists()
+    """Return whether every attempt of a chunk was given up or deleted: sending it would do nothing."""
+    return not any(
+        _waits(layout.run_by_id(task.run_id), task.attempt, on_disk.plan.ulid)
         for task in on_disk.tasks
         if task.chunk == chunk.chunk.number
     )
