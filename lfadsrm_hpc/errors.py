@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class LfadsrmError(Exception):
@@ -127,7 +128,15 @@ class CommandError(LfadsrmError):
 
 
 class SchedulerError(LfadsrmError):
-    """A scheduler, or the local queue, cannot do what was asked."""
+    """A scheduler, or the local queue, cannot do what was asked.
+
+    Attributes
+    ----------
+    done : object
+        What was done before it went wrong, as the call would have returned it; None: nothing.
+    """
+
+    done: Any = None
 
 
 class SchedulerUnreachableError(SchedulerError):

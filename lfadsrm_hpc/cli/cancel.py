@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +17,10 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.errors import SchedulerUnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.schedulers.controlling import Cancelled
 
 
 @click.command()
@@ -49,21 +53,30 @@ def cancel(
     Exit codes: 0 cancelled; 2 usage; 4 nothing to cancel; 6 on record, but the scheduler could not
     be told: give the same command again.
     """
-    from lfadsrm_hpc.cli.status import progress_cells
-
     if not (everything or spec or match or state_words):
         raise UsageError(
             "it is not said which runs", hint="--spec, --match, --state; or --all for all of the collection"
         )
     collection = open_collection(where)
     states = parse_states(state_words) or None
-    done = collection.cancel(select_runs(collection, spec, match), states=states)
+    try:
+        done = collection.cancel(select_runs(collection, spec, match), states=states)
+    except SchedulerUnreachableError as error:
+        if error.done is not None:
+            _print(collection.path, error.done, as_json=as_json)
+        raise
+    _print(collection.path, done, as_json=as_json)
+
+
+def _print(place: Path, done: Cancelled, *, as_json: bool) -> None:
+    from lfadsrm_hpc.cli.status import progress_cells
+
     for warning in done.warnings:
         say(f"warning: {warning}")
     if as_json:
         print_json(
             {
-                "collection": collection.path,
+                "collection": place,
                 "runs": done.runs,
                 "running": [status.to_dict() for status in done.running],
                 "jobs": done.jobs,

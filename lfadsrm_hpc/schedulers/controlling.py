@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from lfadsrm_hpc.errors import (
@@ -67,7 +67,8 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
     NothingEligibleError
         There is nothing to stop.
     SchedulerUnreachableError
-        The cancellation is on record, but a scheduler could not be told: cancel again.
+        The cancellation is on record, but a scheduler could not be told: cancel again. Its `done` is what
+        would have been returned.
     """
     meant = {status.run_id: status for status in statuses}
     chosen = {run: status for run, status in meant.items() if can_be_cancelled(status)}
@@ -82,28 +83,34 @@ def cancel(layout: CollectionLayout, statuses: Iterable[RunStatus]) -> Cancelled
         )
     told, unreachable, warnings = _tell(layout, meant, handed)
     warnings += _stop_local(live)
+    running = tuple(status for status in live if status.state is RunState.RUNNING)
+    done = Cancelled(tuple(status.run_id for status in live), running, tuple(told), tuple(warnings))
     if unreachable:
-        raise SchedulerUnreachableError(
+        error = SchedulerUnreachableError(
             f"the cancellation is on record, but the scheduler could not be told: {unreachable[0]}",
             where=layout.path,
             hint="the same command again tells it",
         )
-    running = tuple(status for status in live if status.state is RunState.RUNNING)
-    return Cancelled(tuple(status.run_id for status in live), running, tuple(told), tuple(warnings))
+        error.done = done
+        raise error
+    return done
 
 
 def _still_there(handed: Mapping[str, Handed], chosen: Mapping[str, RunStatus]) -> dict[str, Handed]:
-    """Leave runs out that were cancelled before, and whose jobs the scheduler no longer has.
+    """Leave runs out that were cancelled before, or of which nobody knows, where the scheduler no longer has
+    their jobs.
 
     Ids of jobs are used again where a cluster is set up anew: by now it may be quite another job.
     """
-    before = {run: one for run, one in handed.items() if chosen[run].state is RunState.CANCELLED}
+    doubtful = (RunState.CANCELLED, RunState.UNKNOWN)
+    before = {run: one for run, one in handed.items() if chosen[run].state in doubtful}
     answers = ask_all(before.values())
     gone = set()
     for run, one in before.items():
         evidence = answers.evidence(one, chosen[run])
         waits = evidence.seen is not None and evidence.seen.live and not evidence.seen.state.is_final
-        if evidence.live_ok and not waits:
+        old = chosen[run].state is RunState.CANCELLED or evidence.age_s > evidence.latency_s
+        if evidence.job and evidence.live_ok and not waits and old:
             gone.add(run)
     return {run: one for run, one in handed.items() if run not in gone}
 
@@ -142,7 +149,8 @@ def _tell(
             continue
         members = [task for task in submission.tasks if task.chunk == chunk.chunk.number]
         ends = _elements(members, meant)
-        _close_shared(layout, members, meant, ends)
+        # Attempts that share an allocation with runs that go on: they notice it within a minute.
+        _close_members(layout, members, meant, {index for index, whole in ends.items() if not whole})
         if job is None:
             warnings.append(f"{chunk.chunk.name} has no receipt; should it start, its tasks do nothing")
             continue
@@ -157,8 +165,11 @@ def _tell(
             scheduler_of(submission.plan).cancel(job, None if every else indices)
         except SchedulerUnreachableError as error:
             unreachable.append(error.what)
-        except SchedulerError as error:
-            warnings.append(f"job {job.id}: {error.what}")
+        except SchedulerError as error:  # another user's job, as a rule: whoever works on it can be told here
+            warnings.append(
+                f"job {job.id}: {error.what}; its tasks stop within a minute or two by themselves"
+            )
+            _close_members(layout, members, meant, set(indices))
         else:
             told.append(job.id)
     return told, unreachable, warnings
@@ -176,16 +187,16 @@ def _elements(members: Iterable[PlannedTask], meant: Mapping[str, RunStatus]) ->
     return found
 
 
-def _close_shared(
+def _close_members(
     layout: CollectionLayout,
     members: Iterable[PlannedTask],
     meant: Mapping[str, RunStatus],
-    ends: Mapping[int, bool],
+    indices: Container[int],
 ) -> None:
-    """Close attempts that share an allocation with runs that go on: they notice it within a minute."""
+    """Close the attempts of runs that are meant, in tasks that are not cancelled at the scheduler."""
     for task in members:
         status = meant.get(task.run_id)
-        if status is None or status.attempt != task.attempt or ends[task.index]:
+        if status is None or status.attempt != task.attempt or task.index not in indices:
             continue
         if can_be_cancelled(status):
             with contextlib.suppress(ClaimLostError):
@@ -233,9 +244,11 @@ def throttle(
     Raises
     ------
     NothingEligibleError
-        No array is waiting or at work.
+        No array is waiting or at work, or they work for the collection that this one was copied from.
     SchedulerUnreachableError
         Some may have been changed, some not: do it again.
+    SchedulerRefusedError
+        None of them was changed.
     """
     live: dict[str, tuple[Handed, Job, set[int]]] = {}
     for run_id, one in handed.items():
@@ -247,11 +260,17 @@ def throttle(
             and one.ulid.startswith(submission)
         ):
             live.setdefault(job.id, (one, job, set()))[2].add(one.index)
-    if not live:
-        raise NothingEligibleError("no array is waiting or at work", hint="`lfadsrm status` shows the runs")
-    shares = share_out(most, [len(indices) for _, _, indices in live.values()])
-    done, warnings = {}, []
-    for (one, job, _), share in zip(live.values(), shares, strict=True):
+    ours = {job: entry for job, entry in live.items() if not _is_copy(entry[0])}
+    if not ours:
+        others = [one.submission.plan.collection for one, _, _ in live.values() if one.submission]
+        raise NothingEligibleError(
+            f"the arrays of these runs work for {others[0]}" if others else "no array is waiting or at work",
+            hint="`lfadsrm status` shows the runs",
+        )
+    shares = share_out(most, [len(indices) for _, _, indices in ours.values()])
+    done: dict[str, int] = {}
+    refused: list[tuple[str, SchedulerError]] = []
+    for (one, job, _), share in zip(ours.values(), shares, strict=True):
         if one.submission is None:
             continue
         try:
@@ -259,9 +278,16 @@ def throttle(
         except SchedulerUnreachableError:
             raise
         except SchedulerError as error:
-            warnings.append(f"job {job.id}: {error.what}")
+            refused.append((job.id, error))
         else:
             done[job.id] = share
+    if refused and not done:
+        raise refused[0][1]
+    warnings = [f"job {job}: {error.what}" for job, error in refused]
     if most and sum(shares) > most:
         warnings.append(f"{len(shares)} jobs cannot share {most}: each has one task at a time")
     return Throttled(done, tuple(warnings))
+
+
+def _is_copy(one: Handed) -> bool:
+    return one.submission is not None and one.submission.is_copy

@@ -59,8 +59,12 @@ class FakeCluster(BatchScheduler):
         "timed out", "interrupt", "accepted but interrupted".
     down : bool
         Nothing answers.
-    history : bool
+    remembers : bool
         Whether ended jobs are remembered after `purge`.
+    history_answers : bool
+        There is a history, and it can be asked.
+    refuses : bool
+        It lets us cancel nothing.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -70,6 +74,8 @@ class FakeCluster(BatchScheduler):
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     purged: dict[str, FakeJob] = field(default_factory=dict)
     remembers: bool = False
+    history_answers: bool = True
+    refuses: bool = False
 
     name = "fake"
 
@@ -132,6 +138,8 @@ class FakeCluster(BatchScheduler):
             if job.id in known
             for index, seen in known[job.id].tasks.items()
         }
+        if not self.history_answers:
+            return Report(tasks, live_ok=True, history_ok=False)
         return Report(tasks, live_ok=True, history_ok=True if self.remembers else None)
 
     def find(self, names: Sequence[str], since: float) -> list[Found]:
@@ -148,6 +156,8 @@ class FakeCluster(BatchScheduler):
         self.calls.append(f"cancel {job.id} {'all' if indices is None else list(indices)}")
         if self.down:
             raise SchedulerUnreachableError("nobody answers")
+        if self.refuses:
+            raise SchedulerRefusedError("access denied")
         mine = self.jobs.get(job.id)
         for index in [] if mine is None else list(mine.tasks) if indices is None else indices:
             assert mine is not None

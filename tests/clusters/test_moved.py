@@ -120,3 +120,12 @@ def cluster_job(rc: RunCollection, job: str) -> Any:
 
     jobs = [job_of(one.plan, chunk) for one in read_submissions(rc.layout, 0.0) for chunk in one.chunks]
     return next(found for found in jobs if found is not None and found.id == job)
+
+
+def test_a_copy_does_not_throttle_the_jobs_of_the_original(rc: RunCollection, cluster: FakeCluster) -> None:
+    job = rc.submit(site="hill", walltime="1h").jobs[0].job
+    copy = RunCollection.open(shutil.copytree(rc.path, rc.path.with_name("copy")))
+    with pytest.raises(NothingEligibleError, match=f"work for {rc.path}"):
+        copy.throttle(2)
+    assert cluster.jobs[job].throttle == 0
+    assert rc.throttle(2).jobs == {job: 2}

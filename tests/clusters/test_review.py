@@ -223,3 +223,36 @@ def test_a_retry_that_was_not_taken_does_not_count(project: Path, cluster: FakeC
         assert rc.status(runs)[0].state is S.OUT_OF_MEMORY
     [wish] = rc.plan(runs, retry=True).wishes
     assert (wish.request.partition, wish.request.memory_mb) == ("gpu", 6144)
+
+
+def test_another_job_with_the_id_of_one_that_nobody_knows_of_is_not_cancelled(
+    layout: CollectionLayout, site: Site, cluster: FakeCluster, run_ids: list[str]
+) -> None:
+    """The cluster was set up anew, and its history does not answer: only the ids are the same."""
+    job = hand_over(layout, site, run_ids)
+    cluster.start(job, 0, living=False)
+    be_silent(layout, run_ids)
+    cluster.purge(job)
+    cluster.history_answers = False
+    before = look(layout, run_ids)
+    assert {status.state for status in before.statuses.values()} == {S.UNKNOWN}
+    cluster.calls.clear()
+    done = controlling.cancel(layout, before.statuses.values())
+    assert (len(done.runs), done.jobs) == (12, ())
+    assert not any(call.startswith("cancel") for call in cluster.calls)
+    assert {one.state for one in look(layout, run_ids).statuses.values()} == {S.CANCELLED}
+
+
+def test_a_job_that_we_may_not_cancel_stops_by_itself(
+    layout: CollectionLayout, site: Site, cluster: FakeCluster, run_ids: list[str]
+) -> None:
+    """It is another user's: what works on the runs notices that their attempts are given up."""
+    job = hand_over(layout, site, run_ids)
+    (claim,) = cluster.start(job, 0)
+    cluster.refuses = True
+    done = controlling.cancel(layout, look(layout, run_ids[:2]).statuses.values())
+    assert (done.jobs, [one.run_id for one in done.running]) == ((), run_ids[:1])
+    assert "access denied" in done.warnings[0]
+    assert store.is_superseded(layout.run_by_id(run_ids[0]), claim)
+    found = look(layout, run_ids[:3]).statuses
+    assert [found[run].state for run in run_ids[:3]] == [S.CANCELLED, S.CANCELLED, S.PENDING]
