@@ -16,9 +16,13 @@ from lfadsrm_hpc.errors import (
     ConfigError,
     MismatchError,
     NothingEligibleError,
+    PartlySubmittedError,
+    SchedulerError,
+    SchedulerUnreachableError,
     SubmissionUncertainError,
 )
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
@@ -36,6 +40,7 @@ from lfadsrm_hpc.schedulers.tracking import Tracked
 if TYPE_CHECKING:
     from lfadsrm_hpc.api.clusters import ClusterCollection
     from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.schedulers.batch import BatchScheduler
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.site import Site
 
@@ -295,15 +300,43 @@ class HandingOver:
             self.tell(f"warning: {warning}")
         check_inputs(self._runs_of(wishes))
         sender = Sender(self.collection.layout, self.tell, occupied=_occupied(cleared.tracked))
+        told = (*warnings, *map(_not_known, cleared.uncertain))
+        try:
+            self._send(sender, scheduler, wishes)
+        except SchedulerUnreachableError as error:
+            if not sender.sent:
+                raise
+            partly = PartlySubmittedError(  # the other stands for "nothing was changed"
+                f"{len(sender.sent)} jobs of earlier submissions are handed over; then: {error.what}",
+                where=self.collection.path,
+                hint="the same command goes on",
+            )
+            partly.done = self._submitted(sender, declined, told)
+            raise partly from error
+        except SchedulerError as error:
+            if sender.sent:
+                error.done = self._submitted(sender, declined, told)
+            raise
+        if not wishes and not sender.sent:
+            self._refuse_uncertain(cleared)
+            self._nothing(cleared.tracked, declined)
+        for name in cleared.uncertain:
+            self.tell(f"warning: {_not_known(name)}")
+        return self._submitted(sender, declined, told)
+
+    def _send(self, sender: Sender, scheduler: BatchScheduler, wishes: Sequence[Wish]) -> None:
+        """Send what earlier submissions left, then what is wanted now."""
         for on_disk in unfinished(self.collection.layout):
-            self.tell(f"goes on with submission {on_disk.plan.ulid}")
-            sender.send(on_disk.layout)
+            if any(chunk.state is ChunkState.UNSENT for chunk in on_disk.chunks):
+                self.tell(f"goes on with submission {on_disk.plan.ulid}")
+                sender.send(on_disk.layout)
         if wishes:
             self.tell(f"plans {len(wishes)} run{'s' if len(wishes) > 1 else ''}")
             sender.send(publish(self._drafting, wishes, self.tell), scheduler)
-        elif not sender.sent:
-            self._refuse_uncertain(cleared)
-            self._nothing(cleared.tracked, declined)
+
+    def _submitted(
+        self, sender: Sender, declined: Mapping[str, Declined], warnings: tuple[str, ...]
+    ) -> Submitted:
         return Submitted(self.loaded.site.name, tuple(sender.sent), declined, warnings=warnings)
 
     @property
@@ -374,6 +407,10 @@ class HandingOver:
             if failed and not self.order.again
             else "`lfadsrm status` shows them",
         )
+
+
+def _not_known(name: str) -> str:
+    return f"nobody knows yet whether the scheduler took {name}: `lfadsrm reconcile` clears it up"
 
 
 def queue_tasks(runs: Sequence[Run]) -> list[QueueTask]:

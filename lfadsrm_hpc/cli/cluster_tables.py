@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lfadsrm_hpc.cli.common import console, print_json, say
+from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -162,6 +163,17 @@ def print_declined(declined: Mapping[str, Declined]) -> None:
         reasons.setdefault(str(why), []).append(run)
     for reason, runs in reasons.items():
         say(f"not tried again: {_count(len(runs), 'run')}: {reason}: {_some(runs)}")
+
+
+def hand_over(call: Callable[[], Submitted], *, as_json: bool) -> None:
+    """Submit, and print what was handed over, also where not all of it could be."""
+    try:
+        submitted = call()
+    except SchedulerError as error:
+        if error.done is not None:
+            print_submitted(error.done, as_json=as_json)
+        raise
+    print_submitted(submitted, as_json=as_json)
 
 
 def print_submitted(submitted: Submitted, *, as_json: bool) -> None:

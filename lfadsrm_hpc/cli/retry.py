@@ -14,7 +14,7 @@ from lfadsrm_hpc.cli.cluster_options import (
     request_options,
     state_options,
 )
-from lfadsrm_hpc.cli.cluster_tables import plan_json, print_plan, print_submitted
+from lfadsrm_hpc.cli.cluster_tables import hand_over, plan_json, print_plan
 from lfadsrm_hpc.cli.common import (
     find_place,
     json_option,
@@ -78,4 +78,4 @@ def retry(
             print_plan(planned, scripts=True)
             say("Nothing was submitted.")
         return
-    print_submitted(collection.retry(runs, on_message=say, **order), as_json=as_json)
+    hand_over(lambda: collection.retry(runs, on_message=say, **order), as_json=as_json)

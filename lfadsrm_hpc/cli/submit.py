@@ -14,7 +14,7 @@ from lfadsrm_hpc.cli.cluster_options import (
     request_options,
     state_options,
 )
-from lfadsrm_hpc.cli.cluster_tables import plan_json, print_plan, print_submitted
+from lfadsrm_hpc.cli.cluster_tables import hand_over, plan_json, print_plan
 from lfadsrm_hpc.cli.common import (
     find_place,
     json_option,
@@ -77,4 +77,4 @@ def submit(
             print_plan(planned, scripts=True)
             say("Nothing was submitted.")
         return
-    print_submitted(collection.submit(runs, on_message=say, **order), as_json=as_json)
+    hand_over(lambda: collection.submit(runs, on_message=say, **order), as_json=as_json)

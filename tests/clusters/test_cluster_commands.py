@@ -15,8 +15,10 @@ import pytest
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.api.costs import cost_of
+from lfadsrm_hpc.errors import SchedulerRefusedError
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.timings import Timing, write_timing
+from lfadsrm_hpc.schedulers.batch import Job
 from lfadsrm_hpc.schedulers.resources import JobRequest
 
 if TYPE_CHECKING:
@@ -157,6 +159,43 @@ def test_exit_codes_of_submit(
         assert len(cluster.jobs) == 2
 
 
+@pytest.mark.parametrize(("fault", "code"), [("unreachable", 7), ("timed out", 9)])
+def test_what_was_handed_over_is_told_where_not_all_could_be(
+    call: Call, cluster: FakeCluster, fault: str, code: int
+) -> None:
+    options = ("submit", *WALL, "--set", "limits.array_tasks=3")
+    cluster.faults = ["ok", fault]
+    said = call(*options, "--json")
+    assert said.code == code
+    assert [(job["job"], len(job["runs"])) for job in said.json["jobs"]] == [("100", 3)]
+
+
+def test_unreachable_after_going_on_is_no_nothing(call: Call, cluster: FakeCluster) -> None:
+    """6 says that nothing was changed, but what an earlier submission left is handed over by now."""
+    options = ("submit", *WALL, "--set", "limits.array_tasks=2")
+    cluster.faults = ["ok", "unreachable"]
+    said = call(*options, "--spec", "all", "--spec", "single_day1")
+    assert (said.code, said.out) == (7, "100\n")
+    cluster.faults = ["ok", "unreachable"]
+    said = call(*options)
+    assert (said.code, said.out) == (7, "101\n")
+    assert "nobody answers" in said.err
+    assert (call(*options).code, len(cluster.jobs)) == (0, 3)
+
+
+def test_a_job_of_which_nobody_knows_is_told_each_time(
+    call: Call, cluster: FakeCluster, rc: RunCollection
+) -> None:
+    cluster.faults, cluster.blind = ["timed out"], True
+    assert call("submit", *WALL, "--spec", "all").code == 9
+    forget_senders(rc)
+    said = call("submit", *WALL)
+    assert (said.code, said.out) == (0, "100\n")
+    assert "warning: nobody knows yet whether the scheduler took lf" in said.err
+    assert "goes on with" not in said.err
+    assert call("submit", *WALL).code == 9
+
+
 def test_unreachable_before_anything(call: Call, cluster: FakeCluster, rc: RunCollection) -> None:
     cluster.down = True
     assert call("submit", *WALL).code == 6
@@ -181,6 +220,12 @@ def test_wrong_words(call: Call, words: list[str], code: int, hint: str) -> None
     said = call(*words)
     assert (said.code, said.out) == (code, "")
     assert hint in said.err
+
+
+def forget_senders(rc: RunCollection) -> None:
+    """Let whoever called the scheduler be a process that is gone."""
+    for path in rc.layout.submissions_dir.rglob("sending-*.json"):
+        path.write_text(path.read_text().replace(f'"pid": {os.getpid()},', f'"pid": {2**30},'))
 
 
 def test_retry_cancel_and_throttle(call: Call, cluster: FakeCluster, rc: RunCollection) -> None:
@@ -212,6 +257,42 @@ def test_retry_cancel_and_throttle(call: Call, cluster: FakeCluster, rc: RunColl
     assert sorted(found["jobs"]) == ["100", "101", "102"]
 
 
+def test_cancelling_tells_what_was_running_where_the_scheduler_does_not_hear_it(
+    call: Call, cluster: FakeCluster, rc: RunCollection
+) -> None:
+    call("submit", *WALL)
+    cluster.start("100", 0)
+    cluster.down = True
+    said = call("cancel", "--all")
+    assert said.code == 6
+    assert said.out.split() == [run.id for run in rc.runs]
+    assert f"was running: {rc.runs[0].id}" in said.err
+    assert "could not be told" in said.err
+    cluster.down = False
+    said = call("cancel", "--all", "--json")
+    assert (said.code, said.json["jobs"]) == (0, ["100"])
+
+
+def test_a_throttle_that_is_refused(
+    call: Call, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("submit", *WALL, "--set", "limits.array_tasks=3")
+
+    def refuse(job: Job, most: int) -> None:
+        if job.id in refusing:
+            raise SchedulerRefusedError("no such attribute", hint="a newer version has it")
+
+    monkeypatch.setattr(cluster, "throttle", refuse)
+    refusing = {"100", "101"}
+    said = call("throttle", 2)
+    assert (said.code, said.out) == (3, "")
+    assert "a newer version has it" in said.err
+    refusing = {"100"}
+    said = call("throttle", 2)
+    assert (said.code, said.out) == (0, "101\t1\n")
+    assert "warning: job 100: no such attribute" in said.err
+
+
 def test_reconcile(call: Call, cluster: FakeCluster, rc: RunCollection) -> None:
     import fake_cluster
 
@@ -219,8 +300,7 @@ def test_reconcile(call: Call, cluster: FakeCluster, rc: RunCollection) -> None:
     assert (said.code, said.out) == (0, "")
     cluster.faults, cluster.blind = ["accepted but timed out"], True
     assert call("submit", *WALL).code == 9
-    for path in rc.layout.submissions_dir.rglob("sending-*.json"):
-        path.write_text(path.read_text().replace(f'"pid": {os.getpid()},', f'"pid": {2**30},'))
+    forget_senders(rc)
     said = call("reconcile", "--json")
     assert (said.code, len(said.json["uncertain"])) == (9, 1)
     cluster.blind = False
