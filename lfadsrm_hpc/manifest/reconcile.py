@@ -158,7 +158,9 @@ def _latency_passed(status: RunStatus, evidence: Evidence) -> bool:
     """Return whether the run's own word about its end would have been seen by now."""
     seen = evidence.seen
     if seen is not None and seen.ended is not None and evidence.now is not None:
-        return evidence.now - seen.ended > evidence.latency_s
+        since = evidence.now - seen.ended
+        if since >= -evidence.latency_s:  # else its clock is far ahead of ours
+            return since > evidence.latency_s
     # The scheduler does not say when it ended. Too early a verdict is set right by the exit record.
     silent = status.silent_s if status.incarnation is not None else evidence.age_s
     return silent is not None and silent > evidence.latency_s

@@ -73,7 +73,7 @@ NO_HISTORY = replace(ABSENT, history_ok=None)
 NO_ANSWER = replace(ABSENT, live_ok=False, history_ok=None)
 HISTORY_SILENT = replace(ABSENT, history_ok=False)
 YOUNG = replace(ABSENT, age_s=59.0)
-LONG_AGO, JUST_NOW = 5000.0 - 61, 5000.0 - 59
+LONG_AGO, JUST_NOW, AHEAD = 5000.0 - 61, 5000.0 - 59, 5000.0 + 3600
 
 
 def seen(state: RunState, word: str | None = None, evidence: Evidence = ABSENT, **more: Any) -> Evidence:
@@ -186,6 +186,13 @@ TABLE: dict[str, Row] = {
     "ended a moment ago, unclaimed": (UNCLAIMED, seen(S.FAILED, ended=JUST_NOW), S.SUBMITTED, None),
     "ended, nobody says when, alive": (RUNS, seen(S.TIMEOUT), S.RUNNING, None),
     "ended, nobody says when, silent": (STALE, seen(S.TIMEOUT), S.TIMEOUT, "timeout"),
+    "ended, the scheduler's clock is far ahead": (
+        STALE, seen(S.TIMEOUT, ended=AHEAD), S.TIMEOUT, "timeout",
+    ),
+    "ended, the scheduler's clock is far ahead, alive": (RUNS, seen(S.TIMEOUT, ended=AHEAD), S.RUNNING, None),
+    "ended, the scheduler's clock is a little ahead": (
+        STALE, seen(S.TIMEOUT, ended=5000.0 + 59), S.UNKNOWN, None,
+    ),
     "failed before it claimed": (UNCLAIMED, over(S.FAILED), S.FAILED, "failed"),
     "timeout before it claimed": (UNCLAIMED, over(S.TIMEOUT), S.TIMEOUT, "timeout"),
     "cancelled by hand while it waited": (UNCLAIMED, over(S.CANCELLED), S.CANCELLED, "cancelled"),
