@@ -146,10 +146,10 @@ def take_look(
 
 
 def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:
-    jobs: dict[tuple[str, int], Job | None] = {}
+    jobs: dict[tuple[str, int, str], Job | None] = {}
     found = {}
     for run, one in handed.items():
-        key = (one.ulid, one.chunk.chunk.number if one.chunk is not None else -1)
+        key = (one.ulid, one.chunk.chunk.number if one.chunk is not None else -1, one.holder)
         job = jobs[key] if key in jobs else jobs.setdefault(key, one.job)
         if job is not None:
             found[run] = job_text(job.id, job.size, one.index)

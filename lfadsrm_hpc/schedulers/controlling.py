@@ -175,8 +175,9 @@ def _tell(
     return told, unreachable, warnings
 
 
-def _by_job(handed: Mapping[str, Handed]) -> dict[tuple[str, int], Handed]:
-    return {(one.ulid, one.chunk.chunk.number): one for one in handed.values() if one.chunk is not None}
+def _by_job(handed: Mapping[str, Handed]) -> dict[tuple[str, int, str], Handed]:
+    chunks = ((one, one.chunk) for one in handed.values())
+    return {(one.ulid, chunk.chunk.number, one.holder): one for one, chunk in chunks if chunk is not None}
 
 
 def _elements(members: Iterable[PlannedTask], meant: Mapping[str, RunStatus]) -> dict[int, bool]:

@@ -6,11 +6,11 @@ import contextlib
 import getpass
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lfadsrm_hpc.errors import ConfigError, LfadsrmError
 from lfadsrm_hpc.layout import CollectionLayout
-from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence
+from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence, same_job
 from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import LOCAL, Reservation
@@ -34,6 +34,9 @@ class Handed:
         Of its task in the job; packed runs share it.
     age_s : float
         Of the last sign of life of the submission, where there is no plan, s.
+    holder : str
+        The job that has claimed the run, where it is not the receipt's: one of which nobody knew, and which
+        the scheduler took after all. "": the receipt's.
     """
 
     ulid: str
@@ -41,6 +44,7 @@ class Handed:
     chunk: ChunkOnDisk | None = None
     index: int = 0
     age_s: float = 0.0
+    holder: str = ""
 
     @property
     def site(self) -> Site | None:
@@ -48,10 +52,11 @@ class Handed:
 
     @property
     def job(self) -> Job | None:
-        """The job, if its receipt is there."""
+        """The job that has the run, or is to have it; None: there is no receipt."""
         if self.submission is None or self.chunk is None:
             return None
-        return job_of(self.submission.plan, self.chunk)
+        job = job_of(self.submission.plan, self.chunk)
+        return replace(job, id=self.holder) if job is not None and self.holder else job
 
     @property
     def place(self) -> int:
@@ -161,7 +166,15 @@ def _members(
         # Outputs may have been deleted since: the number is then another submission's.
         told = status.submission if status.claim is None else status.claim.identity.submission
         if told in ("", ulid):
-            yield task.run_id, Handed(ulid, submission, chunks.get(task.chunk), task.index)
+            chunk = chunks.get(task.chunk)
+            yield task.run_id, Handed(ulid, submission, chunk, task.index, holder=_holder(status, chunk))
+
+
+def _holder(status: RunStatus, chunk: ChunkOnDisk | None) -> str:
+    if status.claim is None or chunk is None or chunk.receipt is None:
+        return ""
+    job = status.claim.identity.job
+    return "" if same_job(job, chunk.receipt.job) else job
 
 
 def _last_sign(layout: CollectionLayout, ulid: str, reserved: Sequence[float]) -> float:

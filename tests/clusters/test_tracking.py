@@ -189,6 +189,33 @@ def test_a_planner_at_work_is_left_alone_and_a_dead_one_is_not(
     assert cluster.calls == []
 
 
+def test_a_job_that_was_taken_after_all_is_asked_about_its_own_runs(
+    layout: CollectionLayout, cluster: FakeCluster, job: str, run_ids: list[str]
+) -> None:
+    """Nobody knew of it, and the chunk was sent again; each of the two has claimed some of the runs."""
+    import fake_cluster
+
+    cluster.jobs["777"] = dataclasses.replace(
+        cluster.jobs[job], id="777", tasks=dict(cluster.jobs[job].tasks)
+    )
+    cluster.start("777", 0, living=False)
+    cluster.start("777", 1)
+    cluster.start(job, 2)
+    for index in (0, 1):
+        cluster.set(job, index, S.COMPLETED)  # it found the run taken
+    found = look(layout)
+    assert states(found, run_ids, 4) == [S.RUNNING, S.RUNNING, S.RUNNING, S.PENDING]
+    jobs = [found.handed_runs[run].job for run in run_ids[:3]]
+    assert [one and one.id for one in jobs] == ["777", "777", job]
+    fake_cluster.age_run(layout, run_ids[0], 500)
+    cluster.set("777", 0, S.OUT_OF_MEMORY)
+    assert states(look(layout), run_ids, 3) == [S.OUT_OF_MEMORY, S.RUNNING, S.RUNNING]
+    assert layout.run_by_id(run_ids[0]).attempt(1).closed.exists(), "schedulers forget"
+    cluster.calls.clear()
+    assert set(cancel(layout, run_ids[:3]).jobs) == {"777", job}
+    assert {"cancel 777 [0, 1, 2]", f"cancel {job} [0, 1, 2]"} <= set(cluster.calls)
+
+
 def test_a_local_run_is_no_matter_of_schedulers(
     layout: CollectionLayout, cluster: FakeCluster, job: str, run_ids: list[str]
 ) -> None:
