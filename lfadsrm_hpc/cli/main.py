@@ -20,6 +20,8 @@ EXIT_INTERRUPTED = 130
 # What a shell shows for a program that a closed pipe has ended (128 + SIGPIPE).
 EXIT_PIPE_CLOSED = 141
 
+_SHARED = "if it is another user's, ask for write access: a shared collection needs one group and umask 002"
+
 # name -> first line of its help: `lfadsrm --help` loads none of the modules.
 _COMMANDS = {
     "demo": "Make data, train a small sweep, and show what comes out.",
@@ -134,8 +136,9 @@ def main() -> NoReturn:
         sys.exit(EXIT_PIPE_CLOSED)
     except OSError as error:
         where = f"\n  where: {error.filename}" if error.filename is not None else ""
+        hint = f"\n  do: {_SHARED}" if isinstance(error, PermissionError) else ""
         _fail(
-            f"error: the system says: {error.strerror or error}{where}\n  details: {_write_report()}",
+            f"error: the system says: {error.strerror or error}{where}{hint}\n  details: {_write_report()}",
             EXIT_FAILED,
         )
     except MemoryError:

@@ -100,6 +100,13 @@ def test_a_full_disk_is_no_bug(act: Any) -> None:
     Path(re.search(r"details: (\S+)", said.err)[1]).unlink()  # type: ignore[index]
 
 
+def test_what_another_user_keeps_from_us(act: Any) -> None:
+    said = act(raising(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "theirs/.lfadsrm")))
+    assert said.code == 1
+    assert "where: theirs/.lfadsrm\n  do: if it is another user's, ask" in said.err
+    Path(re.search(r"details: (\S+)", said.err)[1]).unlink()  # type: ignore[index]
+
+
 def test_a_report_that_cannot_be_written(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, "no room")
