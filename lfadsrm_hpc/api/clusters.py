@@ -306,7 +306,11 @@ class ClusterCollection(collections.RunCollection[Run]):
         SchedulerUnreachableError
         """
         tracked = self.track(runs)
-        return controlling.throttle(tracked.statuses, tracked.handed_runs, most, submission=submission)
+        try:
+            return controlling.throttle(tracked.statuses, tracked.handed_runs, most, submission=submission)
+        except NothingEligibleError as error:
+            tracked.refuse_to_conclude(error.what, self.path)
+            raise
 
     def reconcile(self) -> Cleared:
         """Clear up what is uncertain or lost, from the schedulers and the files.

@@ -400,8 +400,10 @@ class HandingOver:
         reasons = Counter(str(one) for one in declined.values())
         why = "; ".join(f"{count} declined: {reason}" for reason, count in reasons.most_common(3))
         failed = any(state.is_failure for state in counts)
+        what = f"no run is to be submitted: {found}" + (f"; {why}" if why else "")
+        tracked.refuse_to_conclude(what, self.collection.path)
         raise NothingEligibleError(
-            f"no run is to be submitted: {found}" + (f"; {why}" if why else ""),
+            what,
             where=self.collection.path,
             hint="`lfadsrm retry` submits runs again that did not end well"
             if failed and not self.order.again

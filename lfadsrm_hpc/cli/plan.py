@@ -57,7 +57,8 @@ def plan(
       lfadsrm plan --walltime 4:00:00 --json
 
     \b
-    Exit codes: 0 shown; 2 usage; 3 not possible at the site, or no walltime; 4 nothing to do.
+    Exit codes: 0 shown; 2 usage; 3 not possible at the site, or no walltime; 4 nothing to do;
+    6 the scheduler does not answer.
     """
     from lfadsrm_hpc.api import RunCollection
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from lfadsrm_hpc.errors import ClaimLostError
+from lfadsrm_hpc.errors import ClaimLostError, SchedulerUnreachableError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.reconcile import Verdict, is_settled, reconcile
+from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.handed import Answers, Handed, ask_all, find_handed
 
 _TO_CHECKPOINT_S = 300.0  # so long a cancelled task may take to be gone
@@ -50,6 +52,22 @@ class Tracked:
     @property
     def handed_runs(self) -> Mapping[str, Handed]:
         return self.handed or {}
+
+    def refuse_to_conclude(self, what: str, where: Path) -> None:
+        """Raise where it may be for want of an answer only that nothing is to be done.
+
+        Raises
+        ------
+        SchedulerUnreachableError
+            A scheduler was asked in vain, and what some runs are at is not known.
+        """
+        unknown = sum(status.state is RunState.UNKNOWN for status in self.statuses.values())
+        if unknown and self.unanswered:
+            raise SchedulerUnreachableError(
+                f"{what}, but no usable answer came from {', '.join(self.unanswered)}",
+                where=where,
+                hint="try again later; nothing was changed",
+            )
 
 
 def track(layout: CollectionLayout, statuses: Mapping[str, RunStatus], *, record: bool = True) -> Tracked:

@@ -18,7 +18,7 @@ from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.errors import SchedulerRefusedError
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.timings import Timing, write_timing
-from lfadsrm_hpc.schedulers.batch import Job
+from lfadsrm_hpc.schedulers.batch import Job, Report
 from lfadsrm_hpc.schedulers.resources import JobRequest
 
 if TYPE_CHECKING:
@@ -271,6 +271,26 @@ def test_cancelling_tells_what_was_running_where_the_scheduler_does_not_hear_it(
     cluster.down = False
     said = call("cancel", "--all", "--json")
     assert (said.code, said.json["jobs"]) == (0, ["100"])
+
+
+def test_that_nothing_is_to_be_done_is_not_said_for_want_of_an_answer(
+    call: Call, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler is there, but its queue cannot be asked: some of the runs may have ended badly."""
+    call("submit", *WALL)
+    monkeypatch.setattr(cluster, "look", lambda jobs: Report())
+    for words in (["retry"], ["submit", *WALL], ["plan", "--retry"]):
+        said = call(*words)
+        assert (said.code, said.out) == (6, "")
+        assert "6 unknown, but no usable answer came from hill" in said.err
+    monkeypatch.undo()
+
+
+def test_a_throttle_that_nobody_hears(call: Call, cluster: FakeCluster) -> None:
+    call("submit", *WALL)
+    cluster.down = True
+    said = call("throttle", 2)
+    assert (said.code, said.out) == (6, "")
 
 
 def test_a_throttle_that_is_refused(
