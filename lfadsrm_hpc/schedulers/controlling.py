@@ -154,14 +154,14 @@ def _tell(
         if job is None:
             warnings.append(f"{chunk.chunk.name} has no receipt; should it start, its tasks do nothing")
             continue
-        indices = sorted(index for index, whole in ends.items() if whole)
+        every = all(ends.values()) and len(ends) == (chunk.chunk.size or 1)
+        indices = sorted(index for index in _not_ended(members, meant) if ends[index])
         if not indices:
             continue
         if submission.is_copy:
             warnings.append(f"job {job.id} is left alone: it works for {submission.plan.collection}")
             continue
         try:
-            every = len(indices) == (chunk.chunk.size or 1)
             scheduler_of(submission.plan).cancel(job, None if every else indices)
         except SchedulerUnreachableError as error:
             unreachable.append(error.what)
@@ -185,6 +185,19 @@ def _elements(members: Iterable[PlannedTask], meant: Mapping[str, RunStatus]) ->
     found: dict[int, bool] = {}
     for task in members:
         found[task.index] = found.get(task.index, True) and task.run_id in meant
+    return found
+
+
+def _not_ended(members: Iterable[PlannedTask], meant: Mapping[str, RunStatus]) -> set[int]:
+    """Return the tasks in which something may still have to be stopped.
+
+    A scheduler may forget what it knows of ended ones when it is told to cancel them (PBS Pro does).
+    """
+    found = set()
+    for task in members:
+        status = meant.get(task.run_id)
+        if status is not None and (status.attempt != task.attempt or can_be_cancelled(status)):
+            found.add(task.index)
     return found
 
 

@@ -24,7 +24,7 @@ UNKNOWN_JOB, JOB_ENDED = 153, 35  # exit codes are PBS's error numbers, modulo 2
 # where the server is (PBS_DEFAULT, PBS_SERVER, PBS_CONF_FILE, ...) stays.
 _OF_A_JOB = re.compile(
     r"PBS_(O_.*|JOB.*|ARRAY.*|NODE.*|NUM_.*|NP|PPN|TASKNUM|VNODENUM|MOMPORT|COOKIE|ENVIRONMENT|QUEUE|WALLTIME"
-    r"|VERSION|GPUFILE|MICFILE|DPREFIX|ACCOUNT|QSTAT_.*)"
+    r"|VERSION|GPUFILE|MICFILE|DPREFIX|SHELL|ACCOUNT|QSTAT_.*)"
 )
 _ID_LINE = re.compile(r"(\d+(?:\[\])?\.[A-Za-z0-9][\w.-]*)[ \t]*\n")
 _ANY_ID = re.compile(r"^\d+(\[\])?(\.\S*)?\s*$", re.MULTILINE)
@@ -76,11 +76,15 @@ class PbsClient(BatchScheduler):
         return read_submission(answer, script)
 
     def cancel(self, job: Job, indices: Sequence[int] | None = None) -> None:
-        targets = [job.id] if indices is None else [task_id(job, index) for index in indices]
-        for start in range(0, len(targets), IDS_A_CALL):
-            answer = self._ask("qdel", targets[start : start + IDS_A_CALL], job.id)
+        for operands in self._deletions(job, indices):
+            answer = self._ask("qdel", operands, job.id)
             if answer.returncode != 0:
                 _heed_errors("qdel", answer, job)
+
+    def _deletions(self, job: Job, indices: Sequence[int] | None) -> list[list[str]]:
+        """Return the operands of each call of qdel that deletes a job, or some tasks of an array."""
+        targets = [job.id] if indices is None else [task_id(job, index) for index in indices]
+        return [targets[start : start + IDS_A_CALL] for start in range(0, len(targets), IDS_A_CALL)]
 
     def version(self) -> str:
         answer = self._ask("qstat", ["-B", "-f"], "")
@@ -191,12 +195,16 @@ def not_reached(said: str) -> bool:
     return _NOT_REACHED.search(said) is not None
 
 
-def task_id(job: Job, index: int) -> str:
-    """Return the id of a task: "123[4].server" for an array, the job's own for a plain job."""
-    if index == PLAIN or not job.size:
+def task_id(job: Job, first: int, last: int | None = None) -> str:
+    """Return the id of a task: "123[4].server" for an array, the job's own for a plain job.
+
+    With `last` that of several tasks in a row, as PBS Pro reads it: "123[4-7].server".
+    """
+    if first == PLAIN or not job.size:
         return job.id
     number = number_of(job.id)
-    return f"{number}[{index}]{job.id[len(number) :].removeprefix('[]')}"
+    which = f"{first}" if last is None or last == first else f"{first}-{last}"
+    return f"{number}[{which}]{job.id[len(number) :].removeprefix('[]')}"
 
 
 def first_line(answer: Answer) -> str:

@@ -10,7 +10,14 @@ from typing import ClassVar
 from lfadsrm_hpc.errors import CommandError, SchedulerUnreachableError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.schedulers.batch import Found, Job, Report
-from lfadsrm_hpc.schedulers.pbs_client import JOB_ENDED, UNKNOWN_JOB, PbsClient, first_line, not_reached
+from lfadsrm_hpc.schedulers.pbs_client import (
+    JOB_ENDED,
+    UNKNOWN_JOB,
+    PbsClient,
+    first_line,
+    not_reached,
+    task_id,
+)
 from lfadsrm_hpc.schedulers.pbs_ends import seconds_since_1970
 from lfadsrm_hpc.schedulers.pbs_parsing import (
     Answer,
@@ -152,6 +159,17 @@ class PbsPro(PbsClient):
 
     # -- acting ------------------------------------------------------------------------------------------
 
+    def _deletions(self, job: Job, indices: Sequence[int] | None) -> list[list[str]]:
+        """One operand a call.
+
+        Of several tasks of one array qdel of OpenPBS 23.06 makes one id of at most 255 characters and cuts
+        off the rest, within a number as well: other tasks would be deleted, and some not. Its server can
+        crash over several that have not begun.
+        """
+        if indices is None:
+            return [[job.id]]
+        return [[task_id(job, first, last)] for first, last in _in_a_row(indices)]
+
     def throttle(self, job: Job, most: int) -> None:
         if job.size:
             limit = most if most > 0 else job.size
@@ -161,6 +179,17 @@ class PbsPro(PbsClient):
                 "max_run_subjobs needs PBS Pro 2020 or newer: cancel the waiting tasks, and submit them "
                 "again with --max-parallel",
             )
+
+
+def _in_a_row(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of indices that follow each other."""
+    found: list[tuple[int, int]] = []
+    for index in sorted(set(indices)):
+        if found and found[-1][1] == index - 1:
+            found[-1] = (found[-1][0], index)
+        else:
+            found.append((index, index))
+    return found
 
 
 def _is_since(job: JobRecord, since: float) -> bool:

@@ -46,6 +46,8 @@ def qdel(server: Server, argv: Words) -> int:
     if not names:
         sys.stderr.write("usage:\n\tqdel [-W force|suppress_email=X] [-x] job_identifier...\n")
         return 2
+    if is_pro(server):
+        return delete_with_pro(server, names)
     code, chosen = 0, dict(options).get("-t", "")
     with server.state() as state:
         for name in names:
@@ -59,12 +61,65 @@ def qdel(server: Server, argv: Words) -> int:
                 tasks = [task for task in tasks if task in torque_text.indices(chosen)]
             if job["ended"]:
                 code = complain("qdel", *ended(server, name))
-            elif index and job["tasks"][index]["state"] == "X":
-                code = complain("qdel", f"Request invalid for finished array subjob {name}", 55)
             else:
                 for task in tasks:
                     server.delete(state, job, task, f"{job['user']}@localhost")
     return code
+
+
+def delete_with_pro(server: Server, names: Words) -> int:
+    """As OpenPBS 23.06: sub-jobs of one array become one id, and what has ended in it is forgotten."""
+    code = 0
+    with server.state() as state:
+        for name in joined(names):
+            match = re.fullmatch(r"(\d+)(?:\[(.*)\])?(\..+)?", name)
+            found = server.find(state, f"{match[1]}[]" if match and match[2] is not None else name)
+            if match is None or found is None:
+                code = complain("qdel", f"Unknown Job Id {name}", 153)
+                continue
+            job, _ = found
+            tasks = [index for index in expanded(match[2] or "") if index in job["tasks"]]
+            alone = tasks[0] if match[2] and match[2].isdigit() and tasks else None
+            if job["ended"]:
+                code = complain("qdel", *ended(server, name))
+            elif alone is not None and job["tasks"][alone]["state"] == "X":
+                code = complain("qdel", f"Request invalid for finished array subjob {name}", 55)
+            else:
+                for task in tasks if match[2] else list(job["tasks"]):
+                    if job["tasks"][task]["state"] == "X":
+                        job["tasks"][task]["host"] = None
+                    else:
+                        server.delete(state, job, task, f"{job['user']}@localhost")
+    return code
+
+
+def joined(names: Words) -> Words:
+    """Join sub-jobs of one array into one id; a list of more than 255 characters is cut."""
+    others, ranges = [], {}
+    for name in names:
+        match = re.fullmatch(r"(\d+)\[([\d:-]+)\](.*)", name)
+        if match:
+            ranges.setdefault((match[1], match[3]), []).append(match[2])
+        else:
+            others.append(name)
+    return others + [
+        f"{number}[{(texts[0] if len(texts) == 1 else row(texts))[:255]}]{server}"
+        for (number, server), texts in ranges.items()
+    ]
+
+
+def row(texts: Words) -> str:
+    return pbspro_text.ranges(sorted({index for text in texts for index in expanded(text)}, key=int))
+
+
+def expanded(text: str) -> Words:
+    """Return the indices of "3-5,7"; what was cut is read as far as it goes."""
+    found: Words = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match:
+            found += [str(index) for index in range(int(match[1]), int(match[2] or match[1]) + 1)]
+    return found
 
 
 def ended(server: Server, name: str) -> tuple[str, int]:

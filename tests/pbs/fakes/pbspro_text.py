@@ -35,6 +35,7 @@ def qstat(server: Server, argv: list[str]) -> int:
     with server.state() as state:
         if "-x" in flags and not server.config["history"]:
             sys.stderr.write("qstat: job_history_enable is set to false \n")
+            code = 36
         elif not names:
             for job in state["jobs"].values():
                 if "-x" in flags or not job["ended"]:
@@ -199,7 +200,7 @@ def subjob(server: Server, job: dict[str, Any], index: str) -> tuple[str, Attrib
         del attributes[key]
     attributes["job_state"] = "F" if job["ended"] else task["state"]
     if task["state"] == "X":
-        attributes["comment"] = "Subjob finished" if not task["status"] else "Subjob failed"
+        attributes["comment"] = "Subjob finished"  # whatever its end was
     return name, attributes
 
 

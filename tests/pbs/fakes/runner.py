@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server import SIGNALS, Server, signal_session
+from server import SIGNALS, Server, session, signal_session
 
 TICK_S = 0.03
 
@@ -56,6 +57,20 @@ def environment(server: Server, job: dict[str, Any], index: str, task: dict[str,
     return env
 
 
+def start(way: str, shell: str, script: Path) -> tuple[list[str], IO[bytes] | None]:
+    """Return the words that start a script, and what stands in their input."""
+    script.chmod(0o700)
+    if way == "file":
+        return [shell, "-l", str(script)], None
+    login = [f"-{Path(shell).name}"]
+    if way == "stdin":
+        return login, script.open("rb")
+    reader, writer = os.pipe()
+    os.write(writer, os.fsencode(f"{shlex.quote(str(script))}\n"))
+    os.close(writer)
+    return login, os.fdopen(reader, "rb")
+
+
 def output_path(server: Server, job: dict[str, Any], index: str, stream: str) -> Path:
     """Return where a stream ends up: a path, a folder/, or the default in the folder of submission."""
     wanted = job["paths"].get(stream, "").rpartition(":")[2]
@@ -82,7 +97,9 @@ def main() -> None:
     streams = {"o": spool / f"{server.job_id(job, index)}.OU", "e": spool / f"{server.job_id(job, index)}.ER"}
     if "d" in job["keep"]:
         streams = {stream: output_path(server, job, index, stream) for stream in streams}
-    command = job["command"] or [job["shell"], "-l", str(spool / f"{number}.SC")]
+    command, given = job["command"], None
+    if not command:
+        command, given = start(server.config["start"], job["shell"], spool / f"{number}.SC")
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         out = os.open(streams["o"], append)
@@ -91,7 +108,9 @@ def main() -> None:
             [os.fsencode(word) for word in command],
             cwd=env["HOME"],
             env={os.fsencode(name): os.fsencode(value) for name, value in env.items()},
-            stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+            executable=None if job["command"] else os.fsencode(job["shell"]),
+            stdin=subprocess.DEVNULL if given is None else given,
+            stdout=out, stderr=err, start_new_session=True, umask=0o077,
         )  # fmt: skip
     except OSError:
         with server.state() as state:
@@ -99,8 +118,9 @@ def main() -> None:
         return
 
     deadline = time.monotonic() + job["walltime"]
-    kill_at, forced, how, done = None, None, "ended", 0
-    while (code := child.poll()) is None:
+    kill_at, forced, how, done, deleted, killed = None, None, "ended", 0, False, False
+    # What qdel has asked to end may outlive its shell until it is killed; nothing else may.
+    while (code := child.poll()) is None or (deleted and not killed and session(child.pid)):
         time.sleep(TICK_S)
         now, term = time.monotonic(), False
         lines = control.read_text().splitlines() if control.exists() else []
@@ -115,7 +135,7 @@ def main() -> None:
                 how = "rerun"
                 signal_session(child.pid, signal.SIGKILL)
             else:
-                term = True
+                term = deleted = True
         done = len(lines)
         if now > deadline and forced is None:
             forced, term = (-11 if server.config["kind"] == "torque" else -29), True
@@ -123,6 +143,7 @@ def main() -> None:
             kill_at = now + server.config["kill_delay_s"]
             signal_session(child.pid, signal.SIGTERM)
         if kill_at is not None and now > kill_at:
+            killed = True
             signal_session(child.pid, signal.SIGKILL)
     signal_session(child.pid, signal.SIGKILL)  # what the job left behind
     status = forced if forced is not None else code if code >= 0 else 256 - code

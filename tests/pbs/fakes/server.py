@@ -43,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "refuse": None,  # (exit code, message): what a hook of the site says to every qsub
     "json": "good",  # "broken": quotes and numbers as older versions print them
     "job_environment": {},  # what the node's daemon gives to every job
+    # How the node's daemon starts a script. "path": a login shell reads its path (so OpenPBS is built unless
+    # told otherwise); "stdin": a login shell reads the script itself; "file": the shell is given the script.
+    "start": "file",
     "stopped": False,  # the test is over: start nothing more
 }
 
@@ -213,7 +216,8 @@ def session(leader: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
+                state, _, _, sid, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(sid) == leader and state not in "ZX":
                     found.append(int(entry.name))
     return found
 

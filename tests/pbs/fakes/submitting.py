@@ -94,6 +94,7 @@ def read_options(server: Server, options: list[tuple[str, str]], name: str) -> d
         "limits": {},
     }  # fmt: skip
     variables: dict[str, str] = {}
+    given: dict[str, str] = {}
     resources: list[tuple[str, str]] = []
     for option, value in options:
         if option in ("-o", "-e"):
@@ -121,7 +122,8 @@ def read_options(server: Server, options: list[tuple[str, str]], name: str) -> d
         elif option == "-V":
             variables |= dict(os.environ)
         elif option == "-v":
-            variables |= read_variables(value)
+            # PBS Pro takes the last one alone; Torque all of them.
+            given = (given if torque else {}) | read_variables(value)
         elif option == "-l":
             resources += read_resources(value)
         elif option == ("-t" if torque else "-J"):
@@ -144,6 +146,7 @@ def read_options(server: Server, options: list[tuple[str, str]], name: str) -> d
         "PBS_O_SHELL": "/bin/bash",
         "PBS_O_WORKDIR": job["workdir"],
         "PBS_O_SYSTEM": "Linux",
+        **given,
         **variables,
         "PBS_O_QUEUE": job["queue"],
         "PBS_O_HOST": "localhost",
