@@ -105,6 +105,34 @@ def test_signals_walltime_and_kill_delay(pbspro: Any, tmp_path: Path) -> None:
     assert 1.3 < took["changed"] - took["started"] < 6
 
 
+def test_a_login_shell_above_the_script(pbspro: Any, tmp_path: Path) -> None:
+    """It dies of a signal to all: then the rest is killed, unless qdel asked, which grants the delay."""
+    pbspro.set(kill_delay_s=20, start="path")
+    body = 'trap "sleep 0.5; echo asked; exit 4" TERM; while :; do sleep 60 & wait; done'
+    submit(pbspro, tmp_path, body)
+    submit(pbspro, tmp_path, body, "-l", "walltime=1")
+    submit(pbspro, tmp_path, "exit 4")
+    for number in "12":
+        pbspro.wait(number, "R")
+    time.sleep(0.3)  # until the traps are set
+    pbspro.call("qdel", "1.vm")
+    for number in "123":
+        pbspro.wait(number)
+    assert [pbspro.task(number)["status"] for number in "123"] == [256 + 15, -29, 4]
+    assert (tmp_path / "1.vm.OU").read_text() == "asked\n"
+    assert (tmp_path / "2.vm.OU").read_text() == ""
+
+
+def test_the_last_list_of_variables_counts(pbspro: Any, tmp_path: Path) -> None:
+    path = tmp_path / "job.sh"
+    path.write_text(
+        f"#!/bin/bash\n#PBS -v A=1\n#PBS -v B=2\n#PBS -j oe\n#PBS -o {tmp_path}/\necho $A-$B; umask\n"
+    )
+    pbspro.call("qsub", str(path))
+    pbspro.wait("1")
+    assert (tmp_path / "1.vm.OU").read_text() == "-2\n0077\n"
+
+
 def test_nothing_of_the_tests_environment_reaches_a_job(
     pbspro: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,27 @@ def test_lost_nodes_reruns_deleted_and_cancelled_runs(collection: RunCollection,
     assert incarnations(lost) == ["001.r0", "002.r0"]
 
 
+@pytest.mark.parametrize(("start", "status"), [("path", 271), ("stdin", 75)])
+def test_as_the_daemons_of_pbs_start_scripts(
+    collection: RunCollection, pbspro: Any, start: str, status: int
+) -> None:
+    """By a login shell that dies of the first signal, or that reads the script as its input; with umask 077."""
+    deleted, quick = collection.find_runs(max_epochs=LONG)[0], collection.find_runs(max_epochs=QUICK)[0]
+    collection.path.chmod(0o2750)
+    pbspro.set(start=start, kill_delay_s=30)
+    (job,) = [job.job for job in collection.submit([deleted, quick], **asked("generic-pbspro")).jobs]
+    until_trained(deleted)
+    until(collection, [quick], "COMPLETED")
+    pbspro.call("qdel", "1[0].vm")
+    until(collection, [deleted], "PREEMPTED")
+    pbspro.wait(job)
+    assert pbspro.task(job, 0)["status"] == status
+    attempt = deleted.path / "attempts" / "001"
+    for written in ("claim.r0.json", "exit.r0.json", "log.txt"):
+        assert (attempt / written).stat().st_mode & 0o777 == 0o640, written
+    assert {path.stat().st_mode & 0o777 for path in (quick.path / "posterior_means").iterdir()} == {0o640}
+
+
 @pytest.mark.parametrize("kind", ["pbspro", "torque"])
 def test_an_array_and_a_run_alone(
     collection: RunCollection, kind: str, request: pytest.FixtureRequest

@@ -230,6 +230,8 @@ until lf_find 2>/dev/null; do
   sleep 1
 done
 cd -- "$lf_collection" || exit 3
+# PBS begins with umask 077: but whoever may read the collection may read what its runs write.
+umask "$(printf %03o $((0077 & ~0$(stat -c %a -- "$lf_collection"))))"
 exec >>"$lf_log" 2>&1 || exit 3
 lf_key=$(printf %s "$lf_run" | sha256sum | cut -c 1-16) # the run in names of files
 lf_say "job $lf_job, task $lf_task on $(uname -n): submission $lf_submission, attempt $lf_attempt of $lf_run"

@@ -216,6 +216,8 @@ until lf_find 2>/dev/null; do
   sleep 1
 done
 cd -- "$lf_collection" || exit 3
+# PBS begins with umask 077: but whoever may read the collection may read what its runs write.
+umask "$(printf %03o $((0077 & ~0$(stat -c %a -- "$lf_collection"))))"
 exec >>"$lf_log" 2>&1 || exit 3
 lf_say "job $lf_job, task $lf_task on $(uname -n): submission $lf_submission, several runs"
 
