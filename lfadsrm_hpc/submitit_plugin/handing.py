@@ -98,7 +98,8 @@ class Handing(batch.BatchScheduler):
             mark = {"LFADSRM_SUBMISSION": self._ulid}
             return {
                 **changes,
-                "directives": [*given.get("directives", ()), f"-v LFADSRM_SUBMISSION={self._ulid}"],
+                # First, since PBS heeds the last -v alone: the user's own counts, and the job has its name.
+                "directives": [f"-v LFADSRM_SUBMISSION={self._ulid}", *given.get("directives", ())],
             } | ({"variables": {**given.get("variables", {}), **mark}})
         walltime, delay = walltime_s(given), float(given.get("signal_delay_s", 90))
         # The signal comes earlier; this is for when it was lost, or is not sent (use_srun=False).

@@ -15,21 +15,21 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from submitit.core import core, job_environment, utils
+from submitit.slurm.slurm import SlurmExecutor
 
 from lfadsrm_hpc.errors import UsageError, suggest
 from lfadsrm_hpc.rendering import render
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, BatchScheduler, Job
-from lfadsrm_hpc.schedulers.units import format_time, parse_time
+from lfadsrm_hpc.schedulers.units import parse_time
 from lfadsrm_hpc.submitit_plugin.payload import working_time_s
+from lfadsrm_hpc.submitit_plugin.pbs_script import directives, own_umask, variables
 from lfadsrm_hpc.submitit_plugin.states import SchedulerWatcher
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+=@-]+")  # what `#PBS -o` takes on every version
 _ABSENT = "SUBMITIT_PBS_NOT_SET"
 PARAMETERS: dict[str, object] = {
     "job_name": "submitit",
@@ -54,6 +54,18 @@ PARAMETERS: dict[str, object] = {
 """What `update_parameters` takes, with its defaults; see `PbsExecutor`."""
 
 
+class _Parameters(set[str]):
+    """All parameters; those that have the name of one of submitit's own for Slurm are not listed.
+
+    Of a name without the prefix of an executor, as it once allowed them, submitit makes one of the last
+    executor that lists it. `account` would become `pbs_account`, and be ignored on Slurm.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        others = SlurmExecutor._valid_parameters()
+        return (name for name in super().__iter__() if name not in others)
+
+
 def make_scheduler() -> BatchScheduler:
     """Return the scheduler that PBS jobs are handed to and asked about."""
     from lfadsrm_hpc.schedulers.pbspro import PbsPro
@@ -62,14 +74,25 @@ def make_scheduler() -> BatchScheduler:
 
 
 class PbsInfoWatcher(SchedulerWatcher):
-    """Asks qstat for all jobs together."""
+    """Asks qstat for all jobs together.
+
+    Attributes
+    ----------
+    whole : dict of str to str
+        The ids of jobs, with their servers, by their numbers; of those that this process has submitted.
+    """
+
+    def __init__(self, delay_s: int = 60) -> None:
+        super().__init__(delay_s)
+        self.whole: dict[str, str] = {}
 
     def scheduler(self) -> BatchScheduler:
         return make_scheduler()
 
     def job_of(self, job_id: str) -> tuple[str, int]:
         number, _, index = job_id.partition("_")
-        return (f"{number}[]", int(index)) if index else (number, PLAIN)
+        known = self.whole.get(number, f"{number}[]" if index else number)
+        return known, int(index) if index else PLAIN
 
 
 class PbsJob(core.Job[core.R]):
@@ -84,6 +107,11 @@ class PbsJob(core.Job[core.R]):
     watcher = PbsInfoWatcher()
     accepted: Accepted | None = None
 
+    def _register_in_watcher(self) -> None:
+        if self.accepted is not None:
+            self.watcher.whole[number_of(self.accepted.job)] = self.accepted.job
+        super()._register_in_watcher()
+
     def cancel(self, check: bool = True) -> None:
         """Delete the job, waiting or running. One that has ended is no error.
 
@@ -94,9 +122,8 @@ class PbsJob(core.Job[core.R]):
         """
         job, index = self.watcher.job_of(self.job_id)
         size = 0 if index == PLAIN else index + 1
-        known = self.accepted.job if self.accepted is not None else job
         try:
-            make_scheduler().cancel(Job(known, "", size, 0.0), None if index == PLAIN else [index])
+            make_scheduler().cancel(Job(job, "", size, 0.0), None if index == PLAIN else [index])
         except Exception:
             if check:
                 raise
@@ -208,7 +235,7 @@ class PbsExecutor(core.PicklingExecutor):
 
     @classmethod
     def _valid_parameters(cls) -> set[str]:
-        return set(PARAMETERS)
+        return _Parameters(PARAMETERS)
 
     def _internal_update_parameters(self, **kwargs: Any) -> None:
         for name in kwargs:
@@ -266,6 +293,7 @@ class PbsExecutor(core.PicklingExecutor):
         number = number_of(accepted.job)
         job: PbsJob[Any] = PbsJob(self.folder, number if index is None else f"{number}_{index}")
         job.accepted = accepted
+        job._register_in_watcher()
         return job
 
     def _walltime_s(self) -> float:
@@ -288,12 +316,13 @@ class PbsExecutor(core.PicklingExecutor):
         return render(
             "submitit_pbs.sh.j2",
             {
-                "directives": _directives(asked, seconds, size, paths),
+                "directives": directives(asked, seconds, size, paths),
                 "work_s": working_time_s(seconds, asked["signal_delay_s"]),
                 "stdout": out,
                 "stderr": out if asked["stderr_to_stdout"] else err,
                 "folder": Path.cwd(),
-                "variables": _variables(asked["variables"]),
+                "umask": own_umask(),
+                "variables": variables(asked["variables"]),
                 "setup": list(asked["setup"]),
                 "teardown": list(asked["teardown"]),
                 "command": command,
@@ -330,54 +359,3 @@ def number_of(job: str) -> str:
     if found is None:
         raise UsageError(f"{job!r} is not the id of a PBS job")
     return found[1]
-
-
-def _directives(asked: Mapping[str, Any], seconds: float, size: int, paths: utils.JobPaths) -> list[str]:
-    chunk = [f"1:ncpus={int(asked['cpus_per_task'])}"]
-    if asked["gpus_per_node"]:
-        chunk.append(f"ngpus={int(asked['gpus_per_node'])}")
-    if asked["mem_gb"]:
-        chunk.append(f"mem={math.ceil(asked['mem_gb'] * 1024)}mb")
-    chunk += [_word(asked["select"])] if asked["select"] else []
-    output = str(utils.JobPaths.get_first_id_independent_folder(paths.folder) / "pbs_output")
-    lines = [
-        f"-N {_word(asked['job_name'])}",
-        f"-l select={':'.join(chunk)}",
-        f"-l walltime={format_time(seconds)}",
-        "-j oe",
-        f"-o {output}/" if _PLAIN_PATH.fullmatch(output) else "-o /dev/null",
-    ]
-    lines += [f"-q {_word(asked['queue'])}"] if asked["queue"] else []
-    lines += [f"-A {_word(asked['account'])}"] if asked["account"] else []
-    if size:
-        most = int(asked["array_parallelism"])
-        lines.append(f"-J 0-{size - 1}" + (f"%{most}" if 0 < most < size else ""))
-    return lines + [_line(directive) for directive in asked["directives"]]
-
-
-def _word(value: object) -> str:
-    """Return a text that stands in a directive as it is: PBS versions disagree about quotes there."""
-    text = str(value)
-    if not text or re.search(r"[\s'\"\\#]", text) or not text.isprintable():
-        raise UsageError(f"{text!r} cannot be written into a directive of PBS", hint="use one word")
-    return text
-
-
-def _line(directive: object) -> str:
-    text = str(directive).removeprefix("#PBS").strip()
-    if not text.startswith("-") or not text.isprintable():
-        raise UsageError(
-            f"{directive!r} is no directive of PBS", hint="write such as '-l filesystems=home:eagle'"
-        )
-    return text
-
-
-def _variables(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is set in the job: the search path of modules, and what the user wants."""
-    kept = ("PYTHONPATH", "SUBMITIT_PREEMPT_SIGNAL")
-    wanted = {name: os.environ[name] for name in kept if name in os.environ}
-    wanted.update({str(name): str(value) for name, value in given.items()})
-    for name in wanted:
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} cannot be the name of a variable")
-    return wanted

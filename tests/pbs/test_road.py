@@ -134,7 +134,7 @@ def test_lost_nodes_reruns_deleted_and_cancelled_runs(collection: RunCollection,
 def test_as_the_daemons_of_pbs_start_scripts(
     collection: RunCollection, pbspro: Any, start: str, status: int
 ) -> None:
-    """By a login shell that dies of the first signal, or that reads the script as its input; with umask 077."""
+    """By a login shell that dies of a signal, or that reads the script as its input; with umask 077."""
     deleted, quick = collection.find_runs(max_epochs=LONG)[0], collection.find_runs(max_epochs=QUICK)[0]
     collection.path.chmod(0o2750)
     pbspro.set(start=start, kill_delay_s=30)

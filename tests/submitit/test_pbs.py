@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,41 @@ def test_auto_executor(folder: Path, pbspro: Any) -> None:
     assert "#PBS -J 0-2%1" in text
     assert "#PBS -l select=1:ncpus=2:mem=512mb" in text
     assert "#PBS -l walltime=0:05:00" in text
+
+
+def test_slurms_own_parameters_stay_slurms(folder: Path) -> None:
+    """submitit turns names without a prefix into names of executors, and must not find ours."""
+    given = {"account": "lab", "array_parallelism": 4, "signal_delay_s": 60}
+    slurm = submitit.AutoExecutor(folder, cluster="slurm")
+    with pytest.warns(UserWarning, match="Use 'slurm_.*' instead"):
+        slurm.update_parameters(**given)
+    assert given.items() <= slurm.parameters.items()
+    pbs = submitit.AutoExecutor(folder, cluster="pbs")
+    pbs.update_parameters(**{f"pbs_{name}": value for name, value in given.items()})
+    assert given.items() <= pbs.parameters.items()
+
+
+def test_umask_and_input(executor: Any, pbspro: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The rights of the user's files; nothing to be read, where the input may be the script itself."""
+    pbspro.set(start="stdin")
+    request.addfinalizer(partial(os.umask, os.umask(0o027)))
+    made = executor(teardown=[f"touch '{tmp_path}/to the end'"])
+    job = made.submit(subprocess.check_output, ["sh", "-c", "umask; cat"], text=True)
+    assert job.result() == "0027\n"
+    pbspro.wait(job.accepted.job)
+    assert (tmp_path / "to the end").exists()
+    assert job.paths.stdout.stat().st_mode & 0o777 == 0o640
+
+
+def test_jobs_keep_the_name_of_their_server(executor: Any, pbspro: Any) -> None:
+    """Another server may be the one that is asked unless it is named."""
+    pbspro.set(scheduling=False)
+    jobs = [executor().submit(int, "3"), *executor().map_array(int, ["3", "4"])]
+    asked = [job.watcher.job_of(job.job_id) for job in jobs]
+    assert asked == [("1.vm", PLAIN), ("2[].vm", 0), ("2[].vm", 1)]
+    PbsJob.watcher.whole.clear()
+    again = pickle.loads(pickle.dumps(jobs[1]))
+    assert again.watcher.job_of(again.job_id) == ("2[].vm", 0)
 
 
 def test_an_array_of_one_is_a_plain_job(executor: Any, pbspro: Any) -> None:
@@ -217,8 +254,9 @@ def states(collection: Any, runs: list[Any]) -> list[RunState]:
 def test_an_array_of_runs(collection: Any, short: list[Any], folder: Path, pbspro: Any, helpers: Any) -> None:
     pbspro.set(scheduling=False)
     executor = submitit.AutoExecutor(folder, cluster="pbs")
-    executor.update_parameters(timeout_min=10)
+    executor.update_parameters(timeout_min=10, pbs_directives=["-v MINE=1"])
     jobs = submit_with(collection, executor, short)
+    assert pbspro.jobs()["1"]["variables"]["MINE"] == "1"  # PBS heeds one -v alone: the user's
     assert states(collection, short) == [RunState.PENDING] * 2
     with pytest.raises(NothingEligibleError):
         submit_with(collection, executor, short)
