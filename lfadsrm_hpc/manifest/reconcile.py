@@ -295,4 +295,4 @@ def _not_sent(status: RunStatus, evidence: Evidence) -> Verdict:
 
 
 def _unknown_word(seen: Seen) -> str:
-    return f"the scheduler says {seen.word!r}, a word that is not known here"
+    return f"the scheduler says {seen.word!r}: {seen.reason or 'a word that is not known here'}"

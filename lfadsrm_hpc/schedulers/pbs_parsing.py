@@ -309,7 +309,8 @@ def _output(record: JobRecord) -> str:
 def tasks_of(answer: Answer, number: str, indices: Iterable[int], *, history: bool) -> dict[int, Seen] | None:
     """Return what an answer says of the tasks of one job; None where the job does not stand in it.
 
-    Sub-jobs that wait may be left out of a list: then the array tells which indices remain.
+    Sub-jobs that wait may be left out of a list: then the array tells which indices remain. Of one that has
+    ended, and of which the server keeps no record, nothing is said: as of a plain job that it has forgotten.
     """
     mine = [record for record in answer.jobs if record.number == number]
     if not mine:
@@ -321,11 +322,20 @@ def tasks_of(answer: Answer, number: str, indices: Iterable[int], *, history: bo
     for index in indices:
         record = plain if index == PLAIN else listed.get(str(index))
         if record is not None:
+            if index != PLAIN and not history and _is_forgotten(record):
+                continue
             above = parent or JobRecord("") if index != PLAIN else None
             found[index] = seen_of(record, answer, history=history, parent=above)
         elif parent is not None and index != PLAIN and answer.whole:
             found[index] = _not_listed(parent, index)
     return found
+
+
+def _is_forgotten(record: JobRecord) -> bool:
+    """Return whether a sub-job has ended (it is never started again) and shows what its array is at."""
+    told = record.attributes
+    finished = told.get("comment", "").strip().lower() == "subjob finished"
+    return record.state in ENDED and finished and "exec_host" not in told
 
 
 def _not_listed(parent: JobRecord, index: int) -> Seen:

@@ -296,7 +296,7 @@ def test_history_that_is_off(scheduler: PbsPro, pbspro: Any, tmp_path: Path) -> 
 def test_ended_tasks_of_a_living_array_without_history(
     scheduler: PbsPro, pbspro: Any, tmp_path: Path
 ) -> None:
-    """Their records are gone, and each is said to have finished: nothing is known."""
+    """Their records are gone, and each is said to have finished: as good as absent."""
     pbspro.set(history=False)
     job = sent(
         scheduler.submit(
@@ -305,7 +305,7 @@ def test_ended_tasks_of_a_living_array_without_history(
         3,
     )
     pbspro.wait(job.id, "XXR")
-    assert states(scheduler, job) == [S.UNKNOWN, S.UNKNOWN, S.RUNNING]
+    assert states(scheduler, job) == [None, None, S.RUNNING]
 
 
 def test_history_that_vanishes(scheduler: PbsPro, pbspro: Any, tmp_path: Path) -> None:

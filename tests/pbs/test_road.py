@@ -151,6 +151,21 @@ def test_as_the_daemons_of_pbs_start_scripts(
     assert {path.stat().st_mode & 0o777 for path in (quick.path / "posterior_means").iterdir()} == {0o640}
 
 
+def test_what_has_checkpointed_goes_on_while_its_array_lives(collection: RunCollection, pbspro: Any) -> None:
+    """A server without history, as they are set up: of an ended task it tells only that it has finished."""
+    stopped, other = collection.find_runs(max_epochs=LONG)[:2]
+    pbspro.set(history=False)
+    (job,) = [job.job for job in collection.submit([stopped, other], **asked("generic-pbspro")).jobs]
+    until_trained(stopped)
+    pbspro.call("qsig", "-s", "SIGTERM", "1[0].vm")
+    pbspro.wait(job, "XR")
+    until(collection, [stopped], "PREEMPTED", seconds=20)
+    again = collection.retry([stopped], **asked("generic-pbspro"))
+    assert [job.job for job in again.jobs] == ["2.vm"]
+    collection.cancel()
+    until(collection, [stopped, other], "CANCELLED")
+
+
 @pytest.mark.parametrize("kind", ["pbspro", "torque"])
 def test_an_array_and_a_run_alone(
     collection: RunCollection, kind: str, request: pytest.FixtureRequest
