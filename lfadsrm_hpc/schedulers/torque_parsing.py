@@ -56,7 +56,7 @@ class TorqueRecord:
     def name(self) -> str:
         """The name that the job was given; tasks of arrays show it with their index."""
         name = self.attributes.get("Job_Name", "")
-        return name.removesuffix(f"-{self.index}") if self.index else name
+        return name.removesuffix(f"-{self.index}").removesuffix(f"[{self.index}]") if self.index else name
 
     @property
     def state(self) -> str:

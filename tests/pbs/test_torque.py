@@ -17,7 +17,7 @@ from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, Job
 from lfadsrm_hpc.schedulers.pbspro import SINGLY
 from lfadsrm_hpc.schedulers.torque import Torque
-from lfadsrm_hpc.schedulers.torque_parsing import parse_full, parse_table, parse_xml, tasks_of
+from lfadsrm_hpc.schedulers.torque_parsing import TorqueRecord, parse_full, parse_table, parse_xml, tasks_of
 
 SUBMISSION = "01J8ZQ3V5T7M9K2N4P6R8S0ABC"
 NAME = "lf4P6R8S0ABC0"
@@ -101,6 +101,14 @@ def test_full_text_and_table() -> None:
     assert [seen.state for seen in found.values()] == [S.RUNNING, S.PENDING, S.UNKNOWN]
     assert parse_table(table).whole
     assert not parse_table(table[:-20]).whole
+
+
+@pytest.mark.parametrize(
+    ("job", "shown"),
+    [("12.head", "lfarr"), ("12[3].head", "lfarr-3"), ("12-3.head", "lfarr-3"), ("12[3].head", "lfarr[3]")],
+)
+def test_a_task_has_the_name_of_its_array(job: str, shown: str) -> None:
+    assert TorqueRecord(job, {"Job_Name": shown}).name == "lfarr"
 
 
 def script(folder: Path, body: str = "true", *, size: int = 0, options: str = "") -> Path:
