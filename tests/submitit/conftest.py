@@ -15,6 +15,7 @@ import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, RunSpec
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.submitit_plugin.pbs import PbsInfoWatcher, PbsJob
 
 TESTS = Path(__file__).resolve().parents[1]
 TINY = RunParams(
@@ -133,7 +134,8 @@ _spec.loader.exec_module(_pbs)
 
 @pytest.fixture
 def pbspro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A fake PBS Pro whose jobs train with one thread."""
+    """A fake PBS Pro whose jobs train with one thread; nothing is known of another fake's ids."""
+    monkeypatch.setattr(PbsJob, "watcher", PbsInfoWatcher())
     settings = {"LFADSRM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with _pbs.fake_pbs(tmp_path / "pbs", "pbspro", monkeypatch, job_environment=settings) as server:
         yield server
