@@ -13,11 +13,12 @@ conversion_factor                       (1,) float64                            
 alignment_matrix_cxf, alignment_bias_c  (neurons, factors), (neurons,) float64    optional: read-in
 time_ms, neuron_names                   (time,) float64, (neurons,) text          ours
 train_condition, valid_condition        (trials,) text or numbers                 ours, optional
+extra/<name>/train, valid               (trials,), (.., time), (.., [time,] own)  further variables
 ======================================= ========================================= =====================
 
 `train_inds` and `valid_inds` have the attribute `index_base` = 1; in memory they count from 0.
 Attributes of the file: `format`, `dataset`, `bin_ms`, `fingerprint` of the data it was made from, and
-`attributes` (JSON).
+`attributes` (JSON); `extra_fingerprint` of the further variables.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data.evaluation import statement_of
+from lfadsrm_hpc.data.extra import Extra, collect, digest, name_of, storage_key
 from lfadsrm_hpc.data.validation import trial_arrays, validate
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
@@ -47,6 +50,7 @@ __all__ = [
     "SessionInputs",
     "make_inputs",
     "new_inputs",
+    "read_extra_fingerprint",
     "read_fingerprint",
     "read_head",
     "read_inputs",
@@ -86,7 +90,11 @@ class SessionInputs:
     fingerprint : str
         Of the dataset's contents.
     attributes : dict
-        Plain values: subject, date, and how the split was made.
+        Plain values: subject, date, how the split was made, and what is wanted withheld from the encoders.
+    extra : dict of name to (dims, train, valid)
+        Further variables, which LFADS does not see: `lfadsrm_hpc.data.extra`.
+    extra_attrs : dict of name to dict
+        Their units, and the `labels` along their own dimension.
     """
 
     dataset: str
@@ -107,6 +115,8 @@ class SessionInputs:
     alignment_bias_c: Array | None = None
     fingerprint: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Extra] = field(default_factory=dict)
+    extra_attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_inputs(
@@ -130,7 +140,9 @@ def make_inputs(
         The dataset's own bins must go into it.
     train_to_test_ratio : int
         Training trials for each validation trial.
-    split : {"stratified", "random", "periodic"}
+    split : {"stratified", "random", "periodic", "given"}
+        Where the dataset has `split_group` (trial), whole groups are chosen; "given" takes the parts that its
+        `given_split` (trial) says, "train" and "valid".
     seed : int
     fingerprint : str
         Of the dataset's contents; kept.
@@ -147,10 +159,17 @@ def make_inputs(
             where=f"dataset {name!r}",
             hint="a dataset needs at least 2 trials; leave this one out",
         )
-    condition = ds["condition"].to_numpy() if "condition" in ds.variables else None
-    train, valid = binning.split(
-        n_trials, train_to_test_ratio=train_to_test_ratio, seed=seed, condition=condition, kind=split
-    )
+    if split == "given":
+        train, valid = binning.given_split(ds, name)
+    else:
+        train, valid = binning.split(
+            n_trials,
+            train_to_test_ratio=train_to_test_ratio,
+            seed=seed,
+            condition=_of_trials(ds, "condition"),
+            groups=_of_trials(ds, "split_group"),
+            kind=split,
+        )
     made = {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
     return _binned(ds, name, bin_ms, {"train": train, "valid": valid}, made, fingerprint)
 
@@ -181,7 +200,11 @@ def _binned(
     if "condition" in ds.variables:
         condition = ds["condition"].to_numpy()
         parts |= {f"{part}_condition": condition[inds[part]] for part in _SPLITS}
-    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs}
+    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs} | statement_of(ds)
+    further, extra_attrs = collect(binned)
+    extra = {
+        key: Extra(dims, *(values[inds[part]] for part in _SPLITS)) for key, (dims, values) in further.items()
+    }
     return SessionInputs(
         dataset=name,
         train_inds=inds["train"],
@@ -191,8 +214,14 @@ def _binned(
         neuron_names=_neuron_names(ds),
         fingerprint=fingerprint,
         attributes=attributes | made,
+        extra=extra,
+        extra_attrs=extra_attrs,
         **parts,
     )
+
+
+def _of_trials(ds: xr.Dataset, name: str) -> Array | None:
+    return ds[name].to_numpy() if name in ds.variables else None
 
 
 def _neuron_names(ds: xr.Dataset) -> Array:
@@ -256,11 +285,25 @@ def _fill(file: h5py.File, inputs: SessionInputs) -> None:
     for key in ("alignment_matrix_cxf", "alignment_bias_c"):
         if getattr(inputs, key) is not None:
             file.create_dataset(key, data=np.asarray(getattr(inputs, key), dtype=np.float64))
+    _fill_extra(file, inputs)
     file.attrs["format"] = FORMAT
     file.attrs["dataset"] = inputs.dataset
     file.attrs["bin_ms"] = float(inputs.bin_ms)
     file.attrs["fingerprint"] = inputs.fingerprint
     file.attrs["attributes"] = json.dumps(inputs.attributes, sort_keys=True)
+
+
+def _fill_extra(file: h5py.File, inputs: SessionInputs) -> None:
+    for name, (dims, *parts) in inputs.extra.items():
+        group = file.create_group(f"extra/{storage_key(name)}")
+        group.attrs["dims"] = json.dumps(dims)
+        group.attrs["about"] = json.dumps(inputs.extra_attrs.get(name, {}))
+        for part, values in zip(_SPLITS, parts, strict=True):
+            if values.ndim > 1 and values.dtype.kind in "biuf":
+                _store(group, part, values)
+            else:
+                _store_vector(group, part, values)
+    file.attrs["extra_fingerprint"] = digest(inputs.extra, inputs.extra_attrs)
 
 
 def _storable(key: str, values: Array) -> Array:
@@ -271,8 +314,8 @@ def _storable(key: str, values: Array) -> Array:
     return values.astype(np.float64, copy=False)
 
 
-def _store(file: h5py.File, name: str, values: Array) -> None:
-    trials = max(1, min(len(values), 2**18 // max(1, values[0].size)))
+def _store(file: h5py.Group, name: str, values: Array) -> None:
+    trials = max(1, min(len(values), 2**18 // max(1, values[:1].size)))
     file.create_dataset(
         name,
         data=values,
@@ -283,7 +326,7 @@ def _store(file: h5py.File, name: str, values: Array) -> None:
     )
 
 
-def _store_vector(file: h5py.File, name: str, values: Array) -> None:
+def _store_vector(file: h5py.Group, name: str, values: Array) -> None:
     if values.dtype.kind in "biuf":
         file.create_dataset(name, data=values)
     else:
@@ -315,6 +358,7 @@ def _session(file: h5py.File) -> SessionInputs:
         parts[f"{part}_inds"] = np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"])
         for key in ("truth", "ext_input", "condition"):
             parts[f"{part}_{key}"] = _optional(file, f"{part}_{key}")
+    extra, extra_attrs = _extra(file)
     return SessionInputs(
         dataset=str(file.attrs["dataset"]),
         time_ms=file["time_ms"][...],
@@ -324,8 +368,23 @@ def _session(file: h5py.File) -> SessionInputs:
         alignment_bias_c=_optional(file, "alignment_bias_c"),
         fingerprint=str(file.attrs["fingerprint"]),
         attributes=json.loads(file.attrs["attributes"]),
+        extra=extra,
+        extra_attrs=extra_attrs,
         **parts,
     )
+
+
+def _extra(file: h5py.File) -> tuple[dict[str, Extra], dict[str, dict[str, Any]]]:
+    found: dict[str, Extra] = {}
+    about: dict[str, dict[str, Any]] = {}
+    for key, group in file.get("extra", {}).items():
+        name = name_of(key)
+        train, valid = (_optional(group, part) for part in _SPLITS)
+        if train is None or valid is None:
+            raise ValueError(f"extra/{key} lacks a part")
+        found[name] = Extra(tuple(json.loads(group.attrs["dims"])), train, valid)
+        about[name] = json.loads(group.attrs["about"])
+    return found, about
 
 
 def read_fingerprint(path: str | os.PathLike[str]) -> str:
@@ -338,6 +397,18 @@ def read_fingerprint(path: str | os.PathLike[str]) -> str:
     """
     with _open(path) as file:
         return str(file.attrs["fingerprint"])
+
+
+def read_extra_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the fingerprint of the further variables of an input file, without reading them; empty for none.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return str(file.attrs.get("extra_fingerprint", ""))
 
 
 def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
@@ -384,7 +455,7 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
     return file
 
 
-def _optional(file: h5py.File, name: str) -> Array | None:
+def _optional(file: h5py.Group, name: str) -> Array | None:
     if name not in file:
         return None
     stored = file[name]
