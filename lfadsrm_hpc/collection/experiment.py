@@ -67,7 +67,7 @@ class Experiment:
     options : dict
         Of the readers of all files; their names are checked when the datasets are found.
     sessions : tuple of (name, file, options)
-        Sessions with a name or options of their own, after those of `files`.
+        Sessions with a name or options of their own. One that has the name of a file takes its place.
     params, sweep : dict
         Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
         `build`.
@@ -169,7 +169,8 @@ class Experiment:
         ------
         ConfigError
         """
-        return [Path(file).stem for file in self.dataset_files()] + [name for name, _, _ in self.sessions]
+        names = [Path(file).stem for file in self.dataset_files()] + [name for name, _, _ in self.sessions]
+        return list(dict.fromkeys(names))
 
     def all_params(self) -> list[RunParams]:
         """Return the run params: one, or the full grid of the sweep.

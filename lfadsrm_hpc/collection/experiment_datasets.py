@@ -99,7 +99,7 @@ def sessions(value: Any, *, where: str) -> tuple[Session, ...]:
     ------
     ConfigError
     """
-    found = []
+    found: list[Session] = []
     for entry in value if isinstance(value, list) else [None]:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("name", "file")):
             raise ConfigError(
@@ -110,6 +110,8 @@ def sessions(value: Any, *, where: str) -> tuple[Session, ...]:
         refuse_unknown(entry, ("name", "file", "options"), where, "key")
         with located(where):
             check_name(entry["name"], "dataset")
+        if any(name == entry["name"] for name, _, _ in found):
+            raise ConfigError(f"two sessions have the name {entry['name']!r}", where=where)
         found.append((entry["name"], entry["file"], reader_options(entry.get("options", {}), where=where)))
     return tuple(found)
 

@@ -212,7 +212,7 @@ def given_split(ds: xr.Dataset, name: str) -> tuple[npt.NDArray[np.int64], npt.N
         raise DataError(
             f"given_split holds {strange[0]!r}"
             if strange
-            else f"given_split is {kinds[0]!r} for every trial",
+            else f"given_split is {str(kinds[0])!r} for every trial",
             where=where,
             hint="both of 'train' and 'valid' must be there, and nothing else",
         )

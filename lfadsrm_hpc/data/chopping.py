@@ -7,8 +7,12 @@
 Windows that share bins must not be on both sides of a train/valid split, or validation would score bins that
 were trained on. So a recording is first cut into *blocks* of a few windows. Windows overlap within a block
 and never across its borders; each carries the number of its block as `split_group`, and a split keeps groups
-whole. Where a recording does not end with a window, the last window is moved back so that it does, and shares
-more bins with the one before. No bin is lost and none is made up.
+whole.
+
+Where a recording does not end with a window, a last window is moved back towards the one before, in steps of
+the *grid*, until it fits. The bins behind it, fewer than a step, are left out, and `notes` says so. The grid
+is the largest step of which window and overlap are multiples, so that the windows stay on the bins of every
+model that they can be merged for; with `grid_ms` = the width of the bins nothing is left out.
 
 Merging takes weights that rise over the bins that a window shares with the one before, and fall over those
 that it shares with the next, and that sum to one in every bin. Where windows agree, the result is what they
@@ -17,6 +21,7 @@ say, to the last bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,8 +44,10 @@ class Window(NamedTuple):
     block: int
 
 
-def windows(n_bins: int, length: int, overlap: int, per_block: int | None = None) -> list[Window]:
-    """Return where windows lie in a recording; together they cover it.
+def windows(
+    n_bins: int, length: int, overlap: int, per_block: int | None = None, grid: int = 1
+) -> list[Window]:
+    """Return where windows lie in a recording; together they cover it, but for less than `grid` at its end.
 
     Parameters
     ----------
@@ -53,6 +60,8 @@ def windows(n_bins: int, length: int, overlap: int, per_block: int | None = None
     per_block : int, optional
         Windows in a block. Where left out: about a tenth of all, between 2 and 10. Without overlap a window
         is a block of its own.
+    grid : int, optional
+        Bins; windows start at multiples of it. A divisor of length and overlap.
 
     Examples
     --------
@@ -71,8 +80,9 @@ def windows(n_bins: int, length: int, overlap: int, per_block: int | None = None
         start = block * block_bins
         stop = n_bins if block >= n_blocks - 1 else start + block_bins
         firsts = list(range(start, stop - length + 1, stride))
-        if firsts[-1] + length < stop:
-            firsts.append(stop - length)
+        last = (stop - length) // grid * grid
+        if last > firsts[-1]:
+            firsts.append(last)
         found += [Window(first, block) for first in firsts]
     return found
 
@@ -83,6 +93,7 @@ def chop(
     overlap_ms: float = 0.0,
     *,
     per_block: int | None = None,
+    grid_ms: float | None = None,
     name: str | None = None,
 ) -> xr.Dataset:
     """Cut recordings into windows of equal length.
@@ -98,6 +109,9 @@ def chop(
         What neighbours share; 0: none.
     per_block : int, optional
         Windows in a block; see `windows`.
+    grid_ms : float, optional
+        Steps in which a last window is moved back; a divisor of window and overlap, and the largest one where
+        it is left out.
     name : str, optional
         Of the dataset; that of the first recording where left out.
 
@@ -108,7 +122,7 @@ def chop(
         behaviour) is cut, everything else of a recording (condition, ...) goes with each of its windows. A
         recording has the name that its variable `recording` gives, else the number of its trial. The
         attribute
-        `notes` says which recordings were too short for a window and are left out.
+        `notes` says what is left out: ends of recordings, and recordings shorter than a window.
 
     Raises
     ------
@@ -135,7 +149,7 @@ def chop(
             hint="give chop_ms, such as chop_ms=1000",
         )
     _check_together(given)
-    length, overlap = _bins(given[0], window_ms, overlap_ms, per_block)
+    length, overlap, grid = _bins(given[0], window_ms, overlap_ms, per_block, grid_ms)
     parts: list[xr.Dataset] = []
     notes = [str(note) for note in given[0].attrs.get("notes", [])]
     n_groups = 0
@@ -144,7 +158,10 @@ def chop(
         if n_bins < length:
             notes.append(f"recording {label} is left out: it is shorter than a window of {window_ms:g} ms")
             continue
-        places = windows(n_bins, length, overlap, per_block)
+        places = windows(n_bins, length, overlap, per_block, grid)
+        rest = (n_bins - places[-1].first - length) * float(one.attrs["bin_ms"])
+        if rest:
+            notes.append(f"the last {rest:g} ms of recording {label} are left out")
         parts.append(_cut(one, label, places, length, n_groups))
         n_groups += places[-1].block + 1
     if not parts:
@@ -178,15 +195,13 @@ def _check_together(recordings: Sequence[xr.Dataset]) -> None:
             )
 
 
-def _bins(ds: xr.Dataset, window_ms: float, overlap_ms: float, per_block: int | None) -> tuple[int, int]:
+def _bins(
+    ds: xr.Dataset, window_ms: float, overlap_ms: float, per_block: int | None, grid_ms: float | None
+) -> tuple[int, int, int]:
     bin_ms = float(ds.attrs["bin_ms"])
-    found = []
-    for what, value in (("a window", window_ms), ("an overlap", overlap_ms)):
-        ratio = value / bin_ms
-        if not np.isfinite(ratio) or abs(ratio - round(ratio)) > 1e-6 * max(1.0, ratio):
-            raise UsageError(f"{what} of {value:g} ms is not a whole number of bins of {bin_ms:g} ms")
-        found.append(round(ratio))
-    length, overlap = found
+    length, overlap = (
+        _whole(what, value, bin_ms) for what, value in (("a window", window_ms), ("an overlap", overlap_ms))
+    )
     if length < 1 or not 0 <= overlap < length:
         raise UsageError(
             f"windows of {window_ms:g} ms cannot share {overlap_ms:g} ms",
@@ -194,7 +209,22 @@ def _bins(ds: xr.Dataset, window_ms: float, overlap_ms: float, per_block: int | 
         )
     if per_block is not None and per_block < 1:
         raise UsageError(f"per_block is {per_block}", hint="a block has at least one window")
-    return length, overlap
+    largest = math.gcd(length, overlap)
+    grid = largest if grid_ms is None else _whole("a grid", grid_ms, bin_ms)
+    if grid < 1 or largest % grid:
+        raise UsageError(
+            f"a window of {window_ms:g} ms or an overlap of {overlap_ms:g} ms is not a multiple of the "
+            f"grid of {grid * bin_ms:g} ms",
+            hint="make grid_ms smaller, or leave it out",
+        )
+    return length, overlap, grid
+
+
+def _whole(what: str, value: float, bin_ms: float) -> int:
+    ratio = value / bin_ms
+    if not np.isfinite(ratio) or abs(ratio - round(ratio)) > 1e-6 * max(1.0, ratio):
+        raise UsageError(f"{what} of {value:g} ms is not a whole number of bins of {bin_ms:g} ms")
+    return round(ratio)
 
 
 def _each(recordings: Sequence[xr.Dataset]) -> Iterator[tuple[str, xr.Dataset]]:
@@ -232,7 +262,7 @@ def _cut(one: xr.Dataset, label: str, places: Sequence[Window], length: int, gro
         values = variable.to_numpy()
         rest = tuple(dim for dim in dims if dim not in ("trial", "time"))
         if "trial" in dims:
-            values = np.take(values, 0, axis=dims.index("trial"))
+            values = np.asarray(np.take(values, 0, axis=dims.index("trial")))
         if "time" not in dims:
             variables[name] = (("trial", *rest), np.repeat(values[None], len(firsts), axis=0), variable.attrs)
             continue
@@ -379,11 +409,11 @@ def _blend(
     done = np.zeros(n_bins)
     for one, first, weight in zip(values, firsts, weights, strict=True):
         here = slice(first, first + len(weight))
-        before = done[here]
-        done[here] = before + weight
-        share = np.where(before > 0, weight / done[here], 1.0).reshape(-1, *[1] * (values.ndim - 2))
-        old = np.where((before > 0).reshape(share.shape), out[here], one)
-        out[here] = old + share * (one - old)
+        done[here] += weight
+        second = done[here] > weight  # another window was here before
+        share = (weight / done[here]).reshape(-1, *[1] * (values.ndim - 2))
+        blended = out[here] + share * (one - out[here])
+        out[here] = np.where(second.reshape(share.shape), blended, one)
     covered = done > 0
     if is_float:
         return out.astype(values.dtype, copy=False)

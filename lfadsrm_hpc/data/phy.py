@@ -133,7 +133,7 @@ def _no_rate(path: Path) -> float:
 
 
 def _clusters(path: Path, ids: Array, epochs: Epochs) -> pd.DataFrame:
-    """Return a row for each cluster that has spikes or is in a table, with all that is said of it."""
+    """Return a row for each cluster that has spikes, with all that is said of it."""
     table = pd.DataFrame({"cluster_id": ids})
     for name in _TABLES:
         if not (path / name).is_file():

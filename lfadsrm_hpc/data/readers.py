@@ -67,6 +67,7 @@ def read(
     format: str | None = None,
     chop_ms: float | None = None,
     overlap_ms: float | None = None,
+    chop_grid_ms: float | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Read a dataset; its name is the name of the file without suffix.
@@ -81,6 +82,8 @@ def read(
     chop_ms, overlap_ms : float, optional
         Cut each trial, or each continuous recording, into windows of this length, of which neighbours share
         `overlap_ms` (0 where left out): see `lfadsrm_hpc.data.chopping`.
+    chop_grid_ms : float, optional
+        In which steps a last window is moved back, where a recording does not end with one.
     **options
         Of the reader: see docs/readers.md.
 
@@ -105,10 +108,10 @@ def read(
         check_options(found, options, path)
         content = found.reader.read(path, bin_ms, **options)
         parts = list(content) if isinstance(content, list | tuple) else [content]
-        if chop_ms is None and overlap_ms is None and len(parts) == 1:
+        if (chop_ms, overlap_ms, chop_grid_ms) == (None, None, None) and len(parts) == 1:
             return check(parts[0], name=path.stem)
         checked = [check(part, name=path.stem) for part in parts]
-        return chop(checked, chop_ms, overlap_ms or 0.0, name=path.stem)
+        return chop(checked, chop_ms, overlap_ms or 0.0, grid_ms=chop_grid_ms, name=path.stem)
 
     return _guarded(path, load)
 
@@ -142,7 +145,7 @@ def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
         found = find_existing(path, options.get("format"))
         own = {key: value for key, value in options.items() if key != "format"}
         check_options(found, own, path)
-        ask = None if {"chop_ms", "overlap_ms"} & set(own) else found.reader.quick_info(own)
+        ask = None if {"chop_ms", "overlap_ms", "chop_grid_ms"} & set(own) else found.reader.quick_info(own)
         known = ask(path, **own) if ask is not None else None
         if known is None or "n_trials" in known:
             return known

@@ -224,8 +224,8 @@ def count_all(
 ) -> npt.NDArray[np.int64]:
     """Count the spikes of every neuron, (E, n_bins, D); see `count`.
 
-    Neuron by neuron into small numbers, and turned in blocks: writing every D-th number of a large array would
-    take most of the time.
+    Neuron by neuron into small numbers, and turned in blocks: to write every D-th number of a large array
+    takes much longer.
     """
     n_rows = len(starts) * n_bins
     small = np.zeros((n_neurons, n_rows), dtype=np.uint16)

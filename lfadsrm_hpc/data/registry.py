@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from lfadsrm_hpc.errors import DataError, DataWarning, NotFoundError, UsageError, suggest
 
 GROUP = "lfadsrm_hpc.readers"
-COMMON = ("bin_ms", "format", "chop_ms", "overlap_ms")
+COMMON = ("bin_ms", "format", "chop_ms", "overlap_ms", "chop_grid_ms")
 """Options that files of every format take."""
 
 

@@ -45,7 +45,7 @@ def write(file: NWBFile, path: Path) -> Path:
 
 
 def add_units(file: NWBFile, *, observed: list[Any] | None = None) -> list[Array]:
-    """Add five units on four electrodes of two areas: unit 2 unsorted, unit 3 without spikes, unit 1 not good."""
+    """Add five units in two areas: unit 1 is not good, unit 2 unsorted, unit 3 has no spikes."""
     rng = np.random.default_rng(0)
     device = file.create_device("probe")
     areas = ["M1", "PMd"]
@@ -89,7 +89,7 @@ def add_trials(file: NWBFile) -> list[float]:
 
 
 def add_signals(file: NWBFile) -> None:
-    """Add a hand position at 1 kHz (x is the time in ms, stored in cm), a slow speed with times, and an EMG."""
+    """Add a hand position at 1 kHz (x: the time in ms, stored in cm), a slow speed with times, an EMG."""
     behavior = file.create_processing_module("behavior", "b")
     samples = np.arange(int(T_STOP * 1000), dtype=float)
     hand = SpatialSeries(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
-import nwb_files
 import numpy as np
+import nwb_files
 import pytest
 from pynwb import TimeSeries
 from pynwb.epoch import TimeIntervals
@@ -30,7 +31,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> nwb_files.Session:
 def counted(times: Any, start: float, n_bins: int, bin_s: float) -> Any:
     """Count with plain comparisons."""
     edges = [start + k * bin_s for k in range(n_bins + 1)]
-    return [sum(1 for t in times if a <= t < b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [sum(1 for t in times if a <= t < b) for a, b in pairwise(edges)]
 
 
 def test_trials_are_aligned_and_spikes_counted(session: nwb_files.Session) -> None:
