@@ -1,4 +1,4 @@
-"""Matlab files, v5 to v7 (by scipy) and v7.3 (HDF5), names, places and order of dimensions as in Matlab.
+"""Matlab files, v4 to v7.3, names, places and order of dimensions as in Matlab.
 
 HDF5 counts the dimensions of a Matlab array the other way round: (trial, neuron, time) in Matlab is seen by
 h5py as (time, neuron, trial). Here it is turned back. Only what is asked for is loaded; of a v5 file whole
@@ -46,11 +46,37 @@ def opened(path: Path) -> Iterator[MatFile]:
     OSError, ValueError
         The file is damaged.
     """
-    if not h5py.is_hdf5(path):
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            yield matlab_hdf5.MatHdf5(file)
+    elif matlab_v5.is_v5(path):
         yield matlab_v5.MatV5(path)
-        return
-    with h5py.File(path, "r") as file:
-        yield matlab_hdf5.MatHdf5(file)
+    else:
+        yield _MatV4(path)
+
+
+class _MatV4:
+    """A file of v4, which has nothing but matrices and texts."""
+
+    def __init__(self, path: Path) -> None:
+        from scipy.io import loadmat
+
+        content = loadmat(path, squeeze_me=False)
+        self._found = {name: value for name, value in content.items() if not name.startswith("__")}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._found)
+
+    def structs(self) -> list[str]:
+        return []
+
+    def get(self, tokens: Sequence[Token]) -> Any:
+        value = self._found[str(tokens[0])]
+        value = value.toarray() if hasattr(value, "toarray") else value  # a sparse matrix
+        if value.dtype.kind == "U":
+            value = str(value.ravel()[0]) if value.size else ""
+        return at(value, tokens[1:], str(tokens[0]))
 
 
 def read_fields(path: Path) -> dict[str, Any]:

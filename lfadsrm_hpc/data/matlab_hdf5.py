@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfadsrm_hpc.data.matlab_values import Structs, Token, at, cell, field, linear
+from lfadsrm_hpc.data.matlab_values import Structs, Token, at, cell, dense, field, linear
 
 
 class MatHdf5:
@@ -112,10 +112,7 @@ def _empty(item: Any, kind: str) -> Any:
 
 
 def _sparse(group: Any) -> Any:
-    from scipy.sparse import csc_matrix
-
-    columns = group["jc"][()]
-    shape = (int(group.attrs["MATLAB_sparse"]), len(columns) - 1)
-    if "data" not in group:  # nothing but zeros
-        return np.zeros(shape)
-    return csc_matrix((group["data"][()].astype(float), group["ir"][()], columns), shape=shape).toarray()
+    ends = group["jc"][()]
+    none = np.zeros(0)
+    values, rows = (group[name][()] if name in group else none for name in ("data", "ir"))
+    return dense(values, rows, ends, (int(group.attrs["MATLAB_sparse"]), len(ends) - 1))

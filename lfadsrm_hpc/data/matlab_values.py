@@ -14,6 +14,7 @@ from lfadsrm_hpc.errors import DataError, UsageError, suggest
 
 Array = npt.NDArray[Any]
 Token: TypeAlias = str | tuple[int, ...]
+_MOST_DENSE = 10**9  # numbers
 _STEP = re.compile(r"\.?([A-Za-z]\w*)|[({]\s*(\d+(?:\s*,\s*\d+)*)\s*[)}]")
 
 
@@ -122,3 +123,33 @@ def cell(items: list[Any], shape: tuple[int, ...]) -> Array:
     for place, item in enumerate(items):
         made[place] = item
     return made.reshape(shape)
+
+
+def dense(values: Array, rows: Array, ends: Array, shape: tuple[int, ...]) -> Array:
+    """Return a sparse matrix of Matlab as a full one.
+
+    Parameters
+    ----------
+    values : (n,) numbers
+        Column by column; there may be more than are used.
+    rows : (n,) int
+        From 0.
+    ends : (columns + 1,) int
+        Where each column begins, and the last one ends, in the two others.
+    shape : (rows, columns)
+
+    Raises
+    ------
+    ValueError
+        They do not go together, or the full matrix is too large to be meant.
+    """
+    if len(shape) != 2 or shape[0] * shape[1] > _MOST_DENSE:
+        raise ValueError(f"a sparse matrix of the size {shape}")
+    counts: Any = np.diff(ends.astype(np.int64))
+    used = int(ends[-1]) if ends.size else 0
+    fits = ends.size == shape[1] + 1 and bool((counts >= 0).all()) and int(ends[0]) == 0
+    if not fits or used > min(values.size, rows.size) or (used and int(rows[:used].max()) >= shape[0]):
+        raise ValueError("a sparse matrix is damaged")
+    out = np.zeros(shape)
+    out[rows[:used].astype(np.int64), np.repeat(np.arange(shape[1]), counts)] = values[:used]
+    return out
