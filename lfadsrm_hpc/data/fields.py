@@ -8,8 +8,8 @@ Matlab run manager and its demo):
 | `spikes`, `counts` | counts a bin, (trial, time, neuron); in `.mat` files (trial, neuron, time) |
 | `truth`, `true_rates` | true rates in spikes/s, same order |
 | `external_input`, `externalInputs` | as `spikes`, with inputs in the place of neurons |
-| `dims` | text such as "trial,time,neuron": the order in this file, where it differs; it may leave out one of
-size 1 | | `time`, `time_ms`, `timeMs`, `timeVecMs` | start of each bin, ms |
+| `dims` | text such as "trial,time,neuron": the order in this file, where it differs |
+| `time`, `time_ms`, `timeMs`, `timeVecMs` | start of each bin, ms |
 | `bin_ms`, `binMs`, `spikeBinMs` | width of a bin, ms; needed where there is no time |
 | `condition`, `condition_id`, `conditionId` | a name or whole number a trial |
 | `neuron_name`, `neuron_names` | a name a neuron |
@@ -24,9 +24,8 @@ format, three vectors of one length, `spike_times`, `spike_trial`, `spike_neuron
 `stop_ms`, `bin_ms`.
 
 Files of the original LFADS: `train_data` and `valid_data` (trial, time, neuron), with `train_` and `valid_`
-`inds`,
-`truth`, `ext_input`, `condition`, `lowd`; `time_ms`, `neuron_names`, and `bin_ms` or `conversion_factor` (bin
-width in seconds). Trials come back in the order of the `inds`.
+`inds`, `truth`, `ext_input`, `condition`, `lowd`; `time_ms`, `neuron_names`, and `bin_ms` or
+`conversion_factor` (bin width in seconds, up to 0.025). Trials come back in the order of the `inds`.
 """
 
 from __future__ import annotations
@@ -59,6 +58,7 @@ _OWN_NAME = (
 )
 _NAMES |= {key: (key,) for key in _OWN_NAME}
 OUR_NAMES = tuple(_NAMES)
+_MOST_SECONDS = 0.025
 CONDITIONS = (*_NAMES["condition"], "train_condition", "valid_condition")
 _SPLIT = ("data", "inds", "truth", "ext_input", "condition", "lowd")
 _LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor"}
@@ -159,10 +159,14 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], fields: Mapping[str, Any]) -
 
 
 def bin_width(fields: Mapping[str, Any]) -> float | None:
-    """Return the bin width in ms that the fields tell; None where they do not."""
+    """Return the bin width in ms that the fields tell; None where they do not.
+
+    A `conversion_factor` of more than 0.025 is not taken for seconds: 1 is the original's "unknown", and
+    the Matlab run manager writes 1/2, 1/5, 1/20, ... for so many bins that it made one of.
+    """
     width = number(by_our_names(fields).get("bin_ms"))
     seconds = number(fields.get("conversion_factor"))
-    if width is None and seconds is not None and seconds != 1:  # 1 is the original's "unknown"
+    if width is None and seconds is not None and 0 < seconds <= _MOST_SECONDS:
         near = round(1000 * seconds, 3)
         width = near if abs(1000 * seconds - near) < 1e-6 * near else 1000 * seconds  # it may be a float32
     return width
@@ -251,7 +255,8 @@ def _nested(found: Mapping[str, Any], common: Mapping[str, Any], first: int, whe
 def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, where: str) -> xr.Dataset:
     """Merge the training and validation parts of an LFADS input file, in the order of their indices."""
     parts = {
-        part: {key: fields[f"{part}_{key}"] for key in _SPLIT if f"{part}_{key}" in fields} for part in PARTS
+        part: {key: _unsqueezed(key, fields[f"{part}_{key}"]) for key in _SPLIT if f"{part}_{key}" in fields}
+        for part in PARTS
     }
     merged, split = merge(parts, _SPLIT, where=where)
     seconds = number(fields.get("conversion_factor"))
@@ -275,6 +280,12 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         further["lowd"] = (("trial", "time", "latent"), merged["lowd"])
     out: xr.Dataset = ds.assign(further)
     return out
+
+
+def _unsqueezed(key: str, values: Any) -> Any:
+    """Put back the last dimension of data of one neuron or one input, which the run manager loses."""
+    array = np.asarray(values)
+    return array[..., None] if key in ("data", "truth", "ext_input") and array.ndim == 2 else array
 
 
 def _vector(values: Any) -> Array:

@@ -68,8 +68,8 @@ def read(
                 hint="name it: input_info='...'",
             )
         return _aligned(from_fields(fields, name=path.stem, bin_ms=width), alignment)
-    about = _InputInfo(beside, fields, width)
-    ds = from_fields(fields, name=path.stem, bin_ms=about.bin_ms)
+    about = _InputInfo(beside, fields, bin_ms)
+    ds = from_fields(about.in_spikes_per_s(fields), name=path.stem, bin_ms=about.bin_ms)
     ds = about.raw_dataset(ds) if raw else about.completed(ds)
     return _aligned(ds, alignment)
 
@@ -126,9 +126,9 @@ class _InputInfo:
     def __init__(self, path: Path, fields: dict[str, Any], width: float | None) -> None:
         self._path = path
         with matlab.opened(path) as file:
-            names = set(file.names)
-            wanted = ("trainInds", "validInds", "conditionId", "seq_timeVector", "seq_binSizeMs", "counts")
-            self._found = {name: file.get([name]) for name in (*wanted, "externalInputs") if name in names}
+            self._names = set(file.names)
+            wanted = ("trainInds", "validInds", "conditionId", "seq_timeVector", "seq_binSizeMs")
+            self._found = {name: file.get([name]) for name in wanted if name in self._names}
         self._rows = self._trials(fields)
         n_bins = np.shape(fields["train_data"])[1]
         time = np.asarray(self._found.get("seq_timeVector", []), dtype=float).ravel()
@@ -137,9 +137,10 @@ class _InputInfo:
             step = float(np.median(np.diff(time)))
         self._time, self.raw_bin_ms = time, step
         self._per_bin = self._bins_per_bin(n_bins, width, fields)
-        self.bin_ms = width if width is not None else self._per_bin * (step or 0)
-        if not self.bin_ms > 0:
+        found = width if width is not None else self._per_bin * (step or 0)
+        if not found > 0:
             raise DataError("the width of the bins is not known", where=path, hint="give bin_ms")
+        self.bin_ms = found
 
     def _trials(self, fields: dict[str, Any]) -> npt.NDArray[np.int64]:
         """Return, for the trials of the input file in order, their rows in this file."""
@@ -165,8 +166,8 @@ class _InputInfo:
             return max(1, round(width / self.raw_bin_ms))
         n_raw = self._time.size
         fitting = [k for k in range(1, n_raw + 1) if n_raw // k == n_bins]
-        counts = self._counts()
-        if len(fitting) > 1 and counts is not None:
+        counts = self._before_binning("counts") if len(fitting) > 1 else None
+        if counts is not None:
             row = int(np.ravel(self._found["trainInds"])[0]) - 1
             fitting = [k for k in fitting if _sums_to(counts[row], k, fields["train_data"][0])] or fitting
         if not fitting:
@@ -177,13 +178,28 @@ class _InputInfo:
             )
         return fitting[0]
 
-    def _counts(self) -> Array | None:
-        """Return (trial, time, neuron) before binning; stored as neurons x time x trials."""
-        counts = self._found.get("counts")
-        if not isinstance(counts, np.ndarray) or counts.ndim not in (2, 3):
+    def _before_binning(self, name: str) -> Array | None:
+        """Return (trial, time, neuron or input) of what is stored the other way round, and may be large."""
+        if name not in self._names:
             return None
-        turned: Array = np.atleast_3d(counts).transpose(2, 1, 0)
+        with matlab.opened(self._path) as file:
+            values = file.get([name])
+        if not isinstance(values, np.ndarray) or values.ndim not in (2, 3):
+            return None
+        turned: Array = np.atleast_3d(values).transpose(2, 1, 0)
         return turned
+
+    def in_spikes_per_s(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return fields whose true rates are in spikes/s.
+
+        The run manager adds up the rates of the bins that make one, and its `conversion_factor` is one over
+        their number.
+        """
+        factor = number(fields.get("conversion_factor"))
+        if factor is None or abs(factor * self._per_bin - 1) > 1e-3:
+            return fields
+        rates = {key: fields[key] * factor for key in ("train_truth", "valid_truth") if key in fields}
+        return {key: value for key, value in fields.items() if key != "conversion_factor"} | rates
 
     def completed(self, ds: xr.Dataset) -> xr.Dataset:
         """Add times and conditions to a dataset, where it has none of its own."""
@@ -204,17 +220,17 @@ class _InputInfo:
 
     def raw_dataset(self, ds: xr.Dataset) -> xr.Dataset:
         """Return the dataset with the counts before binning."""
-        counts = self._counts()
+        counts = self._before_binning("counts")
         if counts is None or len(counts) <= self._rows.max() or counts.shape[2] != ds.sizes["neuron"]:
             raise DataError("there are no counts before binning that fit the input file", where=self._path)
-        external = self._found.get("externalInputs")
+        external = self._before_binning("externalInputs")
         if external is None and "external_input" in ds:
             # the run manager sums them when it bins
             per_raw = ds["external_input"].to_numpy() / self._per_bin
             external = np.repeat(per_raw, self._per_bin, axis=1)
             counts = counts[:, : external.shape[1]]
         elif external is not None:
-            external = np.atleast_3d(external).transpose(2, 1, 0)[self._rows]
+            external = external[self._rows]
         time = self._time[: counts.shape[1]]
         made = from_arrays(
             counts[self._rows],

@@ -9,7 +9,7 @@ or others |
 | `.h5` with `train_encod_data` | `nlb`: of AutoLFADS and of the Neural Latents Benchmark |
 | `.nwb`, `.h5` | `nwb`: Neurodata Without Borders |
 | `.npz` | `npz`: arrays of numpy, no Python objects |
-| `.mat` | `mat`: Matlab v5 to v7.3, also arrays of structs |
+| `.mat` | `mat`: Matlab v4 to v7.3, also arrays of structs |
 | a folder with `spike_times.npy` | `phy`: what phy and Kilosort write |
 | `.csv`, `.tsv`, when named | `csv`: a line a spike |
 

@@ -49,8 +49,11 @@ def run(tmp_path: Path) -> tuple[Path, Array, Array]:
         {
             "train_data": binned[train],
             "valid_data": binned[valid],
-            "train_ext_input": inputs[train],
-            "valid_ext_input": inputs[valid],
+            "train_ext_input": inputs[train][..., 0],  # it loses dimensions of size 1
+            "valid_ext_input": inputs[valid][..., 0],
+            "train_truth": np.full((len(train), T, D), 7.0 * RAW),  # of rates too
+            "valid_truth": np.full((len(valid), T, D), 7.0 * RAW),
+            "conversion_factor": [1 / RAW],
             "train_inds": train + 1.0,
             "valid_inds": valid + 1.0,
             "alignment_matrix_cxf": rng.random((D, F)),
@@ -86,6 +89,8 @@ def test_with_the_file_beside_it(run: tuple[Path, Array, Array], version: str) -
     assert ds.time.values.tolist() == [-100 + 10 * k for k in range(T)]
     assert ds.condition.values.tolist() == [f"c{k % 3}" for k in range(E)]
     assert [k for k, part in enumerate(ds.given_split.values) if part == "valid"] == [0, 5]
+    np.testing.assert_allclose(ds.truth, 7.0)
+    assert ds.external_input.sizes == {"trial": E, "time": T, "input": 1}
     assert ds.alignment_matrix.dims == ("neuron", "factor")
     assert ds.alignment_bias.sizes == {"neuron": D}
     assert readers.read_info(path)["n_conditions"] == 3
@@ -127,6 +132,23 @@ def test_without_the_file_beside_it(run: tuple[Path, Array, Array]) -> None:
     assert readers.read(path, bin_ms=10).sizes["trial"] == E
     with pytest.raises(NotFoundError, match="counts before binning"):
         readers.read(path, bin_ms=10, raw_counts=True)
+
+
+def test_one_neuron(tmp_path: Path) -> None:
+    content = {"train_data": np.ones((5, T)), "valid_data": np.zeros((2, T))}
+    ds = readers.read(write(tmp_path / "lfads_a.h5", content), bin_ms=10)
+    assert ds.spikes.sizes == {"trial": 7, "time": T, "neuron": 1}
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, 0.2, 0.05])
+def test_factors_of_the_run_manager_are_no_widths(tmp_path: Path, factor: float) -> None:
+    content = {
+        "train_data": np.ones((5, T, D)),
+        "valid_data": np.ones((2, T, D)),
+        "conversion_factor": [factor],
+    }
+    with pytest.raises(DataError, match="width of the bins is not known"):
+        readers.read(write(tmp_path / "lfads_a.h5", content))
 
 
 def test_the_counts_decide_how_many_bins_went_into_one(tmp_path: Path) -> None:
