@@ -17,9 +17,7 @@ root = "runs"
 path = "datasets"            # one file a recording session: .h5, .nc, .npz, .mat, .nwb, ...
 files = ["*"]                # names or patterns, in this order
 # min_trials = 50            # leave smaller sessions out
-
-# [datasets.options]         # how the files are read, if they do not say it themselves: docs/readers.md
-# bin_ms = 5
+# options = { bin_ms = 5 }   # how to read them, where the files do not say it: docs/readers.md
 
 [params]                     # hyperparameters; what is not named keeps its default (`lfadsrm show --params`)
 spike_bin_ms = 10
