@@ -169,7 +169,10 @@ class Experiment:
         ------
         ConfigError
         """
-        names = [Path(file).stem for file in self.dataset_files()] + [name for name, _, _ in self.sessions]
+        from lfadsrm_hpc.data.registry import name_of
+
+        names = [name_of(self.datasets / file) for file in self.dataset_files()]
+        names += [name for name, _, _ in self.sessions]
         return list(dict.fromkeys(names))
 
     def all_params(self) -> list[RunParams]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from lfadsrm_hpc.data.making import DatasetMaking
+from lfadsrm_hpc.data.registry import name_of
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.layout import check_name
 
@@ -35,7 +36,7 @@ class Dataset(DatasetMaking):
     path_relative : str or path
         The file, relative to the folder of the collection.
     name : str, optional
-        The name of the file without its suffix, where left out.
+        The name of the file without its suffix, or of the folder, where left out.
     **options
         Of the reader of the file (docs/readers.md lists them for each format): a bin width, the event that
         trials are aligned to, which neurons, ...
@@ -63,9 +64,8 @@ class Dataset(DatasetMaking):
         **options: Any,
     ) -> None:
         self._reader = None
-        self._init(
-            collection, Path(path_relative), Path(path_relative).stem if name is None else name, options
-        )
+        path = Path(path_relative)
+        self._init(collection, path, name_of(collection.path / path) if name is None else name, options)
 
     def _init(
         self,

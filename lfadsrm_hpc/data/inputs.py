@@ -36,7 +36,9 @@ import numpy.typing as npt
 
 from lfadsrm_hpc.data import binning
 from lfadsrm_hpc.data.evaluation import statement_of
-from lfadsrm_hpc.data.extra import Extra, collect, digest, name_of, storage_key
+from lfadsrm_hpc.data.extra import Extra, collect
+from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
+from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
 from lfadsrm_hpc.data.validation import trial_arrays, validate
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
@@ -270,7 +272,7 @@ def _flush_to_disk(path: Path) -> None:
 
 def _fill(file: h5py.File, inputs: SessionInputs) -> None:
     for key, part, values in trial_arrays(inputs):
-        _store(file, f"{part}_{key}", _storable(key, values))
+        store(file, f"{part}_{key}", _storable(key, values))
     for part in _SPLITS:
         stored = file.create_dataset(
             f"{part}_inds", data=np.asarray(getattr(inputs, f"{part}_inds"), dtype=np.float64) + 1.0
@@ -278,32 +280,19 @@ def _fill(file: h5py.File, inputs: SessionInputs) -> None:
         stored.attrs["index_base"] = 1
         condition = getattr(inputs, f"{part}_condition")
         if condition is not None:
-            _store_vector(file, f"{part}_condition", np.asarray(condition))
+            store_vector(file, f"{part}_condition", np.asarray(condition))
     file.create_dataset("conversion_factor", data=np.array([inputs.bin_ms / 1000.0]))
     file.create_dataset("time_ms", data=np.asarray(inputs.time_ms, dtype=np.float64))
-    _store_vector(file, "neuron_names", np.asarray(inputs.neuron_names))
+    store_vector(file, "neuron_names", np.asarray(inputs.neuron_names))
     for key in ("alignment_matrix_cxf", "alignment_bias_c"):
         if getattr(inputs, key) is not None:
             file.create_dataset(key, data=np.asarray(getattr(inputs, key), dtype=np.float64))
-    _fill_extra(file, inputs)
+    fill_extra(file, inputs.extra, inputs.extra_attrs)
     file.attrs["format"] = FORMAT
     file.attrs["dataset"] = inputs.dataset
     file.attrs["bin_ms"] = float(inputs.bin_ms)
     file.attrs["fingerprint"] = inputs.fingerprint
     file.attrs["attributes"] = json.dumps(inputs.attributes, sort_keys=True)
-
-
-def _fill_extra(file: h5py.File, inputs: SessionInputs) -> None:
-    for name, (dims, *parts) in inputs.extra.items():
-        group = file.create_group(f"extra/{storage_key(name)}")
-        group.attrs["dims"] = json.dumps(dims)
-        group.attrs["about"] = json.dumps(inputs.extra_attrs.get(name, {}))
-        for part, values in zip(_SPLITS, parts, strict=True):
-            if values.ndim > 1 and values.dtype.kind in "biuf":
-                _store(group, part, values)
-            else:
-                _store_vector(group, part, values)
-    file.attrs["extra_fingerprint"] = digest(inputs.extra, inputs.extra_attrs)
 
 
 def _storable(key: str, values: Array) -> Array:
@@ -312,25 +301,6 @@ def _storable(key: str, values: Array) -> Array:
     if key == "truth" and values.dtype == np.float32:
         return values  # half the file; only figures and scores read it
     return values.astype(np.float64, copy=False)
-
-
-def _store(file: h5py.Group, name: str, values: Array) -> None:
-    trials = max(1, min(len(values), 2**18 // max(1, values[:1].size)))
-    file.create_dataset(
-        name,
-        data=values,
-        chunks=(trials, *values.shape[1:]) if values.size else None,
-        compression="gzip" if values.size else None,
-        compression_opts=1 if values.size else None,
-        shuffle=bool(values.size),
-    )
-
-
-def _store_vector(file: h5py.Group, name: str, values: Array) -> None:
-    if values.dtype.kind in "biuf":
-        file.create_dataset(name, data=values)
-    else:
-        file.create_dataset(name, data=values.astype(str).astype(object), dtype=h5py.string_dtype())
 
 
 def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
@@ -357,34 +327,21 @@ def _session(file: h5py.File) -> SessionInputs:
         inds = file[f"{part}_inds"]
         parts[f"{part}_inds"] = np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"])
         for key in ("truth", "ext_input", "condition"):
-            parts[f"{part}_{key}"] = _optional(file, f"{part}_{key}")
-    extra, extra_attrs = _extra(file)
+            parts[f"{part}_{key}"] = optional(file, f"{part}_{key}")
+    extra, extra_attrs = read_extra(file)
     return SessionInputs(
         dataset=str(file.attrs["dataset"]),
         time_ms=file["time_ms"][...],
         bin_ms=float(file.attrs["bin_ms"]),
-        neuron_names=_text(file["neuron_names"]),
-        alignment_matrix_cxf=_optional(file, "alignment_matrix_cxf"),
-        alignment_bias_c=_optional(file, "alignment_bias_c"),
+        neuron_names=text(file["neuron_names"]),
+        alignment_matrix_cxf=optional(file, "alignment_matrix_cxf"),
+        alignment_bias_c=optional(file, "alignment_bias_c"),
         fingerprint=str(file.attrs["fingerprint"]),
         attributes=json.loads(file.attrs["attributes"]),
         extra=extra,
         extra_attrs=extra_attrs,
         **parts,
     )
-
-
-def _extra(file: h5py.File) -> tuple[dict[str, Extra], dict[str, dict[str, Any]]]:
-    found: dict[str, Extra] = {}
-    about: dict[str, dict[str, Any]] = {}
-    for key, group in file.get("extra", {}).items():
-        name = name_of(key)
-        train, valid = (_optional(group, part) for part in _SPLITS)
-        if train is None or valid is None:
-            raise ValueError(f"extra/{key} lacks a part")
-        found[name] = Extra(tuple(json.loads(group.attrs["dims"])), train, valid)
-        about[name] = json.loads(group.attrs["about"])
-    return found, about
 
 
 def read_fingerprint(path: str | os.PathLike[str]) -> str:
@@ -420,7 +377,7 @@ def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
         As `read_inputs`.
     """
     with _open(path) as file:
-        return _text(file["neuron_names"]), len(file["time_ms"])
+        return text(file["neuron_names"]), len(file["time_ms"])
 
 
 def read_times(path: str | os.PathLike[str]) -> Array:
@@ -453,14 +410,3 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
             hint="read files of other programs with lfadsrm_hpc.data.readers",
         )
     return file
-
-
-def _optional(file: h5py.Group, name: str) -> Array | None:
-    if name not in file:
-        return None
-    stored = file[name]
-    return _text(stored) if h5py.check_string_dtype(stored.dtype) else stored[...]
-
-
-def _text(stored: h5py.Dataset) -> Array:
-    return np.asarray(stored.asstr()[...], dtype=str)

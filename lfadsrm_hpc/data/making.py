@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lfadsrm_hpc.data.registry import name_of
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
@@ -155,7 +157,8 @@ class DatasetMaking:
         """
         dataset = cls.__new__(cls)
         dataset._reader = reader
-        dataset._init(collection, Path(path), Path(path).stem if name is None else name, options)
+        own = name_of(collection.path / path) if name is None else name
+        dataset._init(collection, Path(path), own, options)
         return dataset
 
     @classmethod

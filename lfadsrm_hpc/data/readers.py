@@ -36,6 +36,7 @@ from lfadsrm_hpc.data.registry import (
     check_options,
     find,
     find_existing,
+    name_of,
     readable_suffixes,
     register,
 )
@@ -102,6 +103,7 @@ def read(
         An option that the reader does not have, or a value that it cannot have.
     """
     path = Path(path)
+    name = name_of(path)
 
     def load() -> xr.Dataset:
         found = find_existing(path, format)
@@ -109,9 +111,9 @@ def read(
         content = found.reader.read(path, bin_ms, **options)
         parts = list(content) if isinstance(content, list | tuple) else [content]
         if (chop_ms, overlap_ms, chop_grid_ms) == (None, None, None) and len(parts) == 1:
-            return check(parts[0], name=path.stem)
-        checked = [check(part, name=path.stem) for part in parts]
-        return chop(checked, chop_ms, overlap_ms or 0.0, grid_ms=chop_grid_ms, name=path.stem)
+            return check(parts[0], name=name)
+        checked = [check(part, name=name) for part in parts]
+        return chop(checked, chop_ms, overlap_ms or 0.0, grid_ms=chop_grid_ms, name=name)
 
     return _guarded(path, load)
 

@@ -77,6 +77,11 @@ class Reader:
         return self.info if takes_all or set(options) <= names else None
 
 
+def name_of(path: Path) -> str:
+    """Return the name of the dataset in a file: the file's without suffix, or that of a folder as it is."""
+    return path.name if path.is_dir() else path.stem
+
+
 class Found(NamedTuple):
     """The name of a format and its reader."""
 

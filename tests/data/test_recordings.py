@@ -205,6 +205,10 @@ def test_folders_in_a_collection(folder: Path) -> None:
     dc = DatasetCollection(folder.parent)
     (ds,) = dc.add_all(bin_ms=50, trial_table="trials.csv", after_ms=500)
     assert (ds.name, ds.load().sizes["trial"]) == ("day1", 10)
+    folder.rename(folder.with_name("2020.02.03"))
+    (other,) = DatasetCollection(folder.parent).add_all(bin_ms=50, trial_table="trials.csv", after_ms=500)
+    assert other.name == other.load().attrs["name"] == "2020.02.03"
+    folder.with_name("2020.02.03").rename(folder)
     before = ds.fingerprint()
     table = folder / "trials.csv"
     table.write_text(table.read_text().replace("\n9,9.9,9.1,t1", ""))
