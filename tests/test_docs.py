@@ -89,6 +89,29 @@ def test_quickstart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [group.rpartition("/")[2] for group in names["tree"].groups[-2:]] == ["day1", "day2"]
 
 
+@pytest.mark.train
+@pytest.mark.slow
+def test_readers(place: Path) -> None:
+    names: dict[str, Any] = {"__name__": "readers"}
+    for block in blocks(ROOT / "docs/readers.md"):
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    assert dict(names["session"].sizes) == {
+        **{"trial": 45, "time": 160, "neuron": 11, "hand_channel": 2},
+    }
+    assert names["day2"].load().spikes.shape == (20, 40, 5)
+    assert names["day4"].load().hand.shape == (30, 500, 2)
+    assert names["dc"]["grating1"].load().sizes["trial"] == 38
+    assert names["params"].held_out_neurons == (15, 16, 17, 18, 19)
+    assert names["params"].forward_prediction_bins == 10
+    assert names["free"].rates.sizes == {"time": 3000, "neuron": 12}
+    assert not names["free"].rates.isnull().any()
+    assert set(names["free"].split.values) == {"train", "valid"}
+    assert (place / "reaching/runs/reaching/collection.json").is_file()
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_code_can_be_read(page: Path) -> None:
     for block in blocks(page):

@@ -79,7 +79,7 @@ def _left_out(experiment: Experiment, collection: RunCollection) -> list[str]:
     if not experiment.min_trials or collection.dataset_collection is None:
         return []
     kept = collection.dataset_collection.names
-    return [name for file in experiment.dataset_files() if (name := Path(file).stem) not in kept]
+    return [name for name in experiment.dataset_names() if name not in kept]
 
 
 def _progress() -> AbstractContextManager[Progress | None]:

@@ -6,14 +6,20 @@ A Python file serves for all that this form cannot say; both give the same colle
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lfadsrm_hpc.collection.experiment_datasets import (
+    located,
+    matches,
+    reader_options,
+    refuse_unknown,
+    sessions,
+)
 from lfadsrm_hpc.collection.experiment_template import template as template
-from lfadsrm_hpc.errors import ConfigError, LfadsrmError, suggest
+from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ _CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
 # The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
-    "datasets": ("path", "files", "min_trials"),
+    "datasets": ("path", "files", "min_trials", "options", "sessions"),
     "params": (),
     "sweep": (),
     "run_specs": ("singles", "stitched", "specs"),
@@ -37,7 +43,6 @@ _TABLES: dict[str, tuple[str, ...]] = {
 }
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number"}
 _SPECS_EXAMPLE = 'specs = [{ name = "two_days", datasets = ["day1", "day2"] }]'
-
 C = TypeVar("C", bound="RunCollection[Any]")
 
 
@@ -59,6 +64,10 @@ class Experiment:
         Names (with or without suffix) or patterns in that folder.
     min_trials : int
         Sessions with fewer trials are left out.
+    options : dict
+        Of the readers of all files; their names are checked when the datasets are found.
+    sessions : tuple of (name, file, options)
+        Sessions with a name or options of their own. One that has the name of a file takes its place.
     params, sweep : dict
         Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
         `build`.
@@ -81,6 +90,8 @@ class Experiment:
     datasets: Path
     files: tuple[str, ...] = ("*",)
     min_trials: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    sessions: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     comment: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
@@ -112,9 +123,14 @@ class Experiment:
         from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 
         found = DatasetCollection(self.datasets)
-        with _located(self.where("datasets", "files")):
+        with located(self.where("datasets", "files")):
             for relative in self.dataset_files():
-                Dataset(found, relative)
+                Dataset(found, relative, **self.options)
+        for name, relative, own in self.sessions:
+            where = self.where("datasets.sessions", name)
+            (file,) = matches(self.datasets, relative, where=where, one=True)
+            with located(where):
+                Dataset(found, file, name=name, **(self.options | own))
         if not self.min_trials:
             return found
         found.load_info()
@@ -129,7 +145,8 @@ class Experiment:
         return chosen
 
     def dataset_files(self) -> list[str]:
-        """Return the files of the recording sessions, small ones too, relative to their folder.
+        """Return the files of the recording sessions, small ones too, relative to their folder; not
+        `sessions`.
 
         Raises
         ------
@@ -141,36 +158,22 @@ class Experiment:
                 where=self.where("datasets", "path"),
                 hint="put one file a recording session there, or name the right folder",
             )
-        found = [file for entry in self.files for file in self._matches(entry)]
+        where = self.where("datasets", "files")
+        found = [file for entry in self.files for file in matches(self.datasets, entry, where=where)]
         return list(dict.fromkeys(found))
 
-    def _matches(self, entry: str) -> list[str]:
-        """Return the readable files that one entry of `files` means, sorted."""
-        from lfadsrm_hpc.data.readers import readable_suffixes
+    def dataset_names(self) -> list[str]:
+        """Return the names of the recording sessions, small ones too.
 
-        exact = self.datasets / entry
-        try:
-            globbed = sorted(self.datasets.glob(entry))
-            if not any(c in entry for c in "*?["):
-                globbed += sorted(self.datasets.glob(f"{entry}.*"))  # a name without its suffix
-        except (ValueError, NotImplementedError) as error:
-            raise ConfigError(
-                f"{entry!r} is neither a name nor a pattern: {error}",
-                where=self.where("datasets", "files"),
-                hint='write names or patterns relative to the folder, as "day*.mat"',
-            ) from None
-        present = [exact] if exact.is_file() else [p for p in globbed if _is_visible_file(p)]
-        readable = [path for path in present if path.suffix.lower() in readable_suffixes()]
-        if not readable:
-            what = f"nothing in {str(self.datasets)!r} matches {entry!r}"
-            hint = f"files that can be read end in {', '.join(readable_suffixes())}"
-            if present:
-                what = f"{entry!r} in {str(self.datasets)!r} matches no file that can be read"
-            else:
-                names = sorted(path.name for path in self.datasets.iterdir() if _is_visible_file(path))
-                hint = suggest(entry, names) or hint
-            raise ConfigError(what, where=self.where("datasets", "files"), hint=hint)
-        return [path.relative_to(self.datasets).as_posix() for path in readable]
+        Raises
+        ------
+        ConfigError
+        """
+        from lfadsrm_hpc.data.registry import name_of
+
+        names = [name_of(self.datasets / file) for file in self.dataset_files()]
+        names += [name for name, _, _ in self.sessions]
+        return list(dict.fromkeys(names))
 
     def all_params(self) -> list[RunParams]:
         """Return the run params: one, or the full grid of the sweep.
@@ -185,10 +188,10 @@ class Experiment:
         from lfadsrm_hpc.model.hyperparameters import plain_names, specs
 
         names = specs(RunParams)
-        with _located(self.where("params")):
+        with located(self.where("params")):
             given = plain_names(self.params, names)
             params = RunParams(**given)
-        with _located(self.where("sweep")):
+        with located(self.where("sweep")):
             swept = plain_names(self.sweep, names)
             for name in swept:
                 if name in given:
@@ -223,9 +226,9 @@ class Experiment:
             for dataset in datasets:
                 collection.add_run_spec(RunSpec(dataset.single_run_name, datasets, [dataset.name]))
         if self.stitched is not None and len(datasets) > 1:
-            with _located(self.where("run_specs", "stitched")):
+            with located(self.where("run_specs", "stitched")):
                 collection.add_run_spec(RunSpec(self.stitched, datasets, [d.name for d in datasets]))
-        with _located(self.where("run_specs", "specs")):
+        with located(self.where("run_specs", "specs")):
             for name, members in self.specs:
                 collection.add_run_spec(RunSpec(name, datasets, list(members)))
         if not collection.run_specs:
@@ -235,22 +238,6 @@ class Experiment:
                 hint=f"singles = true, or {_SPECS_EXAMPLE}; stitched needs two sessions",
             )
         return collection
-
-
-def _is_visible_file(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")
-
-
-@contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Give errors of other rooms the place in the file that they are about."""
-    try:
-        yield
-    except LfadsrmError as error:
-        if where in str(error.where):
-            raise
-        place = where if error.where is None else f"{where} ({error.where})"
-        raise ConfigError(error.what, where=place, hint=error.hint) from None
 
 
 def read_experiment(path: Path | str) -> Experiment:
@@ -266,13 +253,13 @@ def read_experiment(path: Path | str) -> Experiment:
     if file.is_dir():
         file = file / EXPERIMENT_FILE
     content = _parse(file)
-    _refuse_unknown(content, list(_TABLES), file, "table")
+    refuse_unknown(content, list(_TABLES), file, "table")
     for table, keys in _TABLES.items():
         value = content.setdefault(table, {})
         if not isinstance(value, dict):
             raise ConfigError(f"{table} must be a table", where=file, hint=f"[{table}] on a line of its own")
         if keys:
-            _refuse_unknown(value, keys, f"{file}, [{table}]", "key")
+            refuse_unknown(value, keys, f"{file}, [{table}]", "key")
     here = file.absolute().parent
     take = _Taker(file, content)
     return Experiment(
@@ -281,8 +268,10 @@ def read_experiment(path: Path | str) -> Experiment:
         root=take.folder("collection", "root", here, "runs"),
         comment=take("collection", "comment", str, ""),
         datasets=take.folder("datasets", "path", here, "datasets"),
-        files=tuple(take.texts("datasets", "files", ["*"])),
+        files=_files(take, content["datasets"]),
         min_trials=take.count("datasets", "min_trials", 0),
+        options=reader_options(content["datasets"].get("options", {}), where=f"{file}, [datasets.options]"),
+        sessions=sessions(content["datasets"].get("sessions", []), where=f"{file}, [[datasets.sessions]]"),
         params=dict(content["params"]),
         sweep=take.lists("sweep"),
         singles=take("run_specs", "singles", bool, True),
@@ -322,11 +311,11 @@ def _parse(file: Path) -> dict[str, Any]:
         raise ConfigError(f"not valid TOML: {error}", where=file) from None
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: Sequence[str], where: object, kind: str) -> None:
-    for name in content:
-        if name not in known:
-            hint = suggest(name, known) or f"known here: {', '.join(known)}"
-            raise ConfigError(f"unknown {kind} {name!r}", where=where, hint=hint)
+def _files(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the entries of `files`; where only `sessions` are named, there are none."""
+    if "files" not in content and "sessions" in content:
+        return ()
+    return tuple(take.texts("datasets", "files", ["*"]))
 
 
 def _specs(file: Path, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -372,7 +361,7 @@ class _Taker:
     def name(self, table: str, key: str, default: str | None) -> Any:
         value = self(table, key, str, default)
         if value is not None:
-            with _located(f"{self.file}, [{table}] {key}"):
+            with located(f"{self.file}, [{table}] {key}"):
                 check_name(value, "run spec" if table == "run_specs" else "run collection")
         return value
 

@@ -14,9 +14,10 @@ root = "runs"
 # comment = "what this is about"
 
 [datasets]
-path = "datasets"            # one file a recording session: .h5, .nc, .npz or .mat
+path = "datasets"            # one file a recording session: .h5, .nc, .npz, .mat, .nwb, ...
 files = ["*"]                # names or patterns, in this order
 # min_trials = 50            # leave smaller sessions out
+# options = { bin_ms = 5 }   # how to read them, where the files do not say it: docs/readers.md
 
 [params]                     # hyperparameters; what is not named keeps its default (`lfadsrm show --params`)
 spike_bin_ms = 10

@@ -44,6 +44,13 @@ class Session:
     written: Path | None = None
     _validated: dict[tuple[str, int, int], list[str]] = field(default_factory=dict)
 
+    @functools.cached_property
+    def extra_fingerprint(self) -> str:
+        """Of the further variables."""
+        from lfadsrm_hpc.data.extra import digest
+
+        return digest(self.inputs.extra, self.inputs.extra_attrs)
+
     def warnings(self, output_dist: str, ext_input_dim: int, batch_size: int) -> list[str]:
         """Return what is odd about them; checked once for each kind of use.
 
@@ -63,11 +70,12 @@ class Session:
 
 @dataclass
 class Loaded:
-    """One dataset in memory, what `collection.json` says of it, and its sessions."""
+    """One dataset in memory, what is said of it, what its reader left out, and its sessions."""
 
     dataset: Dataset
     data: xr.Dataset
     info: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
     _sessions: dict[str, Session] = field(default_factory=dict)
 
     @property
@@ -102,12 +110,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file; `written` is False where it was there before."""
+    """One input file; `written` is False where it was there before, and `warning` says what is odd then."""
 
     dataset: str
     path: Path
     fingerprint: str
     written: bool
+    warning: str = ""
 
 
 def load(dataset: Dataset, stored: Sequence[Mapping[str, Any]]) -> Loaded:
@@ -142,7 +151,18 @@ def load(dataset: Dataset, stored: Sequence[Mapping[str, Any]]) -> Loaded:
     for old in stored:
         if old["name"] == dataset.name and old["fingerprint"] != info["fingerprint"]:
             raise _changed(dataset.name, _what_changed(info, old["fingerprint"], stored), dataset.path)
-    return Loaded(dataset, data, info)
+    return Loaded(dataset, data, info, _notes(dataset.name, data))
+
+
+def _notes(name: str, data: xr.Dataset) -> list[str]:
+    """Return what a reader left out, and which further variables cannot be kept with a run."""
+    from lfadsrm_hpc.data.extra import left_out
+
+    notes = [f"dataset {name!r}: {note}" for note in data.attrs.get("notes", [])]
+    lost = left_out(data)
+    if lost:
+        notes.append(f"dataset {name!r}: {', '.join(lost)} cannot be kept with the runs: no numbers by trial")
+    return notes
 
 
 def check(sessions: Sequence[Session], runs: Sequence[Run]) -> Iterator[str]:
@@ -159,9 +179,19 @@ def check(sessions: Sequence[Session], runs: Sequence[Run]) -> Iterator[str]:
         uses[use] = max(uses.get(use, 0), run.params.batch_size)
         for session in sessions:
             _check_sizes(run, session.inputs)
+            yield from _not_withheld(run, session.inputs)
     for (output_dist, ext_input_dim), batch_size in uses.items():
         for session in sessions:
             yield from session.warnings(output_dist, ext_input_dim, batch_size)
+
+
+def _not_withheld(run: Run, one: SessionInputs) -> Iterator[str]:
+    """Say which neurons and bins a dataset wants withheld from the encoders, and the run does not."""
+    from lfadsrm_hpc.data.evaluation import unused
+
+    found = unused(one.attributes, run.params)
+    if found is not None:
+        yield f"dataset {one.dataset!r}: {found}"
 
 
 def _check_lengths(sessions: Sequence[Session]) -> None:
@@ -228,11 +258,25 @@ def write_or_keep(
                 aligned = _aligned(loaded, sessions, run)
             inputs = dataclasses.replace(aligned[i], fingerprint=fingerprint)
             written = _publish(path, inputs, like=sessions[i].written)
+        warning = ""
         if written:
             sessions[i].written = path
         else:
             _check_kept(path, item, fingerprint, stored)
-        yield InputFile(item.dataset.name, path, fingerprint, written)
+            warning = _older_extra(path, sessions[i])
+        yield InputFile(item.dataset.name, path, fingerprint, written, warning)
+
+
+def _older_extra(path: Path, session: Session) -> str:
+    """Say so where a kept file has other further variables (behaviour, ...) than the data now."""
+    from lfadsrm_hpc.data.inputs import read_extra_fingerprint
+
+    if read_extra_fingerprint(path) == session.extra_fingerprint:
+        return ""
+    return (
+        f"dataset {session.inputs.dataset!r}: behaviour or other further variables are not those that its "
+        "inputs were written with; its runs keep the old ones (a new collection would have the new ones)"
+    )
 
 
 def _made_with(run: Run, loaded: Sequence[Loaded]) -> str:
@@ -242,7 +286,10 @@ def _made_with(run: Run, loaded: Sequence[Loaded]) -> str:
     """
     aligned = run.params.aligned(run.n_datasets)
     others = [[item.dataset.name, item.fingerprint] for item in loaded] if aligned else []
-    text = canonical_json([run.params.hashed_data_values(run.n_datasets), others])
+    parts: list[Any] = [run.params.hashed_data_values(run.n_datasets), others]
+    if run.params.split == "given":
+        parts.append([item.data["given_split"].to_numpy().tolist() for item in loaded])
+    text = canonical_json(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -128,10 +128,10 @@ class RunParams(Hyperparameters):
     )
     split: str = param(
         "stratified",
-        "How validation trials are chosen: by condition, at random, or every (ratio + 1)-th.",
+        "How validation trials are chosen: by condition, at random, each (ratio + 1)-th, as the data say.",
         kind="str",
         group=PREPROCESSING,
-        choices=("stratified", "random", "periodic"),
+        choices=("stratified", "random", "periodic", "given"),
         affects="data",
     )
     split_seed: int = param(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings as warnings_module
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,9 @@ class _Work:
     @property
     def known_datasets(self) -> list[dict[str, Any]]:
         return [] if self.stored is None else list(self.stored["datasets"]["items"])
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        self.report.warnings += [text for text in dict.fromkeys(warnings) if text not in self.report.warnings]
 
     def step(self, text: str) -> None:
         self.done += 1
@@ -200,9 +203,7 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
     loaded = [_load(work, dataset) for dataset in datasets]
     for runs in of_spec.values():
         sessions = [item.session(runs[0].params) for item in loaded]
-        for warning in input_files.check(sessions, runs):
-            if warning not in work.report.warnings:
-                work.report.warnings.append(warning)
+        work.warn(input_files.check(sessions, runs))
         inputs = _inputs(work, loaded, sessions, runs[0])
         for run in runs:
             _publish_run(work, run, inputs)
@@ -213,6 +214,7 @@ def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:
     if dataset.name not in work.loaded:
         work.loaded[dataset.name] = input_files.load(dataset, work.known_datasets)
         work.infos[dataset.name] = work.loaded[dataset.name].info
+        work.warn(work.loaded[dataset.name].notes)
     return work.loaded[dataset.name]
 
 
@@ -223,6 +225,7 @@ def _inputs(
     entries = []
     for made in input_files.write_or_keep(loaded, sessions, run, work.known_datasets):
         (work.report.inputs_written if made.written else work.report.inputs_kept).append(made.path)
+        work.warn([made.warning] if made.warning else [])
         entries.append(
             {
                 "dataset": made.dataset,

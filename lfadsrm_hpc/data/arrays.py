@@ -20,6 +20,7 @@ def from_arrays(
     bin_ms: float | None = None,
     name: str = "data",
     time: npt.ArrayLike | None = None,
+    start_ms: float | None = None,
     condition: Sequence[Any] | Array | None = None,
     truth: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
     external_input: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
@@ -39,7 +40,9 @@ def from_arrays(
     name : str
         Name of the dataset, for messages and files.
     time : array (time,), optional
-        Start of each bin in ms, evenly spaced; from 0 where it is left out.
+        Start of each bin in ms, evenly spaced.
+    start_ms : float, optional
+        Start of the first bin in ms, where `time` is left out; 0 where this is left out too.
     condition : array (trial,), optional
         Strings or whole numbers; None, NaN or "" for a trial without condition.
     truth : as `spikes`, optional
@@ -80,7 +83,10 @@ def from_arrays(
         variables[key] = (DIMS[key], full.transpose([order.index(dim) for dim in DIMS[key]]))
     ds = _assemble(variables, coords, where)
     ds.attrs = {"name": name, **attrs} | ({} if bin_ms is None else {"bin_ms": bin_ms})
-    return check(ds)
+    ds = check(ds)
+    if time is None and start_ms:
+        ds = check(ds.assign_coords(time=ds["time"] + start_ms))
+    return ds
 
 
 def from_spike_times(

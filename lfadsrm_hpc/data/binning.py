@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
-SPLIT_KINDS = ("stratified", "random", "periodic")
+SPLIT_KINDS = ("stratified", "random", "periodic")  # besides "given", which needs no choice
 
 
 def rebin(ds: xr.Dataset, bin_ms: float, *, truncate: bool = False) -> xr.Dataset:
@@ -109,6 +109,7 @@ def split(
     train_to_test_ratio: int,
     seed: int,
     condition: Sequence[Any] | npt.NDArray[Any] | None = None,
+    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     kind: str = "stratified",
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Choose the trials that train and those that validate.
@@ -124,6 +125,10 @@ def split(
         used). `"periodic"` does not use it.
     condition : array of length n_trials, optional
         Strings or numbers; NaN, None and "" make a group of their own. Only `"stratified"` uses it.
+    groups : array of length n_trials, optional
+        Trials that share something, such as windows of a recording that overlap: all of a group train, or all
+        validate. Groups take the place of trials in all that `kind` says. A group has a condition if its
+        trials have one.
     kind : {"stratified", "random", "periodic"}
         `"stratified"` and `"random"`: `m = round(n_trials / (r + 1))` trials validate, at least 1 and at most
         n_trials - 1, and each trial has the same chance m / n_trials to be one of them. With `"stratified"`,
@@ -150,6 +155,8 @@ def split(
     numbers, so that exactly m are taken).
     """
     _check_split(n_trials, train_to_test_ratio, seed, kind)
+    if groups is not None:
+        return _split_groups(n_trials, np.asarray(groups), condition, train_to_test_ratio, seed, kind)
     if kind == "periodic":
         valid = np.arange(n_trials) % (train_to_test_ratio + 1) == 0
     else:
@@ -159,6 +166,57 @@ def split(
         n_valid = min(max(round(n_trials / (train_to_test_ratio + 1)), 1), n_trials - 1)
         valid = _systematic_sample(codes, n_valid, seed)
     return np.flatnonzero(~valid), np.flatnonzero(valid)
+
+
+def _split_groups(
+    n_trials: int, groups: npt.NDArray[Any], condition: Any, ratio: int, seed: int, kind: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    if groups.shape != (n_trials,):
+        raise DataError(f"groups have shape {groups.shape}, but there are {n_trials} trials")
+    names, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))  # groups in the order of their first trials
+    member = rank[member.ravel()]
+    if len(names) < 2:
+        raise DataError(
+            "all trials belong to one group, and a group cannot be split into training and validation",
+            hint="a recording needs at least two blocks of windows: make windows or blocks shorter",
+        )
+    of_group = None
+    if condition is not None:
+        codes = _condition_codes(condition, n_trials)
+        found = [np.unique(codes[member == group]) for group in range(len(names))]
+        of_group = np.array([c[0] if c.size == 1 else -1 for c in found])
+    _, valid = split(len(names), train_to_test_ratio=ratio, seed=seed, condition=of_group, kind=kind)
+    validates = np.isin(member, valid)
+    return np.flatnonzero(~validates), np.flatnonzero(validates)
+
+
+def given_split(ds: xr.Dataset, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the training and the validation trials that a dataset says itself.
+
+    Raises
+    ------
+    DataError
+        It says nothing, or leaves one of them empty.
+    """
+    where = f"dataset {name!r}"
+    if "given_split" not in ds.variables:
+        raise DataError(
+            "split='given', and the dataset does not say which trials validate",
+            where=where,
+            hint="use another split, or give it a variable given_split (trial) with 'train' and 'valid'",
+        )
+    kinds = ds["given_split"].to_numpy().astype(str)
+    strange = sorted(set(kinds.tolist()) - {"train", "valid"})
+    if strange or len(set(kinds.tolist())) < 2:
+        raise DataError(
+            f"given_split holds {strange[0]!r}"
+            if strange
+            else f"given_split is {str(kinds[0])!r} for every trial",
+            where=where,
+            hint="both of 'train' and 'valid' must be there, and nothing else",
+        )
+    return np.flatnonzero(kinds == "train"), np.flatnonzero(kinds == "valid")
 
 
 def _check_split(n_trials: int, ratio: int, seed: int, kind: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import json
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from lfadsrm_hpc.data.making import DatasetMaking
+from lfadsrm_hpc.data.registry import name_of
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.layout import check_name
 
@@ -19,11 +23,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Dataset:
+class Dataset(DatasetMaking):
     """One recording session.
 
-    Made from a file in the folder of its collection, or by `from_arrays`, `from_spike_times`, `from_file`;
-    or derive a class and override `read` (and `alignment_data`).
+    Made from a file in the folder of its collection, or by `from_arrays`, `from_spike_times`, `from_xarray`,
+    `from_file`; or derive a class and override `read` (and `alignment_data`).
 
     Parameters
     ----------
@@ -32,124 +36,58 @@ class Dataset:
     path_relative : str or path
         The file, relative to the folder of the collection.
     name : str, optional
-        The name of the file without its suffix, where left out.
+        The name of the file without its suffix, or of the folder, where left out.
+    **options
+        Of the reader of the file (docs/readers.md lists them for each format): a bin width, the event that
+        trials are aligned to, which neurons, ...
 
     Raises
     ------
     UsageError
-        The name cannot be a file name, or another dataset of the collection has it. A dataset made again
-        from the same file takes the place of the earlier one.
+        The reader has no such option. The name cannot be a file name, or another dataset of the collection
+        has it. A dataset made again from the same file takes the place of the earlier one.
 
     Examples
     --------
     >>> dc = DatasetCollection("recordings")  # doctest: +SKIP
     >>> ds = Dataset(dc, "dataset001.h5")  # doctest: +SKIP
+    >>> other = Dataset(dc, "day2.nwb", align_to="go_cue_time", after_ms=600, bin_ms=5)  # doctest: +SKIP
     >>> ds.load().spikes.sum("time")  # doctest: +SKIP
     """
 
     def __init__(
-        self, collection: DatasetCollection, path_relative: str | os.PathLike[str], *, name: str | None = None
+        self,
+        collection: DatasetCollection,
+        path_relative: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> None:
-        self._init(collection, Path(path_relative), Path(path_relative).stem if name is None else name)
+        self._reader = None
+        path = Path(path_relative)
+        self._init(collection, path, name_of(collection.path / path) if name is None else name, options)
 
-    def _init(self, collection: DatasetCollection, path_relative: Path | None, name: str) -> None:
+    def _init(
+        self,
+        collection: DatasetCollection,
+        path_relative: Path | None,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = check_name(name, "dataset")
         self.path_relative = path_relative
         self.collection = collection
-        self._reader: Callable[[Path], xr.Dataset] | None = None
+        self.options = {key: value for key, value in (options or {}).items() if value is not None}
+        self._reader = getattr(self, "_reader", None)
         self._held: xr.Dataset | None = None
         self._loaded: tuple[Any, weakref.ref[xr.Dataset]] | None = None
         self._info: tuple[Any, dict[str, Any]] | None = None
         self._fingerprint: tuple[Any, str] | None = None
+        if self.options and self._reader is None and self.path is not None:
+            from lfadsrm_hpc.data.readers import check_reading
+
+            check_reading(self.path, self.options)
         collection.add(self)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        collection: DatasetCollection,
-        name: str,
-        spikes: npt.ArrayLike | Sequence[npt.ArrayLike],
-        *,
-        bin_ms: float,
-        **others: Any,
-    ) -> Dataset:
-        """Make a dataset from arrays in memory.
-
-        Parameters
-        ----------
-        collection : DatasetCollection
-        name : str
-        spikes : array (trial, time, neuron), or sequence of arrays (time, neuron)
-            Counts a bin.
-        bin_ms : float
-            Width of a bin in ms.
-        **others
-            time, condition, truth, external_input, neuron_names, dims, and attributes: see
-            `lfadsrm_hpc.data.readers.from_arrays`.
-
-        Raises
-        ------
-        DataError
-            Wrong shapes, trials of unequal length, NaN.
-        """
-        from lfadsrm_hpc.data.readers import from_arrays
-
-        return cls._from_memory(collection, name, from_arrays(spikes, bin_ms=bin_ms, name=name, **others))
-
-    @classmethod
-    def from_spike_times(
-        cls,
-        collection: DatasetCollection,
-        name: str,
-        spike_times: Sequence[Sequence[npt.ArrayLike]],
-        *,
-        start_ms: float,
-        stop_ms: float,
-        bin_ms: float,
-        **others: Any,
-    ) -> Dataset:
-        """Make a dataset from spike times, [trial][neuron] -> times in ms.
-
-        Spikes outside the window are left out. `others` are as in `from_arrays`; see
-        `lfadsrm_hpc.data.readers.from_spike_times`.
-        """
-        from lfadsrm_hpc.data.readers import from_spike_times
-
-        window = {"start_ms": start_ms, "stop_ms": stop_ms, "bin_ms": bin_ms}
-        return cls._from_memory(
-            collection, name, from_spike_times(spike_times, **window, name=name, **others)
-        )
-
-    @classmethod
-    def from_file(
-        cls,
-        collection: DatasetCollection,
-        path: str | os.PathLike[str],
-        reader: Callable[[Path], xr.Dataset] | None = None,
-        *,
-        name: str | None = None,
-    ) -> Dataset:
-        """Make a dataset from a file, with a reader of one's own.
-
-        Parameters
-        ----------
-        path : path
-            Absolute, or relative to the folder of the collection.
-        reader : callable (path) -> xr.Dataset, optional
-            Such as `lambda path: readers.read(path, bin_ms=5)`. By suffix where left out.
-        name : str, optional
-        """
-        dataset = cls.__new__(cls)
-        dataset._init(collection, Path(path), Path(path).stem if name is None else name)
-        dataset._reader = reader
-        return dataset
-
-    @classmethod
-    def _from_memory(cls, collection: DatasetCollection, name: str, content: xr.Dataset) -> Dataset:
-        dataset = cls.__new__(cls)
-        dataset._init(collection, None, name)
-        dataset._held = content
-        return dataset
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None}  # a weak reference cannot be pickled
@@ -181,12 +119,12 @@ class Dataset:
             return content
         path = self._path()
         if self._reader is not None:
-            if not path.is_file():
+            if not path.exists():
                 raise NotFoundError(f"the file of dataset {self.name!r} is not there", where=path)
-            return self._reader(path)
+            return self._reader(path, **self.options)
         from lfadsrm_hpc.data import readers
 
-        return readers.read(path)
+        return readers.read(path, **self.options)
 
     def alignment_data(self) -> xr.Dataset | None:
         """Return other data of the same neurons to compute alignment matrices from; None: the dataset itself.
@@ -233,7 +171,10 @@ class Dataset:
             from lfadsrm_hpc.data import readers
 
             by_suffix = type(self).read is Dataset.read and self._reader is None and self._held is None
-            info = readers.read_info(self._path()) if by_suffix else readers.info_of(self.load())
+            if by_suffix:
+                info = readers.read_info(self._path(), **self.options)
+            else:
+                info = readers.info_of(self.load())
             self._info = (stamp, info)
         return dict(self._info[1])
 
@@ -241,7 +182,7 @@ class Dataset:
         """Return 64 hexadecimal characters that change when the content changes.
 
         SHA-256 over the bin width, spikes, time, condition, truth and external input, and the same of
-        `alignment_data`; not over names, attributes or the format of the file.
+        `alignment_data`; not over names, attributes, further variables or the format of the file.
         """
         stamp = self._stamp()
         if self._fingerprint is None or self._fingerprint[0] != stamp:
@@ -253,14 +194,40 @@ class Dataset:
             self._fingerprint = (stamp, fingerprint(*parts))
         return self._fingerprint[1]
 
+    def evaluation_params(self, spike_bin_ms: float) -> dict[str, Any]:
+        """Return run params that withhold from the encoders the neurons and last bins that the dataset names.
+
+        Parameters
+        ----------
+        spike_bin_ms : float
+            Width of the model's bins.
+
+        Returns
+        -------
+        dict
+            `held_out_neurons` and `forward_prediction_bins`, for `RunParams(spike_bin_ms=..., **params)`;
+            empty where the dataset names nothing.
+
+        Raises
+        ------
+        DataError
+            What is withheld is no whole number of bins; or the data cannot be used.
+        """
+        from lfadsrm_hpc.data.evaluation import evaluation_params
+
+        return evaluation_params(self.load(), spike_bin_ms)
+
     def source(self) -> dict[str, Any]:
-        """Return where the data come from: kind, class, path (relative to the collection), size, mtime_ns."""
+        """Return where the data come from: kind, class, path in the collection, size, mtime_ns, options."""
         own = {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
         if self.path_relative is None:
             return {"kind": "arrays", **own, "path": None, "size": None, "mtime_ns": None}
         size, mtime_ns = self._stamp() or (None, None)
         path = self.path_relative.as_posix()
-        return {"kind": "file", **own, "path": path, "size": size, "mtime_ns": mtime_ns}
+        found = {"kind": "file", **own, "path": path, "size": size, "mtime_ns": mtime_ns}
+        return found | (
+            {"options": json.loads(json.dumps(self.options, default=str))} if self.options else {}
+        )
 
     def _path(self) -> Path:
         path = self.path
@@ -272,12 +239,20 @@ class Dataset:
         return path
 
     def _stamp(self) -> tuple[int, int] | None:
-        """Return size and time of the file; None without file."""
+        """Return size and time of the file, and of what is read beside it; None without file."""
+        if self.path is None:
+            return None
         try:
-            stat = self.path.stat() if self.path is not None else None
+            files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+            stats = [file.stat() for file in files]
         except OSError:
             return None
-        return None if stat is None else (stat.st_size, stat.st_mtime_ns)
+        beside = [self.options.get("trial_table"), self.options.get("input_info")]
+        folder = self.path if self.path.is_dir() else self.path.parent
+        for name in beside:
+            with contextlib.suppress(OSError, TypeError):
+                stats.append((folder / name).stat())  # type: ignore[operator]
+        return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 
 
 class DatasetCollection(Sequence[Dataset]):
@@ -350,32 +325,35 @@ class DatasetCollection(Sequence[Dataset]):
             return
         self._datasets.append(dataset)
 
-    def add_all(self, pattern: str = "*") -> list[Dataset]:
+    def add_all(self, pattern: str = "*", **options: Any) -> list[Dataset]:
         """Add every file of the folder that can be read and is not there yet, in the order of their names.
 
         Parameters
         ----------
         pattern : str
             Such as "session*.mat" or "*/day*.nc".
+        **options
+            Of their reader, the same for each.
 
         Raises
         ------
         NotFoundError
             The folder is not there, or holds no such file.
+        UsageError
+            A reader has no such option.
         """
-        from lfadsrm_hpc.data.readers import readable_suffixes
+        from lfadsrm_hpc.data.registry import can_read, readable_suffixes
 
-        suffixes = readable_suffixes()
-        files = sorted(p for p in self.path.glob(pattern) if p.suffix.lower() in suffixes and p.is_file())
-        files = [file for file in files if not file.name.startswith(".")]
+        files = sorted(p for p in self.path.glob(pattern) if not p.name.startswith("."))
+        files = [file for file in files if can_read(file, by_name=file.suffix.lower() in pattern.lower())]
         if not files:
             raise NotFoundError(
                 f"no file {pattern!r} can be read here",
                 where=self.path.absolute(),
-                hint=f"files that can be read end in {', '.join(suffixes)}",
+                hint=f"files that can be read end in {', '.join(readable_suffixes())}",
             )
         there = {dataset.path for dataset in self}
-        return [Dataset(self, file.relative_to(self.path)) for file in files if file not in there]
+        return [Dataset(self, file.relative_to(self.path), **options) for file in files if file not in there]
 
     def find(self, name: str) -> Dataset:
         """Return the dataset of this name.

@@ -13,7 +13,16 @@ variable           dimensions             meaning
 Coordinates: `trial` 0..E-1; `time` float64, the START of each bin in ms; `neuron` 0..D-1; `neuron_name`
 (neuron) str; optional `condition` (trial), str or int (a trial without condition: an empty string, or NaN
 among floats). Attributes: `name`, `bin_ms`, and whatever else describes the session (`subject`, `date` as ISO
-text, `save_tags`, `comment`). Further variables are carried along untouched.
+text, `save_tags`, `comment`). Further variables are carried along untouched; those by trial are kept with a
+run
+(`lfadsrm_hpc.data.extra`). Of them these have a meaning:
+
+- `split_group` (trial): trials of one group train together or validate together;
+- `given_split` (trial): "train" or "valid", for the run param `split="given"`;
+- `window_start`, `recording` (trial): where a trial was cut from, by `lfadsrm_hpc.data.chopping`;
+- `held_out` (neuron), bool, with the attribute `forward_ms`: see `lfadsrm_hpc.data.evaluation`.
+
+The attribute `notes` lists what a reader left out.
 """
 
 from __future__ import annotations
@@ -95,13 +104,13 @@ def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
 def fingerprint(*parts: xr.Dataset) -> str:
     """Return the SHA-256 of what LFADS gets to see of datasets, 64 hexadecimal characters.
 
-    Over the bin width, spikes, time, condition, truth and external input, with an order, types and a byte
-    order of its own; not over names and other attributes.
+    Over the bin width, spikes, time, condition, truth, external input and groups of trials that a split keeps
+    whole, with an order, types and a byte order of its own; not over names, other attributes and variables.
     """
     digest = hashlib.sha256(b"lfadsrm_hpc dataset 1")
     for ds in parts:
         digest.update(json.dumps({"bin_ms": float(ds.attrs["bin_ms"])}).encode())
-        for key in ("spikes", "time", "condition", "truth", "external_input"):
+        for key in ("spikes", "time", "condition", "truth", "external_input", "split_group"):
             if key in ds.variables:
                 _hash_array(digest, key, ds[key].to_numpy())
     return digest.hexdigest()

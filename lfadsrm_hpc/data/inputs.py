@@ -13,11 +13,12 @@ conversion_factor                       (1,) float64                            
 alignment_matrix_cxf, alignment_bias_c  (neurons, factors), (neurons,) float64    optional: read-in
 time_ms, neuron_names                   (time,) float64, (neurons,) text          ours
 train_condition, valid_condition        (trials,) text or numbers                 ours, optional
+extra/<name>/train, valid               (trials,), (.., time), (.., [time,] own)  further variables
 ======================================= ========================================= =====================
 
 `train_inds` and `valid_inds` have the attribute `index_base` = 1; in memory they count from 0.
 Attributes of the file: `format`, `dataset`, `bin_ms`, `fingerprint` of the data it was made from, and
-`attributes` (JSON).
+`attributes` (JSON); `extra_fingerprint` of the further variables.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data.evaluation import statement_of
+from lfadsrm_hpc.data.extra import Extra, collect
+from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
+from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
 from lfadsrm_hpc.data.validation import trial_arrays, validate
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
@@ -47,6 +52,7 @@ __all__ = [
     "SessionInputs",
     "make_inputs",
     "new_inputs",
+    "read_extra_fingerprint",
     "read_fingerprint",
     "read_head",
     "read_inputs",
@@ -86,7 +92,11 @@ class SessionInputs:
     fingerprint : str
         Of the dataset's contents.
     attributes : dict
-        Plain values: subject, date, and how the split was made.
+        Plain values: subject, date, how the split was made, and what is wanted withheld from the encoders.
+    extra : dict of name to (dims, train, valid)
+        Further variables, which LFADS does not see: `lfadsrm_hpc.data.extra`.
+    extra_attrs : dict of name to dict
+        Their units, and the `labels` along their own dimension.
     """
 
     dataset: str
@@ -107,6 +117,8 @@ class SessionInputs:
     alignment_bias_c: Array | None = None
     fingerprint: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Extra] = field(default_factory=dict)
+    extra_attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_inputs(
@@ -130,7 +142,9 @@ def make_inputs(
         The dataset's own bins must go into it.
     train_to_test_ratio : int
         Training trials for each validation trial.
-    split : {"stratified", "random", "periodic"}
+    split : {"stratified", "random", "periodic", "given"}
+        Where the dataset has `split_group` (trial), whole groups are chosen; "given" takes the parts that its
+        `given_split` (trial) says, "train" and "valid".
     seed : int
     fingerprint : str
         Of the dataset's contents; kept.
@@ -147,10 +161,17 @@ def make_inputs(
             where=f"dataset {name!r}",
             hint="a dataset needs at least 2 trials; leave this one out",
         )
-    condition = ds["condition"].to_numpy() if "condition" in ds.variables else None
-    train, valid = binning.split(
-        n_trials, train_to_test_ratio=train_to_test_ratio, seed=seed, condition=condition, kind=split
-    )
+    if split == "given":
+        train, valid = binning.given_split(ds, name)
+    else:
+        train, valid = binning.split(
+            n_trials,
+            train_to_test_ratio=train_to_test_ratio,
+            seed=seed,
+            condition=_of_trials(ds, "condition"),
+            groups=_of_trials(ds, "split_group"),
+            kind=split,
+        )
     made = {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
     return _binned(ds, name, bin_ms, {"train": train, "valid": valid}, made, fingerprint)
 
@@ -181,7 +202,11 @@ def _binned(
     if "condition" in ds.variables:
         condition = ds["condition"].to_numpy()
         parts |= {f"{part}_condition": condition[inds[part]] for part in _SPLITS}
-    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs}
+    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs} | statement_of(ds)
+    further, extra_attrs = collect(binned)
+    extra = {
+        key: Extra(dims, *(values[inds[part]] for part in _SPLITS)) for key, (dims, values) in further.items()
+    }
     return SessionInputs(
         dataset=name,
         train_inds=inds["train"],
@@ -191,8 +216,14 @@ def _binned(
         neuron_names=_neuron_names(ds),
         fingerprint=fingerprint,
         attributes=attributes | made,
+        extra=extra,
+        extra_attrs=extra_attrs,
         **parts,
     )
+
+
+def _of_trials(ds: xr.Dataset, name: str) -> Array | None:
+    return ds[name].to_numpy() if name in ds.variables else None
 
 
 def _neuron_names(ds: xr.Dataset) -> Array:
@@ -241,7 +272,7 @@ def _flush_to_disk(path: Path) -> None:
 
 def _fill(file: h5py.File, inputs: SessionInputs) -> None:
     for key, part, values in trial_arrays(inputs):
-        _store(file, f"{part}_{key}", _storable(key, values))
+        store(file, f"{part}_{key}", _storable(key, values))
     for part in _SPLITS:
         stored = file.create_dataset(
             f"{part}_inds", data=np.asarray(getattr(inputs, f"{part}_inds"), dtype=np.float64) + 1.0
@@ -249,13 +280,14 @@ def _fill(file: h5py.File, inputs: SessionInputs) -> None:
         stored.attrs["index_base"] = 1
         condition = getattr(inputs, f"{part}_condition")
         if condition is not None:
-            _store_vector(file, f"{part}_condition", np.asarray(condition))
+            store_vector(file, f"{part}_condition", np.asarray(condition))
     file.create_dataset("conversion_factor", data=np.array([inputs.bin_ms / 1000.0]))
     file.create_dataset("time_ms", data=np.asarray(inputs.time_ms, dtype=np.float64))
-    _store_vector(file, "neuron_names", np.asarray(inputs.neuron_names))
+    store_vector(file, "neuron_names", np.asarray(inputs.neuron_names))
     for key in ("alignment_matrix_cxf", "alignment_bias_c"):
         if getattr(inputs, key) is not None:
             file.create_dataset(key, data=np.asarray(getattr(inputs, key), dtype=np.float64))
+    fill_extra(file, inputs.extra, inputs.extra_attrs)
     file.attrs["format"] = FORMAT
     file.attrs["dataset"] = inputs.dataset
     file.attrs["bin_ms"] = float(inputs.bin_ms)
@@ -269,25 +301,6 @@ def _storable(key: str, values: Array) -> Array:
     if key == "truth" and values.dtype == np.float32:
         return values  # half the file; only figures and scores read it
     return values.astype(np.float64, copy=False)
-
-
-def _store(file: h5py.File, name: str, values: Array) -> None:
-    trials = max(1, min(len(values), 2**18 // max(1, values[0].size)))
-    file.create_dataset(
-        name,
-        data=values,
-        chunks=(trials, *values.shape[1:]) if values.size else None,
-        compression="gzip" if values.size else None,
-        compression_opts=1 if values.size else None,
-        shuffle=bool(values.size),
-    )
-
-
-def _store_vector(file: h5py.File, name: str, values: Array) -> None:
-    if values.dtype.kind in "biuf":
-        file.create_dataset(name, data=values)
-    else:
-        file.create_dataset(name, data=values.astype(str).astype(object), dtype=h5py.string_dtype())
 
 
 def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
@@ -314,16 +327,19 @@ def _session(file: h5py.File) -> SessionInputs:
         inds = file[f"{part}_inds"]
         parts[f"{part}_inds"] = np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"])
         for key in ("truth", "ext_input", "condition"):
-            parts[f"{part}_{key}"] = _optional(file, f"{part}_{key}")
+            parts[f"{part}_{key}"] = optional(file, f"{part}_{key}")
+    extra, extra_attrs = read_extra(file)
     return SessionInputs(
         dataset=str(file.attrs["dataset"]),
         time_ms=file["time_ms"][...],
         bin_ms=float(file.attrs["bin_ms"]),
-        neuron_names=_text(file["neuron_names"]),
-        alignment_matrix_cxf=_optional(file, "alignment_matrix_cxf"),
-        alignment_bias_c=_optional(file, "alignment_bias_c"),
+        neuron_names=text(file["neuron_names"]),
+        alignment_matrix_cxf=optional(file, "alignment_matrix_cxf"),
+        alignment_bias_c=optional(file, "alignment_bias_c"),
         fingerprint=str(file.attrs["fingerprint"]),
         attributes=json.loads(file.attrs["attributes"]),
+        extra=extra,
+        extra_attrs=extra_attrs,
         **parts,
     )
 
@@ -340,6 +356,18 @@ def read_fingerprint(path: str | os.PathLike[str]) -> str:
         return str(file.attrs["fingerprint"])
 
 
+def read_extra_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the fingerprint of the further variables of an input file, without reading them; empty for none.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return str(file.attrs.get("extra_fingerprint", ""))
+
+
 def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
     """Return the names of the neurons and the number of bins, without reading the data.
 
@@ -349,7 +377,7 @@ def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
         As `read_inputs`.
     """
     with _open(path) as file:
-        return _text(file["neuron_names"]), len(file["time_ms"])
+        return text(file["neuron_names"]), len(file["time_ms"])
 
 
 def read_times(path: str | os.PathLike[str]) -> Array:
@@ -382,14 +410,3 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
             hint="read files of other programs with lfadsrm_hpc.data.readers",
         )
     return file
-
-
-def _optional(file: h5py.File, name: str) -> Array | None:
-    if name not in file:
-        return None
-    stored = file[name]
-    return _text(stored) if h5py.check_string_dtype(stored.dtype) else stored[...]
-
-
-def _text(stored: h5py.Dataset) -> Array:
-    return np.asarray(stored.asstr()[...], dtype=str)

@@ -1,19 +1,82 @@
-"""Matlab files, v5 to v7 (by scipy) and v7.3 (HDF5), names and order of dimensions as in Matlab.
+"""Matlab files, v4 to v7.3, names, places and order of dimensions as in Matlab.
 
 HDF5 counts the dimensions of a Matlab array the other way round: (trial, neuron, time) in Matlab is seen by
-h5py as (time, neuron, trial). Here it is turned back.
+h5py as (time, neuron, trial). Here it is turned back. Only what is asked for is loaded; of a v5 file whole
+variables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
+from lfadsrm_hpc.data import matlab_hdf5, matlab_v5
 from lfadsrm_hpc.data.fields import KNOWN, has_counts
-from lfadsrm_hpc.data.form import Array
+from lfadsrm_hpc.data.matlab_values import Structs, Token, at, parse
+from lfadsrm_hpc.errors import DataError, suggest
+
+
+class MatFile(Protocol):
+    """An open file."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its variables."""
+
+    def structs(self) -> list[str]:
+        """Return the names of variables that are structs."""
+
+    def get(self, tokens: Sequence[Token]) -> Any:
+        """Return what a path leads to: an array, a text, an object array (cell), a dict (struct), `Structs`,
+        None for Matlab's own objects, or a list with one of these for each struct of an array."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[MatFile]:
+    """Open a file of either kind.
+
+    Raises
+    ------
+    OSError, ValueError
+        The file is damaged.
+    """
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            yield matlab_hdf5.MatHdf5(file)
+    elif matlab_v5.is_v5(path):
+        yield matlab_v5.MatV5(path)
+    else:
+        yield _MatV4(path)
+
+
+class _MatV4:
+    """A file of v4, which has nothing but matrices and texts."""
+
+    def __init__(self, path: Path) -> None:
+        from scipy.io import loadmat
+
+        content = loadmat(path, squeeze_me=False)
+        self._found = {name: value for name, value in content.items() if not name.startswith("__")}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._found)
+
+    def structs(self) -> list[str]:
+        return []
+
+    def get(self, tokens: Sequence[Token]) -> Any:
+        value = self._found[str(tokens[0])]
+        value = value.toarray() if hasattr(value, "toarray") else value  # a sparse matrix
+        if value.dtype.kind == "U":
+            value = str(value.ravel()[0]) if value.size else ""
+        return at(value, tokens[1:], str(tokens[0]))
 
 
 def read_fields(path: Path) -> dict[str, Any]:
@@ -24,82 +87,89 @@ def read_fields(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Numeric arrays with at least two dimensions; texts; object arrays for cell arrays.
+        Numeric arrays with at least two dimensions; texts; object arrays for cell arrays; lists where an
+        array of structs has one for each trial.
 
     Raises
     ------
     OSError, ValueError
         The file is damaged.
     """
-    return _read_hdf5(path) if h5py.is_hdf5(path) else _read_v5(path)
+    with opened(path) as file:
+        return Source(file).known()
 
 
-def _one_struct(variables: dict[str, Any]) -> dict[str, Any]:
-    """Go into the struct where it, and not the file, holds the counts."""
-    structs = [value for value in variables.values() if isinstance(value, dict) and has_counts(value)]
-    if has_counts(variables) or len(structs) != 1:
-        return variables
-    return {key: value for key, value in structs[0].items() if value is not None}
+@dataclass(frozen=True)
+class Source:
+    """A file as `lfadsrm_hpc.data.plain.Source`.
+
+    Attributes
+    ----------
+    file : MatFile
+    struct : str or None
+        Where names are looked for.
+    automatic : bool
+        Whether to go into the only struct that holds counts, where none is named.
+    """
+
+    file: MatFile
+    struct: str | None = None
+    automatic: bool = True
+
+    def known(self) -> dict[str, Any]:
+        if self.struct is not None:
+            return _fields_of(self.get(self.struct), self.struct)
+        names = self.file.names
+        if not has_counts(names) and self.automatic:
+            found = {name: self.file.get([name]) for name in self.file.structs()}
+            holding = {name: value for name, value in found.items() if _holds_counts(value)}
+            if len(holding) == 1:
+                ((name, value),) = holding.items()
+                return _fields_of(value, name)
+            if holding:
+                raise DataError(
+                    f"several structs hold spikes: {', '.join(holding)}",
+                    hint=f"name one: struct={names[0]!r}",
+                )
+        wanted = [name for name in names if name in KNOWN]
+        content = {name: self.file.get([name]) for name in wanted}
+        return {name: value for name, value in content.items() if value is not None}
+
+    def get(self, path: str) -> Any:
+        tokens = parse(path)
+        if self.struct is not None and tokens[0] not in self.file.names:
+            return at(self.get_value(parse(self.struct)), tokens, path)
+        return self.get_value(tokens)
+
+    def get_value(self, tokens: Sequence[Token]) -> Any:
+        if tokens[0] not in self.file.names:
+            names = self.file.names
+            raise DataError(
+                f"there is no variable {tokens[0]!r}",
+                hint=suggest(tokens[0], names) or f"there is: {', '.join(names) or 'none'}",
+            )
+        return self.file.get(tokens)
 
 
-def _read_v5(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat, whosmat
-
-    names = [name for name, _, _ in whosmat(path)]
-    wanted = [name for name in names if name in KNOWN] if has_counts(names) else names
-    content = loadmat(path, variable_names=wanted, squeeze_me=False, struct_as_record=True)
-    variables = {name: _decode_v5(content[name]) for name in wanted if name in content}
-    return _one_struct({key: value for key, value in variables.items() if value is not None})
+def _holds_counts(value: Any) -> bool:
+    if isinstance(value, Structs):
+        return bool(value.items) and has_counts(value.items[0])
+    return isinstance(value, dict) and has_counts(value)
 
 
-def _decode_v5(value: Any) -> Any:
-    """Return an array, a text, an object array (cell) or a dict (struct); None for Matlab's own objects."""
-    from scipy.io.matlab import MatlabFunction, MatlabOpaque
-
-    if isinstance(value, (MatlabOpaque, MatlabFunction)) or not isinstance(value, np.ndarray):
-        return None
-    if value.dtype.names:
-        record = value.ravel()[0] if value.size == 1 else None
-        return {name: _decode_v5(record[name]) for name in value.dtype.names} if record is not None else None
-    if value.dtype.kind == "O":
-        return _cell([_decode_v5(item) for item in value.ravel()], value.shape)
-    if value.dtype.kind == "U":
-        rows = [str(row).rstrip() for row in value.ravel()]
-        return np.array(rows) if len(rows) > 1 else "".join(rows)
-    return value
-
-
-def _read_hdf5(path: Path) -> dict[str, Any]:
-    with h5py.File(path, "r") as file:
-        names = [name for name in file if not name.startswith("#")]
-        wanted = [name for name in names if name in KNOWN] if has_counts(names) else names
-        variables = {name: _decode_hdf5(file[name], file) for name in wanted}
-    return _one_struct({key: value for key, value in variables.items() if value is not None})
-
-
-def _decode_hdf5(item: Any, file: Any) -> Any:
-    """As `_decode_v5`, for the HDF5 objects of v7.3."""
-    if "MATLAB_object_decode" in item.attrs:
-        return None
-    if isinstance(item, h5py.Group):
-        return {name: _decode_hdf5(item[name], file) for name in item}
-    kind = item.attrs.get("MATLAB_class", b"")
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if item.attrs.get("MATLAB_empty", 0):
-        shape = tuple(int(n) for n in np.atleast_1d(item[()]).ravel())  # instead of values
-        return "" if kind == "char" else np.empty(shape, dtype=object if kind == "cell" else float)
-    values = np.asarray(item[()]).T
-    if h5py.check_ref_dtype(item.dtype) is not None:
-        return _cell([_decode_hdf5(file[ref], file) for ref in values.ravel()], values.shape)
-    if kind == "char":
-        rows = ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(values)]
-        return np.array(rows) if len(rows) > 1 else "".join(rows)
-    return values
-
-
-def _cell(items: list[Any], shape: tuple[int, ...]) -> Array:
-    """Return an object array; plain assignment would make one array of items of equal shape."""
-    cell = np.empty(len(items), dtype=object)
-    for index, item in enumerate(items):
-        cell[index] = item
-    return cell.reshape(shape)
+def _fields_of(value: Any, name: str) -> dict[str, Any]:
+    """Return the fields of a struct, or of an array of them a list each, with one entry a trial."""
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if item is not None and key in KNOWN}
+    if not isinstance(value, Structs) or not value.items:
+        raise DataError(f"{name} is no struct that holds anything")
+    first = value.items[0]
+    for item in value.items:
+        counts = item.get("spikes", item.get("counts"))
+        if isinstance(counts, np.ndarray) and counts.ndim > 2:
+            raise DataError(
+                f"{name} is an array of {len(value.items)} structs that hold whole sessions",
+                hint=f"name one: struct='{name}(1)'",
+            )
+    keys = [key for key in first if key in KNOWN and all(item.get(key) is not None for item in value.items)]
+    return {key: [item[key] for item in value.items] for key in keys}

@@ -1,22 +1,26 @@
 """Files of spike counts or spike times -> the one in-memory form (`lfadsrm_hpc.data.form`).
 
-| suffix | what |
+| what | format |
 |---|---|
-| `.nc` | netCDF with the variables of the in-memory form, by `save_dataset` or others |
-| `.h5`, `.hdf5` | the same (netCDF-4 is HDF5), or plain HDF5, or an LFADS input file |
-| `.npz` | arrays of numpy, no Python objects |
-| `.mat` | Matlab v5 to v7.3 |
+| `.nc`; `.h5`, `.hdf5` that are netCDF-4 | `netcdf`: the variables of the in-memory form, by `save_dataset`
+or others |
+| `.h5`, `.hdf5` | `hdf5`: arrays with the names that `lfadsrm_hpc.data.fields` lists |
+| `.h5` with `train_data` | `lfads`: of the original LFADS or the Matlab run manager |
+| `.h5` with `train_encod_data` | `nlb`: of AutoLFADS and of the Neural Latents Benchmark |
+| `.nwb`, `.h5` | `nwb`: Neurodata Without Borders |
+| `.npz` | `npz`: arrays of numpy, no Python objects |
+| `.mat` | `mat`: Matlab v4 to v7.3, also arrays of structs |
+| a folder with `spike_times.npy` | `phy`: what phy and Kilosort write |
+| `.csv`, `.tsv`, when named | `csv`: a line a spike |
 
-The names that are understood in plain files are listed in `lfadsrm_hpc.data.fields`. Another format is added
-by `register`.
+Each has options: see docs/readers.md. Other packages add formats by entry points, a process by `register`:
+see `lfadsrm_hpc.data.registry`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,25 +28,29 @@ import numpy as np
 import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
-from lfadsrm_hpc.data.fields import (
-    CONDITIONS,
-    KNOWN,
-    MATLAB_DIMS,
-    bin_width,
-    described,
-    from_fields,
-    has_counts,
-    sizes_of,
-)
+from lfadsrm_hpc.data.chopping import chop, merge_windows
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
-from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError
+from lfadsrm_hpc.data.netcdf import from_xarray, save_dataset
+from lfadsrm_hpc.data.registry import (
+    Reader,
+    check_options,
+    find,
+    find_existing,
+    name_of,
+    readable_suffixes,
+    register,
+)
+from lfadsrm_hpc.errors import DataError, LfadsrmError
 
 __all__ = [
-    "READERS",
     "Reader",
+    "check_reading",
+    "chop",
     "from_arrays",
     "from_spike_times",
+    "from_xarray",
     "info_of",
+    "merge_windows",
     "read",
     "read_info",
     "readable_suffixes",
@@ -50,42 +58,19 @@ __all__ = [
     "save_dataset",
 ]
 INFO_KEYS = ("subject", "date", "save_tags", "comment")
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How files of one format are read.
-
-    Parameters
-    ----------
-    read : callable (path, bin_ms or None) -> xr.Dataset
-        `bin_ms`, where given, takes the place of what the file says.
-    info : callable (path) -> dict or None, optional
-        What `info_of` returns, without loading the spikes; None where that cannot be told without them.
-    """
-
-    read: Callable[[Path, float | None], xr.Dataset]
-    info: Callable[[Path], dict[str, Any] | None] | None = None
-
-
-READERS: dict[str, Reader] = {}
 T = TypeVar("T")
 
 
-def register(reader: Reader, *suffixes: str) -> None:
-    """Read files with these suffixes (".xyz", lower case) by this reader from now on."""
-    for suffix in suffixes:
-        if not suffix.startswith(".") or suffix != suffix.lower():
-            raise UsageError(f"{suffix!r} is not a suffix", hint="write it like '.xyz', in lower case")
-        READERS[suffix] = reader
-
-
-def readable_suffixes() -> tuple[str, ...]:
-    """Return the suffixes of the files that can be read."""
-    return tuple(READERS)
-
-
-def read(path: str | os.PathLike[str], *, bin_ms: float | None = None) -> xr.Dataset:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    bin_ms: float | None = None,
+    format: str | None = None,
+    chop_ms: float | None = None,
+    overlap_ms: float | None = None,
+    chop_grid_ms: float | None = None,
+    **options: Any,
+) -> xr.Dataset:
     """Read a dataset; its name is the name of the file without suffix.
 
     Parameters
@@ -93,11 +78,20 @@ def read(path: str | os.PathLike[str], *, bin_ms: float | None = None) -> xr.Dat
     path : path
     bin_ms : float, optional
         Width of a bin in ms, where the file does not say it or says it wrongly.
+    format : str, optional
+        The name of a format, where the suffix tells the wrong one.
+    chop_ms, overlap_ms : float, optional
+        Cut each trial, or each continuous recording, into windows of this length, of which neighbours share
+        `overlap_ms` (0 where left out): see `lfadsrm_hpc.data.chopping`.
+    chop_grid_ms : float, optional
+        In which steps a last window is moved back, where a recording does not end with one.
+    **options
+        Of the reader: see docs/readers.md.
 
     Returns
     -------
     xr.Dataset
-        Loaded into memory and checked.
+        Loaded into memory and checked. What was left out of the file is in the attribute `notes`.
 
     Raises
     ------
@@ -105,17 +99,62 @@ def read(path: str | os.PathLike[str], *, bin_ms: float | None = None) -> xr.Dat
         There is no such file.
     DataError
         The file is damaged, of an unknown kind, or holds data that cannot be used.
+    UsageError
+        An option that the reader does not have, or a value that it cannot have.
     """
     path = Path(path)
-    return _guarded(path, lambda: check(_reader(path).read(path, bin_ms), name=path.stem))
+    name = name_of(path)
+
+    def load() -> xr.Dataset:
+        found = find_existing(path, format)
+        check_options(found, options, path)
+        content = found.reader.read(path, bin_ms, **options)
+        parts = list(content) if isinstance(content, list | tuple) else [content]
+        if (chop_ms, overlap_ms, chop_grid_ms) == (None, None, None) and len(parts) == 1:
+            return check(parts[0], name=name)
+        checked = [check(part, name=name) for part in parts]
+        return chop(checked, chop_ms, overlap_ms or 0.0, grid_ms=chop_grid_ms, name=name)
+
+    return _guarded(path, load)
 
 
-def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what `info_of` returns, without loading the spikes where the format allows it."""
+def check_reading(path: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
+    """Check names of options as far as the name of a file tells its format; the file need not be there.
+
+    Raises
+    ------
+    UsageError
+    """
     path = Path(path)
-    quick = _reader(path).info
-    found = _guarded(path, lambda: quick(path)) if quick is not None else None
-    return info_of(read(path)) if found is None else found
+    format = options.get("format")
+    if format is None and path.suffix.lower() in (".h5", ".hdf5", "") and not path.exists():
+        return
+    try:
+        found = find(path, format)
+    except DataError:  # reading says it
+        return
+    check_options(found, options, path)
+
+
+def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
+    """Return what `info_of` returns, without loading the spikes where the format allows it.
+
+    `options` are those of `read`.
+    """
+    path = Path(path)
+
+    def quick() -> dict[str, Any] | None:
+        found = find_existing(path, options.get("format"))
+        own = {key: value for key, value in options.items() if key != "format"}
+        check_options(found, own, path)
+        ask = None if {"chop_ms", "overlap_ms", "chop_grid_ms"} & set(own) else found.reader.quick_info(own)
+        known = ask(path, **own) if ask is not None else None
+        if known is None or "n_trials" in known:
+            return known
+        return _info(known["sizes"], known["condition"], known["attrs"], known["bin_ms"])
+
+    info = _guarded(path, quick)
+    return info_of(read(path, **options)) if info is None else info
 
 
 def info_of(ds: xr.Dataset) -> dict[str, Any]:
@@ -143,18 +182,6 @@ def _info(
     return {**counts, "n_conditions": n_conditions, "bin_ms": bin_ms, **described}
 
 
-def _reader(path: Path) -> Reader:
-    if path.suffix.lower() not in READERS:
-        raise DataError(
-            f"files with the suffix {path.suffix!r} cannot be read",
-            where=path,
-            hint=f"these can: {', '.join(READERS)}; others by Dataset.from_arrays or a reader of your own",
-        )
-    if not path.is_file():
-        raise NotFoundError("there is no such file", where=path)
-    return READERS[path.suffix.lower()]
-
-
 def _guarded(path: Path, call: Callable[[], T]) -> T:
     """Say which file it is when a library stumbles over it."""
     try:
@@ -163,173 +190,15 @@ def _guarded(path: Path, call: Callable[[], T]) -> T:
         if str(path) not in str(error.where):
             error.where = f"{error.where}, file {path}" if error.where is not None else path
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy, h5py, netCDF4, zlib and zipfile have no error in common
+    except MemoryError as error:
+        raise DataError(
+            f"the file needs more memory than there is ({error})",
+            where=path,
+            hint="read less of it, use wider bins or a larger machine; or the file is damaged",
+        ) from error
+    except Exception as error:  # scipy, h5py, netCDF4, pynwb, zlib and zipfile have no error in common
         raise DataError(
             f"the file cannot be read ({type(error).__name__}: {error})",
             where=path,
             hint="it may be damaged, unfinished, or of another kind than its suffix says",
         ) from error
-
-
-# --- netCDF and HDF5
-
-
-def _read_netcdf(path: Path, bin_ms: float | None) -> xr.Dataset:
-    with xr.open_dataset(path, engine="netcdf4", decode_times=False) as lazy:
-        ds: xr.Dataset = lazy.load()
-    attrs = {key: _from_attribute(key, value) for key, value in ds.attrs.items()}
-    ds.attrs = attrs | ({} if bin_ms is None else {"bin_ms": bin_ms})
-    return ds
-
-
-def _info_netcdf(path: Path) -> dict[str, Any] | None:
-    with xr.open_dataset(path, engine="netcdf4", decode_times=False) as lazy:
-        if "spikes" not in lazy or "bin_ms" not in lazy.attrs or set(lazy["spikes"].dims) != set(SPIKE_DIMS):
-            return None
-        lazy.attrs = {key: _from_attribute(key, value) for key, value in lazy.attrs.items()}
-        return info_of(lazy)
-
-
-def _is_netcdf(path: Path) -> bool:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return "_NCProperties" in file.attrs
-
-
-def _read_hdf5(path: Path, bin_ms: float | None) -> xr.Dataset:
-    if _is_netcdf(path):
-        return _read_netcdf(path, bin_ms)
-    return from_fields(_hdf5_fields(path)[0], name=path.stem, bin_ms=bin_ms)
-
-
-def _info_hdf5(path: Path) -> dict[str, Any] | None:
-    if _is_netcdf(path):
-        return _info_netcdf(path)
-    small, shapes = _hdf5_fields(path, most_dims=1)
-    sizes, bin_ms = sizes_of(shapes, small), bin_width(small)
-    if sizes is None or bin_ms is None:
-        return None
-    parts = [small[key] for key in CONDITIONS if key in small]
-    return _info(sizes, np.concatenate(parts) if parts else None, described(small), bin_ms)
-
-
-def _hdf5_fields(
-    path: Path, most_dims: int | None = None
-) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Return known datasets and attributes of the file, or of its only group that holds counts; and shapes.
-
-    With `most_dims`, arrays of more dimensions are left out of the first.
-    """
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        groups = [item for item in file.values() if isinstance(item, h5py.Group) and has_counts(list(item))]
-        root = groups[0] if len(groups) == 1 and not has_counts(list(file)) else file
-        fields = {key: root.attrs[key] for key in root.attrs if key in KNOWN}
-        shapes = {}
-        for key, item in root.items():
-            if key in KNOWN and isinstance(item, h5py.Dataset):
-                shapes[key] = item.shape
-                if most_dims is None or item.ndim <= most_dims:
-                    fields[key] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-    return fields, shapes
-
-
-# --- numpy and Matlab
-
-
-def _read_npz(path: Path, bin_ms: float | None) -> xr.Dataset:
-    with np.load(path, allow_pickle=False) as file:
-        fields = {key: file[key] for key in file.files if key in KNOWN}
-    return from_fields(fields, name=path.stem, bin_ms=bin_ms)
-
-
-def _read_mat(path: Path, bin_ms: float | None) -> xr.Dataset:
-    from lfadsrm_hpc.data.matlab import read_fields
-
-    fields = read_fields(path)
-    return from_fields(fields, name=path.stem, bin_ms=bin_ms, dims=MATLAB_DIMS, first_index=1)
-
-
-# --- writing
-
-
-def save_dataset(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write a dataset as netCDF-4, which is HDF5, compressed; `read` gives it back.
-
-    Written beside the place, flushed to disk and renamed, so that a file is complete or not there.
-
-    Parameters
-    ----------
-    ds : xr.Dataset
-        In the in-memory form; it is checked first.
-    path : path ending in .nc, .h5 or .hdf5
-        An existing file is replaced. Missing folders are made.
-
-    Raises
-    ------
-    UsageError
-        Another suffix.
-    DataError
-        The data, or an attribute, cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".nc", ".h5", ".hdf5"):
-        raise UsageError(f"{path.name!r} is not a name for a netCDF file", hint="end it in .nc, .h5 or .hdf5")
-    out = check(ds, name=path.stem)
-    out.attrs = {key: _to_attribute(key, v, path.stem) for key, v in out.attrs.items() if v is not None}
-    encoding: dict[str, dict[str, Any]] = {}
-    for key, variable in out.data_vars.items():
-        if variable.dtype.kind in "iuf" and variable.size:
-            encoding[str(key)] = {"zlib": True, "complevel": 2, "shuffle": True, "_FillValue": None}
-    encoding["spikes"]["dtype"] = _smallest(out["spikes"].to_numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        out.to_netcdf(beside, engine="netcdf4", format="NETCDF4", encoding=encoding)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
-def _smallest(values: Any) -> str:
-    """Return the name of the smallest integer type that holds all values."""
-    if values.dtype.kind == "f":
-        return str(values.dtype)
-    return str(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
-
-
-def _to_attribute(key: str, value: Any, name: str) -> Any:
-    """Return a value that netCDF can hold."""
-    if isinstance(value, (bool, np.bool_)):
-        return int(value)
-    if isinstance(value, (str, int, float, np.number, np.ndarray)):
-        return value
-    if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value)
-    raise DataError(
-        f"the attribute {key!r} of dataset {name!r} is a {type(value).__name__}, which cannot be written",
-        hint="use text, numbers or lists",
-    )
-
-
-def _from_attribute(key: str, value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-    return [value] if key == "save_tags" and not isinstance(value, list) else value
-
-
-register(Reader(_read_netcdf, _info_netcdf), ".nc")
-register(Reader(_read_hdf5, _info_hdf5), ".h5", ".hdf5")
-register(Reader(_read_npz), ".npz")
-register(Reader(_read_mat), ".mat")

@@ -36,7 +36,8 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     Returns
     -------
     list of str
-        Warnings: silent neurons, fewer training trials than a batch, neurons whose spikes coincide.
+        Warnings: silent neurons, fewer training trials than a batch, neurons whose spikes coincide, windows
+        of a recording that do not lie on the model's bins.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
         )
     if output_dist in COUNT_DISTS:
         warnings += _coincidence_warnings(inputs)
-    return warnings
+    return warnings + _window_warnings(inputs)
 
 
 def check_values(inputs: SessionInputs, *, output_dist: str) -> None:
@@ -220,6 +221,25 @@ def _coincidence_warnings(inputs: SessionInputs) -> list[str]:
         f"dataset {inputs.dataset!r}: spikes of these neurons fall into the same bins suspiciously often; "
         f"they may be duplicates, split units or cross-talk: {_join(texts, '; ')}"
     ]
+
+
+def _window_warnings(inputs: SessionInputs) -> list[str]:
+    """Say so before training, not when windows are to be merged."""
+    places = inputs.extra.get("window_start")
+    labels = inputs.extra.get("recording")
+    if places is None or labels is None:
+        return []
+    starts = np.concatenate([places.train, places.valid]).astype(float)
+    of_window = np.concatenate([labels.train, labels.valid]).astype(str)
+    for label in np.unique(of_window):
+        steps = (starts[of_window == label] - starts[of_window == label].min()) / inputs.bin_ms
+        if (np.abs(steps - np.rint(steps)) > 1e-3).any():
+            return [
+                f"dataset {inputs.dataset!r}: windows of recording {label} do not start on bins of "
+                f"{inputs.bin_ms:g} ms, so what is inferred cannot be merged; choose a window and an overlap "
+                "that are multiples of spike_bin_ms"
+            ]
+    return []
 
 
 def _join(names: Any, separator: str = ", ") -> str:

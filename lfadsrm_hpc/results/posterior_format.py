@@ -56,6 +56,13 @@ VARIABLES: dict[str, Variable] = {
     "truth": Variable((*_TIME, "neuron"), "spikes/s", "true firing rate of synthetic data"),
     "external_input": Variable((*_TIME, "input"), "units of the data", "external input"),
 }
+TRIAL_LABELS: dict[str, Variable] = {
+    "split": Variable(("trial",), "1", "whether the trial was trained on, held for validation, or new"),
+    "condition": Variable(("trial",), "1", "condition of the trial"),
+    "window_start": Variable(("trial",), "ms", "where in its recording the trial starts"),
+    "recording": Variable(("trial",), "1", "recording that the trial was cut from"),
+    "trial_id": Variable(("trial",), "1", "name of the trial in the file it was read from"),
+}
 STD = "_std"
 VARIABLES.update(
     {
@@ -135,17 +142,19 @@ def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(np.isfinite(values), short, values)
 
 
-def labels_of(name: str, has_condition: bool) -> str:
+def labels_of(name: str, of_trials: Sequence[str]) -> str:
     """Return the CF attribute that ties the labels of trials and neurons to a variable."""
-    labels = ["split", *(["condition"] if has_condition else [])]
+    labels = list(of_trials)
     if "neuron" in VARIABLES[name].dims:
         labels.append("neuron_name")
     return " ".join(labels)
 
 
-def condition_values(values: Sequence[object] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return conditions as integers where they are, else as text ("" where a trial has none)."""
+def label_values(name: str, values: Sequence[object] | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return labels as integers where they are, times as numbers, else text ("" where a trial has none)."""
     array = np.asarray(values)
+    if TRIAL_LABELS[name].units == "ms":
+        return array.astype(np.float64)
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
     if array.dtype.kind == "f" and np.all(np.isfinite(array)) and np.all(array == np.floor(array)):

@@ -28,10 +28,11 @@ from lfadsrm_hpc.results.posterior_format import (
     MAY_BE_INFINITE,
     OPTIONAL,
     STD,
+    TRIAL_LABELS,
     VARIABLES,
     chunk_shape,
-    condition_values,
     file_attributes,
+    label_values,
     labels_of,
     names_of,
     rounded,
@@ -60,6 +61,8 @@ class PosteriorMeansWriter:
         ``"train"`` or ``"valid"`` for each trial, or ``"new"`` where the model never saw it.
     condition : sequence, shape (E,), optional
         Condition of each trial (str or int).
+    labels : mapping, optional
+        Further coordinates of the trials, each of shape (E,): `posterior_format.TRIAL_LABELS` names them.
     neuron_names : sequence of str, shape (D,)
     output_dist : {"poisson", "negative_binomial", "gaussian", "gamma", "zero_inflated_gamma"}
         The first two are for counts and give rates, the others means and variances.
@@ -94,6 +97,7 @@ class PosteriorMeansWriter:
         trial: npt.ArrayLike,
         split: Sequence[str] | npt.NDArray[Any],
         condition: Sequence[object] | npt.NDArray[Any] | None = None,
+        labels: Mapping[str, npt.NDArray[Any]] | None = None,
         neuron_names: Sequence[str] | npt.NDArray[Any],
         output_dist: str = "poisson",
         sizes: Mapping[str, int],
@@ -107,7 +111,8 @@ class PosteriorMeansWriter:
         self._bin_ms = float(bin_ms)
         trials = np.asarray(trial)
         time = np.asarray(time_ms, dtype=np.float64)
-        self._check(trials, time, split, condition, sizes)
+        self._labels = {"split": split, "condition": condition, **(labels or {})}
+        self._check(trials, time, split, sizes)
         self._trial = trials.astype(np.int64)
         self._size = {
             "trial": len(trials), "time": len(time), "neuron": len(neuron_names),
@@ -125,7 +130,7 @@ class PosteriorMeansWriter:
             raise self._cannot_write("the file cannot be made", error) from error
         try:
             self._define(complevel)
-            self._write_coordinates(time, split, condition, neuron_names)
+            self._write_coordinates(time, neuron_names)
             self._nc.setncatts(file_attributes(attributes, dataset, self._bin_ms, output_dist))
         except BaseException:
             self.abort()
@@ -218,7 +223,6 @@ class PosteriorMeansWriter:
         trial: npt.NDArray[Any],
         time: npt.NDArray[np.float64],
         split: Sequence[str] | npt.NDArray[Any],
-        condition: Sequence[object] | npt.NDArray[Any] | None,
         sizes: Mapping[str, int],
     ) -> None:
         where = f"posterior means of dataset {self._dataset!r}"
@@ -230,7 +234,11 @@ class PosteriorMeansWriter:
             raise UsageError("`time_ms` must be a list of increasing times in ms", where=where)
         if not self._bin_ms > 0:
             raise UsageError(f"a bin of {self._bin_ms} ms has no width", where=where)
-        for name, values in (("split", split), ("condition", condition)):
+        for name, values in self._labels.items():
+            if name not in TRIAL_LABELS:
+                raise UsageError(
+                    f"`labels` names {name!r}", where=where, hint=f"it can name {', '.join(TRIAL_LABELS)}"
+                )
             if values is not None and len(values) != trial.size:
                 raise UsageError(f"`{name}` has {len(values)} entries for {trial.size} trials", where=where)
         strange = sorted({str(kind) for kind in split} - {"train", "valid", "new"})
@@ -268,8 +276,6 @@ class PosteriorMeansWriter:
     def _write_coordinates(
         self,
         time: npt.NDArray[np.float64],
-        split: Sequence[str] | npt.NDArray[Any],
-        condition: Sequence[object] | npt.NDArray[Any] | None,
         neuron_names: Sequence[str] | npt.NDArray[Any],
     ) -> None:
         put = self._put_coordinate
@@ -278,12 +284,12 @@ class PosteriorMeansWriter:
         put("neuron", "neuron", np.arange(self._size["neuron"]), "1", "index of the neuron")
         names = np.array([str(name) for name in neuron_names], dtype=object)
         put("neuron_name", "neuron", names, "1", "name of the neuron")
-        kinds = np.array([str(kind) for kind in split], dtype=object)
-        put("split", "trial", kinds, "1", "whether the trial was trained on, held for validation, or new")
-        if condition is not None:
-            put("condition", "trial", condition_values(condition), "1", "condition of the trial")
+        labels = {name: values for name, values in self._labels.items() if values is not None}
+        for name, values in labels.items():
+            about = TRIAL_LABELS[name]
+            put(name, "trial", label_values(name, values), about.units, about.long_name)
         for name in self._names:
-            self._nc.variables[name].setncattr("coordinates", labels_of(name, condition is not None))
+            self._nc.variables[name].setncattr("coordinates", labels_of(name, list(labels)))
 
     def _put_coordinate(
         self, name: str, dim: str, values: npt.NDArray[Any], units: str, long_name: str

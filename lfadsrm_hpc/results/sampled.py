@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lfadsrm_hpc.data.extra import CARRIED_TO_RESULTS
 from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Trials:
     counts : (E, T, D)
     ext_input : (E, T, I) or None
     condition : (E,) or None
+    labels : dict of name to (E,)
+        What else goes with each trial into the results (`lfadsrm_hpc.data.extra.CARRIED_TO_RESULTS`).
     time_ms : (T,); bin_ms : float; neuron_names : (D,)
     """
 
@@ -65,6 +68,7 @@ class Trials:
     time_ms: Array
     bin_ms: float
     neuron_names: Array
+    labels: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, session: SessionInputs, *, new: bool = False) -> Trials:
@@ -87,6 +91,11 @@ class Trials:
             time_ms=session.time_ms,
             bin_ms=session.bin_ms,
             neuron_names=session.neuron_names,
+            labels={
+                name: merge(session.extra[name].train, session.extra[name].valid)
+                for name in CARRIED_TO_RESULTS
+                if name in session.extra and session.extra[name].dims == ("trial",)
+            },
         )
 
 
@@ -123,6 +132,7 @@ def write_means(
         trial=trials.index,
         split=trials.split,
         condition=trials.condition,
+        labels=trials.labels,
         neuron_names=trials.neuron_names,
         output_dist=output_dist,
         sizes=sampler.sizes,

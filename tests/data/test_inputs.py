@@ -58,6 +58,12 @@ def same(a: SessionInputs, b: SessionInputs) -> None:
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, two, err_msg=each.name)
             assert one.dtype.kind == two.dtype.kind, each.name
+        elif each.name == "extra":
+            assert set(one) == set(two)
+            for name in one:
+                assert one[name].dims == two[name].dims
+                for part in (0, 1):
+                    np.testing.assert_array_equal(one[name][1 + part], two[name][1 + part], err_msg=name)
         else:
             assert one == two, each.name
 

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+from matlab_files import cell, save_mat
 from scipy.io import savemat
 
-from lfadsrm_hpc.data import form, readers
+from lfadsrm_hpc.data import form, readers, registry
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 
 Array = npt.NDArray[Any]
@@ -466,7 +467,9 @@ def test_lfads_inputs_come_back_in_trial_order(tmp_path: Path) -> None:
     content, stored = lfads_content()
     path = write(tmp_path / "day1.h5", stored)
     wanted = readers.from_arrays(**content, bin_ms=4, name="day1")
-    same(readers.read(path), wanted)
+    found = readers.read(path)
+    assert [i for i, part in enumerate(found.given_split.values) if part == "valid"] == [0, 5]
+    same(found.drop_vars("given_split"), wanted)
     assert readers.read_info(path) == readers.info_of(wanted)
 
 
@@ -523,58 +526,6 @@ def matlab_fields(content: dict[str, Array]) -> dict[str, Any]:
         "conditionId": content["condition"][:, None].astype(float),
         "subject": "lorenz_example",
     }
-
-
-def cell(items: list[Any], shape: tuple[int, ...]) -> Array:
-    out = np.empty(len(items), dtype=object)
-    for index, item in enumerate(items):
-        out[index] = item
-    return out.reshape(shape)
-
-
-def save_v73(path: Path, variables: dict[str, Any]) -> None:
-    """Imitate `save -v7.3`: a header of 512 bytes, dimensions reversed, MATLAB_class, cells by reference."""
-
-    def put(group: Any, name: str, value: Any, refs: Any) -> Any:
-        if isinstance(value, dict):
-            made = group.create_group(name)
-            made.attrs["MATLAB_class"] = np.bytes_("struct")
-            for key, item in value.items():
-                put(made, key, item, refs)
-            return made
-        if isinstance(value, str):
-            made = group.create_dataset(name, data=np.array([[ord(c)] for c in value], dtype=np.uint16))
-            made.attrs["MATLAB_class"] = np.bytes_("char")
-            return made
-        if value.dtype.kind == "O":
-            made = group.create_dataset(name, value.shape[::-1], dtype=h5py.ref_dtype)
-            made.attrs["MATLAB_class"] = np.bytes_("cell")
-            flat = [put(refs, f"{name}{i}", item, refs).ref for i, item in enumerate(value.T.ravel())]
-            made[...] = np.array(flat, dtype=object).reshape(value.T.shape)
-            return made
-        if value.size == 0:
-            made = group.create_dataset(name, data=np.array(value.shape, dtype=np.uint64))
-            made.attrs["MATLAB_empty"] = np.uint8(1)
-        else:
-            made = group.create_dataset(name, data=value.T)
-        made.attrs["MATLAB_class"] = np.bytes_("double")
-        return made
-
-    with h5py.File(path, "w", userblock_size=512) as file:
-        refs = file.create_group("#refs#")
-        for name, value in variables.items():
-            put(file, name, value, refs)
-    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
-    with path.open("r+b") as raw:
-        raw.write(head)
-
-
-def save_mat(path: Path, variables: dict[str, Any], version: str) -> Path:
-    if version == "7.3":
-        save_v73(path, variables)
-    else:
-        savemat(path, variables)
-    return path
 
 
 both = pytest.mark.parametrize("version", ["5", "7.3"])
@@ -714,7 +665,7 @@ def test_unknown_and_missing_files(tmp_path: Path) -> None:
 
 
 def test_a_format_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
+    monkeypatch.setattr(registry, "REGISTERED", {})
 
     def read_text(path: Path, bin_ms: float | None) -> xr.Dataset:
         return readers.from_arrays(np.loadtxt(path)[:, :, None], bin_ms=bin_ms or 5)
