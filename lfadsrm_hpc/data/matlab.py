@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from lfadsrm_hpc.data import matlab_hdf5, matlab_v5
+from lfadsrm_hpc.data import matlab_hdf5, matlab_scipy
 from lfadsrm_hpc.data.fields import KNOWN, has_counts
 from lfadsrm_hpc.data.matlab_values import Structs, Token, at, parse
 from lfadsrm_hpc.errors import DataError, suggest
@@ -49,34 +49,8 @@ def opened(path: Path) -> Iterator[MatFile]:
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             yield matlab_hdf5.MatHdf5(file)
-    elif matlab_v5.is_v5(path):
-        yield matlab_v5.MatV5(path)
     else:
-        yield _MatV4(path)
-
-
-class _MatV4:
-    """A file of v4, which has nothing but matrices and texts."""
-
-    def __init__(self, path: Path) -> None:
-        from scipy.io import loadmat
-
-        content = loadmat(path, squeeze_me=False)
-        self._found = {name: value for name, value in content.items() if not name.startswith("__")}
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._found)
-
-    def structs(self) -> list[str]:
-        return []
-
-    def get(self, tokens: Sequence[Token]) -> Any:
-        value = self._found[str(tokens[0])]
-        value = value.toarray() if hasattr(value, "toarray") else value  # a sparse matrix
-        if value.dtype.kind == "U":
-            value = str(value.ravel()[0]) if value.size else ""
-        return at(value, tokens[1:], str(tokens[0]))
+        yield matlab_scipy.MatScipy(path)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
