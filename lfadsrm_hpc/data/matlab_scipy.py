@@ -52,7 +52,8 @@ def decode(value: Any) -> Any:
     from scipy.sparse import issparse
 
     if issparse(value):
-        columns: Any = value.tocsc()
+        sparse: Any = value
+        columns = sparse.tocsc()
         return dense(columns.data, columns.indices, columns.indptr, columns.shape)
     if isinstance(value, MatlabOpaque | MatlabFunction) or not isinstance(value, np.ndarray):
         return None
