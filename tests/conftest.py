@@ -88,3 +88,17 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
             return cluster
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def fabricated() -> Any:
+    """The module `tests/results/fabricated.py`: collections whose runs look complete, without training."""
+    spec = importlib.util.spec_from_file_location(
+        "fabricated", Path(__file__).parent / "results/fabricated.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fabricated"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -22,7 +22,7 @@ from xarray.core import indexing
 
 from lfadsrm_hpc.data.inputs import FORMAT
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.results.posterior_format import VARIABLES, condition_values
+from lfadsrm_hpc.results.posterior_format import VARIABLES
 from lfadsrm_hpc.results.stored_arrays import Source, by_axes, is_index, lazy
 
 Array = npt.NDArray[Any]
@@ -81,9 +81,10 @@ def attach(
             hint="put the old file back, or prepare the runs in a new collection",
         )
     places = _places(means, inputs, path)
-    wanted = _wanted(names, inputs, path, strict=strict)
-    found: xr.Dataset = means.assign({name: inputs.variable(name, places) for name in wanted})
-    return _with_condition(found, inputs, names, places)
+    found = means
+    for name in _wanted(names, inputs, path, strict=strict):
+        found = _with(found, name, inputs, places)
+    return found
 
 
 def available(path: str | os.PathLike[str]) -> list[str]:
@@ -184,11 +185,6 @@ class _Inputs:
         except (OSError, KeyError, RuntimeError) as error:
             raise ResultsError(f"the input file cannot be read ({error})", where=path) from error
 
-    def variable(self, name: str, places: _Places) -> xr.Variable:
-        part = self.parts[name]
-        array = _InOrder(self.source, part, places)
-        return xr.Variable(part.dims, lazy(array), part.attrs, fastpath=True)
-
 
 def _indices(stored: h5py.Dataset) -> Array:
     return np.asarray(np.rint(stored[...]).astype(np.int64) - int(stored.attrs["index_base"]))
@@ -200,22 +196,20 @@ def _parts(file: h5py.File) -> dict[str, _Part]:
         if f"train_{key}" in file:
             dims = VARIABLES[name].dims if name in VARIABLES else ("trial",)
             found[name] = _part(file, f"{{}}_{key}", dims, _words(name, file))
-    for name, group in file.get("extra", {}).items():
-        dims = _noted_dims(group.attrs["dims"])
-        attrs = {str(k): v for k, v in group.attrs.items() if k != "dims"}
-        found[name] = _part(file, f"extra/{name}/{{}}", dims, attrs)
+    for key, group in file.get("extra", {}).items():
+        about = json.loads(group.attrs.get("about", "{}"))
+        found[_name_of(key)] = _part(file, f"extra/{key}/{{}}", json.loads(group.attrs["dims"]), about)
     return found
+
+
+def _name_of(key: str) -> str:
+    """Return the name of a further variable; HDF5 splits names at "/"."""
+    return key.replace("%2E", ".").replace("%2F", "/").replace("%25", "%")
 
 
 def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str, Any]) -> _Part:
     one = file[stored.format("train")]
     return _Part(stored, tuple(dims), one.dtype, one.shape[1:], attrs)
-
-
-def _noted_dims(noted: Any) -> tuple[str, ...]:
-    if isinstance(noted, str | bytes):
-        noted = json.loads(noted)
-    return tuple(one.decode() if isinstance(one, bytes) else str(one) for one in noted)
 
 
 def _words(name: str, file: h5py.File) -> dict[str, Any]:
@@ -291,7 +285,7 @@ class _InOrder(BackendArray):
 
 
 def _wanted(names: str | Iterable[str], inputs: _Inputs, path: Path, *, strict: bool) -> list[str]:
-    """Return the variables to add; conditions are labels of trials and come apart."""
+    """Return the variables to add."""
     found: list[str] = []
     behaviour = [name for name in inputs.parts if name not in _STORED]
     for given in _several(names):
@@ -306,7 +300,7 @@ def _wanted(names: str | Iterable[str], inputs: _Inputs, path: Path, *, strict: 
             found.append(name)
         elif strict:
             raise _not_there(given, inputs, path)
-    return [name for name in dict.fromkeys(found) if name != "condition"]
+    return list(dict.fromkeys(found))
 
 
 def _not_there(name: str, inputs: _Inputs, path: Path) -> NotFoundError:
@@ -322,14 +316,27 @@ def _several(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _with_condition(
-    means: xr.Dataset, inputs: _Inputs, names: str | Iterable[str], places: _Places
-) -> xr.Dataset:
-    """Add conditions where they are asked for and were not kept with the posterior means."""
-    asked = {"condition", "conditions", ALL} & set(_several(names))
-    if not asked or "condition" in means.coords or "condition" not in inputs.parts:
+def _with(means: xr.Dataset, name: str, inputs: _Inputs, places: _Places) -> xr.Dataset:
+    """Add one variable; labels of trials that are there already stay as they are."""
+    part = inputs.parts[name]
+    if name in means.coords and part.dims == ("trial",):
         return means
-    values = inputs.variable("condition", places).to_numpy()
-    attrs = inputs.parts["condition"].attrs
-    labelled: xr.Dataset = means.assign_coords(condition=("trial", condition_values(values), attrs))
-    return labelled
+    taken = name in means.variables and name not in _STORED
+    key = f"data_{name}" if taken else name
+    # an own dimension that results use in another size
+    dims = tuple(
+        d if means.sizes.get(d, n) == n else f"{key}_{d}"
+        for d, n in zip(part.dims[1:], part.shape, strict=True)
+    )
+    attrs = {one: value for one, value in part.attrs.items() if one != "labels"}
+    array = _InOrder(inputs.source, part, places)
+    variable = xr.Variable(("trial", *dims), lazy(array), attrs, fastpath=True)
+    found: xr.Dataset
+    if name == "condition":
+        found = means.assign_coords({key: variable.load()})
+    else:
+        found = means.assign({key: variable})
+    labels = part.attrs.get("labels")
+    if labels is not None and dims and dims[-1] not in found.coords and len(labels) == part.shape[-1]:
+        found = found.assign_coords({dims[-1]: labels})
+    return found

@@ -18,7 +18,7 @@ Split = Literal["train", "valid", "each"]
 SEM = "_sem"
 N_TRIALS = "n_trials"
 _USUAL = ("rates", "output_mean", "factors", "controller_outputs")
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 8 << 20  # of 64-bit numbers
 
 
 @overload
@@ -50,7 +50,7 @@ def condition_averages(
 ) -> xr.Dataset | xr.DataTree:
     """Return mean, standard error and number of trials for each condition.
 
-    Trials are read in blocks, so that memory holds the averages and about 30 MB besides, however large the
+    Trials are read in blocks, so that memory holds the averages and some blocks of 8 MB, however large the
     posterior means are. Sums are in 64 bits, about the running mean.
 
     Parameters

@@ -65,11 +65,12 @@ class BestRun(Generic[R]):
     @cached_property
     def methods(self) -> str:
         """A paragraph for a methods section (data, model, training, versions, citations); plain text."""
-        swept = {
-            name: list(dict.fromkeys(value_text(value) for value in self.ranking[name]))
-            for name in self.ranking.attrs.get("swept", ())
-            if self.ranking[name].map(value_text).nunique() > 1
-        }
+        swept = {}
+        for name in self.ranking.attrs.get("swept", ()):
+            values = list(self.ranking[name].drop_duplicates())
+            numbers = all(isinstance(one, int | float) for one in values)
+            swept[name] = [value_text(one) for one in (sorted(values) if numbers else values)]
+        swept = {name: values for name, values in swept.items() if len(values) > 1}
         return methods_paragraph(self.run, Chosen(self.metric, self.value, len(self.ranking), swept))
 
     @cached_property
@@ -166,20 +167,24 @@ def choose(
         )
     found: dict[str, BestRun[R]] = {}
     without: list[str] = []
+    errors: list[ResultsError] = []
     for spec, rows in table.groupby("spec", sort=False):
         own = done[done["spec"] == spec]
         if own.empty:
-            without.append(str(spec))
+            without.append(f"no run of {spec} is complete")
             continue
-        found[str(spec)] = _best_of(str(spec), rows, own, metric, by_id, include_bad=include_bad)
-    if without:
-        note = f"no complete run of {listing(without)}"
-        found = {name: _noted(one, note) for name, one in found.items()}
-    return Best(found)
+        try:
+            found[str(spec)] = _best_of(str(spec), rows, own, metric, by_id, include_bad=include_bad)
+        except ResultsError as error:  # another run spec may do
+            errors.append(error)
+            without.append(error.what)
+    if not found:
+        raise errors[0]
+    return Best({spec: _noted(one, without) for spec, one in found.items()} if without else found)
 
 
-def _noted(one: BestRun[R], note: str) -> BestRun[R]:
-    return BestRun(one.run, one.metric, one.value, one.ranking, (*one.notes, note))
+def _noted(one: BestRun[R], notes: Sequence[str]) -> BestRun[R]:
+    return BestRun(one.run, one.metric, one.value, one.ranking, (*one.notes, *notes))
 
 
 def _best_of(
@@ -195,7 +200,8 @@ def _best_of(
     notes = []
     if len(done) < len(rows):
         others = rows[rows["state"] != RunState.COMPLETED.value]
-        notes.append(f"{len(others)} of {len(rows)} runs are not complete ({_counted(others['state'])})")
+        are = "is" if len(others) == 1 else "are"
+        notes.append(f"{len(others)} of {len(rows)} runs {are} not complete ({_counted(others['state'])})")
     bad = done["verdict"] == BAD
     competing = done if include_bad else done[~bad]
     if bad.any() and not include_bad:
@@ -206,7 +212,7 @@ def _best_of(
                 where=_reasons(done.iloc[0]),
                 hint="look at them; include_bad=True (--include-bad) lets them compete",
             )
-        notes.append(f"{int(bad.sum())} left out that quality control calls bad: {which}")
+        notes.append(f"left out, since quality control calls it bad: {which}")
     if name not in competing or not competing[name].notna().any():
         there = [one for one in (*KNOWN_METRICS, *COSTS) if one in competing and competing[one].notna().any()]
         raise ResultsError(
@@ -215,7 +221,9 @@ def _best_of(
         )
     scored = competing[competing[name].notna()]
     if len(scored) < len(competing):
-        notes.append(f"{len(competing) - len(scored)} complete runs have no {name}, so they did not compete")
+        lacking = len(competing) - len(scored)
+        runs = "1 complete run" if lacking == 1 else f"{lacking} complete runs"
+        notes.append(f"did not compete, for want of {name}: {runs}")
     ranking = scored.sort_values(name, ascending=name in COSTS, kind="stable")
     ranking.attrs = dict(rows.attrs)
     first = ranking.iloc[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import xarray as xr
@@ -90,8 +90,8 @@ def open_tree_of(runs: Completed, wanted: Wanted, about: Mapping[str, Any]) -> x
     there: set[str] = set()
     for run, token in runs:
         params = run.params.values()
-        nodes[run.id.partition("/")[0]] = xr.Dataset(attrs={n: _attribute(params.get(n)) for n in swept})
         for dataset in _datasets(run, wanted):
+            nodes[run.id.partition("/")[0]] = xr.Dataset(attrs={n: _attribute(params.get(n)) for n in swept})
             path = run.layout.posterior_means(dataset)
             means = open_posterior_means(path, expect_token=token, cache=False)
             means = _finished(means, run, dataset, wanted, strict=False)
@@ -122,16 +122,24 @@ def open_stacks(runs: Completed, along: Names, wanted: Wanted) -> xr.Dataset | x
             groups.setdefault((run.spec.name, dataset), []).append((run, token))
     there: set[str] = set()
     nodes = {}
+    remarks: dict[tuple[str, str], list[str]] = {}
     for (spec, dataset), members in groups.items():
-        means = _stack(spec, dataset, members, names, wanted)
+        parts = _members(dataset, members)
+        stacked = stack(parts, names)
+        origin = parts[0].means.attrs.get("fingerprint")
+        means = _beside_stack(stacked.means, origin, members[0][0], dataset, names, wanted)
         there.update(map(str, means.variables))
         nodes[f"{spec}/{dataset}"] = means
+        if stacked.remark:
+            remarks.setdefault((spec, stacked.remark), []).append(dataset)
     _refuse_absent(runs, wanted, there, found=bool(nodes))
+    for (spec, remark), datasets in remarks.items():
+        warnings.warn(f"{spec} ({listing(datasets, 3)}): {remark}", LfadsrmWarning, stacklevel=3)
     return next(iter(nodes.values())) if len(nodes) == 1 else xr.DataTree.from_dict(nodes)
 
 
-def _stack(spec: str, dataset: str, runs: Completed, names: Sequence[str], wanted: Wanted) -> xr.Dataset:
-    members = [
+def _members(dataset: str, runs: Completed) -> list[Member]:
+    return [
         Member(
             run.id,
             run.params.values(),
@@ -139,15 +147,26 @@ def _stack(spec: str, dataset: str, runs: Completed, names: Sequence[str], wante
         )
         for run, token in runs
     ]
-    stacked = stack(members, names)
-    text = stacked.text(f"{spec}, {dataset}")
-    if text:
-        warnings.warn(text, LfadsrmWarning, stacklevel=5)
+
+
+def _beside_stack(
+    means: xr.Dataset, fingerprint: Any, run: Run, dataset: str, names: Sequence[str], wanted: Wanted
+) -> xr.Dataset:
+    """Return a stack with what is wanted beside it: once, since all its runs were fitted to the same data.
+
+    Parameters
+    ----------
+    fingerprint : str or None
+        Of the inputs of `run`, its first. Those of stitched runs differ with the number of factors, but only
+        in their alignment matrices.
+    """
     chunks = wanted.chunks
     if isinstance(chunks, Mapping):  # one run a chunk, unless it is said otherwise
         chunks = {**dict.fromkeys(names, 1), **chunks}
-    one = Wanted(wanted.datasets, wanted.attached, wanted.split, chunks)
-    return _finished(stacked.means, runs[0][0], dataset, one, strict=False)
+    own = means.assign_attrs({} if fingerprint is None else {"fingerprint": fingerprint})
+    found = _finished(own, run, dataset, replace(wanted, chunks=chunks), strict=False)
+    found.attrs = means.attrs
+    return found
 
 
 def _finished(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pprint
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +47,7 @@ def reproducing_script(run: Run) -> str:
         "MADE_WITH": _made_with(run),
         "THREADS": repr(_threads(run)),
         "FOLDER": repr(str(about.get("path", ""))),
-        "DATASETS_NAME": repr(str(about.get("collection", ""))),
+        "DATASETS_NAME": repr(about.get("collection") or None),
         "COLLECTION": repr(run.collection.name),
         "FILES": _laid_out({n: sources[n]["path"] for n in used if _is_file(sources.get(n, {}))}),
         "IN_MEMORY": repr([name for name in used if not _is_file(sources.get(name, {}))]),
@@ -102,7 +102,7 @@ def _made_with(run: Run) -> str:
     versions = origin["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items()) or "versions unknown"
     device = origin.get("device") or "a device that is not on record"
-    return f"It was made with {named}; on {device}."
+    return "\n".join(textwrap.wrap(f"It was made with {named}; on {device}.", 105))
 
 
 def _threads(run: Run) -> int | None:
@@ -125,7 +125,6 @@ def _classes(sources: Mapping[str, Mapping[str, Any]], used: Sequence[str]) -> d
 
 
 def _laid_out(value: Any) -> str:
-    json.dumps(value, default=str)  # nothing but plain values
     return pprint.pformat(value, width=100, sort_dicts=False)
 
 
@@ -137,7 +136,8 @@ _SCRIPT = '''\
     python THIS_FILE --train             and train it here
     python THIS_FILE --datasets FOLDER   where the recordings lie, if not where they were
 
-Written by lfadsrm_hpc <VERSION>. <MADE_WITH>
+Written by lfadsrm_hpc <VERSION>.
+<MADE_WITH>
 With the same versions on the same kind of device, with as many threads, it gives the same results to the
 last bit.
 """
@@ -167,7 +167,7 @@ def sessions(folder):
     """Return the recording sessions."""
     from lfadsrm_hpc import Dataset, DatasetCollection
 
-    found = DatasetCollection(folder, name=<DATASETS_NAME> or None)
+    found = DatasetCollection(folder, name=<DATASETS_NAME>)
     for name, file in FILES.items():
         module, _, kind = CLASSES.get(name, "lfadsrm_hpc.Dataset").rpartition(".")
         getattr(importlib.import_module(module), kind)(found, file, name=name)

@@ -68,14 +68,9 @@ class Stacked:
     padded: dict[str, tuple[int, int]]
     missing: list[dict[str, Any]]
 
-    def text(self, what: str) -> str:
-        """Say in a sentence what is not as in a full grid; empty where nothing is.
-
-        Parameters
-        ----------
-        what : str
-            Of which runs.
-        """
+    @property
+    def remark(self) -> str:
+        """What is not as in a full grid of equal runs, in words; empty where all is."""
         parts = [
             f"{dim} is padded with NaN to {most} (least {least})"
             for dim, (least, most) in self.padded.items()
@@ -83,7 +78,7 @@ class Stacked:
         if self.missing:
             texts = [" ".join(f"{n}={value_text(v)}" for n, v in one.items()) for one in self.missing]
             parts.append(f"no complete run has {listing(texts, 5)}: NaN there")
-        return f"{what}: {'; '.join(parts)}" if parts else ""
+        return "; ".join(parts)
 
 
 def stack(members: Sequence[Member], along: Sequence[str]) -> Stacked:

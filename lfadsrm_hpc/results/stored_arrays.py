@@ -123,15 +123,18 @@ class Source:
 
 
 def _open(path: str) -> h5py.File:
-    try:
-        # No lock: a file under its final name never changes, and locks fail on many cluster file systems.
-        return h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if "lock" not in str(error):
+    # No lock: a file under its final name never changes, and locks fail on many cluster file systems. Where
+    # somebody in this process has it open already, both must agree about that.
+    for locking in (False, None, True, "best-effort"):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except FileNotFoundError:
             raise
-        return h5py.File(path, "r")  # somebody in this process has it open, with a lock: both must agree
+        except OSError as error:
+            if "lock" not in str(error):
+                raise
+            refused = error
+    raise refused
 
 
 def _stamp(descriptor: int) -> Stamp:
