@@ -74,8 +74,8 @@ def best(
       lfadsrm best --json | jq -r '.best[].run'
 
     \b
-    Exit codes: 0 told; 1 no run is complete, or none has the score; 2 there is no such collection, run spec,
-    hyperparameter or score.
+    Exit codes: 0 told; 1 no run is complete, or none has the score; 2 there is no such collection,
+    run spec, hyperparameter or score.
     """
     collection = open_collection(where)
     found = collection.best(metric, runs=select_runs(collection, spec, match), include_bad=include_bad)

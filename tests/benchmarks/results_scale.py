@@ -220,7 +220,7 @@ def show(results: dict[str, dict[str, Any]]) -> None:
     )
     print(
         f"tree of {tr['files']} runs: {tr['s']:.2f} s ({tr['cpu_s']:.2f} s of the processor), collection "
-        f"opened and runs checked; limit {LIMITS['tree_100_s']:g} s. xarray's own opening of the files alone: "
+        f"opened, runs checked; limit {LIMITS['tree_100_s']:g} s. xarray's own opening of the files alone: "
         f"{tr['xarray_s']:.2f} s ({tr['xarray_cpu_s']:.2f} s)"
     )
     print(
