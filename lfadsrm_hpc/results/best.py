@@ -14,7 +14,6 @@ from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.summary import listing, value_text, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.model.hyperparameters import specs
 from lfadsrm_hpc.results.methods_text import Chosen, methods_paragraph
 from lfadsrm_hpc.results.reproduction import reproducing_script
 from lfadsrm_hpc.results.runs_table import KNOWN_METRICS
@@ -123,6 +122,7 @@ class Best(Mapping[str, BestRun[R]]):
     run = property(lambda self: self.only.run, doc="The best run, where there is one run spec.")
     value = property(lambda self: self.only.value, doc="Its score.")
     metric = property(lambda self: self.only.metric, doc="The name of the score.")
+    ranking = property(lambda self: self.only.ranking, doc="The runs that competed, best first.")
     notes = property(lambda self: self.only.notes, doc="What else should be known of it.")
     differences = property(lambda self: self.only.differences, doc="How its params differ from the defaults.")
     methods = property(lambda self: self.only.methods, doc="A paragraph for a methods section.")
@@ -243,8 +243,7 @@ def _warnings(metric: str, params: Sequence[RunParams], best: Any) -> Iterator[s
 
 
 def _changes_what_is_measured(name: str, metric: str, params: RunParams) -> bool:
-    known = specs(type(params))
-    data = name in known and known[name].affects == "data"
+    data = params.affects(name) == "data"
     return data or name in _MEASURED or (metric in COSTS and name in _IN_THE_COST)
 
 

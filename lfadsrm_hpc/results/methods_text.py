@@ -9,7 +9,6 @@ from typing import Any
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.summary import value_text
-from lfadsrm_hpc.model.hyperparameters import specs
 from lfadsrm_hpc.results.attaching import Counted, counted
 from lfadsrm_hpc.results.fit_summary import FitSummary
 from lfadsrm_hpc.results.model_params import read_origin
@@ -115,11 +114,10 @@ def _model(run: Run) -> str:
     p = run.params
     inferred = "no inferred inputs" if p.co_dim == 0 else f"{p.co_dim} inferred inputs"
     external = f", {p.ext_input_dim} external inputs" if p.ext_input_dim else ""
-    known = specs(type(p))
     differ = " ".join(
         f"{name}={value_text(value)}"
         for name, value in p.differences().items()
-        if name not in known or known[name].affects != "nothing"
+        if p.affects(name) != "nothing"
     )
     return (
         f"It had a generator of {p.gen_dim} units, {p.factors_dim} factors, an initial condition of "

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import xarray as xr
 
 from lfadsrm_hpc.collection.hashing import canonical_json
+from lfadsrm_hpc.collection.params import plain_list
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.summary import listing, varying_names
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.manifest import store
-from lfadsrm_hpc.model.hyperparameters import plain_names
 from lfadsrm_hpc.results.attaching import attach, is_there
 from lfadsrm_hpc.results.loaders import of_split, open_posterior_means
 from lfadsrm_hpc.results.stacking import Member, stack
@@ -144,6 +144,7 @@ def _members(dataset: str, runs: Completed) -> list[Member]:
             run.id,
             run.params.values(),
             open_posterior_means(run.layout.posterior_means(dataset), expect_token=token, cache=False),
+            frozenset(name for name in run.params.values() if run.params.affects(name) == "data"),
         )
         for run, token in runs
     ]
@@ -194,8 +195,7 @@ def _datasets(run: Run, wanted: Wanted) -> list[str]:
 
 
 def _names_of_params(along: Sequence[str], runs: Completed) -> list[str]:
-    known = {name for run, _ in runs for name in run.params.values()}
-    names = list(plain_names(dict.fromkeys(along), known))
+    names = plain_list(along, runs[0][0].params)
     if not names or len(names) < len(along):
         raise UsageError(
             "stack= names a param twice" if names else "stack= names no param",

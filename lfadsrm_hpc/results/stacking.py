@@ -20,10 +20,8 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.summary import listing, value_text
 from lfadsrm_hpc.errors import ResultsError, UsageError
-from lfadsrm_hpc.model.hyperparameters import specs
 from lfadsrm_hpc.results.stored_arrays import as_slice, by_axes, count, is_index, lazy, put
 
 Array = npt.NDArray[Any]
@@ -44,11 +42,14 @@ class Member:
         Its params, by name.
     means : xr.Dataset
         Its posterior means, lazily.
+    shaping : frozenset of str
+        Which params change the data.
     """
 
     run_id: str
     values: Mapping[str, Any]
     means: xr.Dataset
+    shaping: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,12 @@ def _check_names(along: Sequence[str], means: xr.Dataset) -> None:
 
 def _check_alike(members: Sequence[Member]) -> None:
     """Refuse runs whose trials, bins or neurons are not the same."""
-    first, known = members[0], specs(RunParams)
+    first = members[0]
     for other in members[1:]:
         for name in ("trial", "time", "neuron", "neuron_name"):
             if not np.array_equal(first.means[name].to_numpy(), other.means[name].to_numpy()):
                 differ = _differing([first, other], ())
-                differ = [n for n in differ if n in known and known[n].affects == "data"] or differ
+                differ = [n for n in differ if n in first.shaping] or differ
                 raise ResultsError(
                     f"runs {first.run_id} and {other.run_id} cannot be stacked: they have not the same "
                     f"{'neurons' if name.startswith('neuron') else 'bins' if name == 'time' else 'trials'}",

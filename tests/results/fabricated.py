@@ -178,7 +178,12 @@ def write_model_params(run: Run, token: str, epoch: int, device: str) -> None:
     """Write a file with as much of the parameters of a model as the loaders need."""
     p = run.params
     rng = np.random.default_rng(1)
-    arrays = {"factors/W": rng.normal(size=(p.gen_dim, p.factors_dim))}
+    arrays = {
+        "factors/W": rng.normal(size=(p.gen_dim, p.factors_dim)),
+        "gen/W_ru": rng.normal(size=(p.gen_dim, 2 * p.gen_dim)),
+        "gen/W_c": rng.normal(size=(p.gen_dim, p.gen_dim)),
+        "gen/b": rng.normal(size=3 * p.gen_dim),
+    }
     for name, path in run.input_files().items():
         with h5py.File(path, locking=False) as file:
             neurons = file["train_data"].shape[2]

@@ -167,7 +167,7 @@ def _columns(array: Any, *gates: str) -> Any:
 
 
 def _encoder(p: Any, net: str, side: str, prefix: str) -> dict[str, Any]:
-    """Return one direction of an encoder: input and state in one matrix, by the names of the Matlab program."""
+    """Return one direction of an encoder: input and state in one matrix, by the Matlab names."""
     own = {key: p[f"{net}_{key}"].sel({f"{net}_direction": side}) for key in ("W_x", "W_h", "b", "h0")}
     ru = f"{prefix}_to_gates_ru" if net == "ic_enc" else f"{prefix}_to_ru"
     found = {f"{net}_{side}_t0": own["h0"].values}

@@ -158,7 +158,8 @@ def members(*values: dict[str, Any], **changes: Any) -> list[Member]:
     for number, own in enumerate(values):
         about = {key: own[key] for key in ("factor", "co", "split", "std", "bins") if key in own}
         params = {key: value for key, value in own.items() if key not in about}
-        made.append(Member(f"run{number}", params, dataset(number, **{"factor": 2, **about})))
+        means = dataset(number, **{"factor": 2, **about})
+        made.append(Member(f"run{number}", params, means, frozenset({"spike_bin_ms"})))
     return made
 
 
