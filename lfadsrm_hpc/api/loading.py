@@ -243,7 +243,7 @@ class CollectionLoading(_Collection):
             These; each must be complete. Otherwise those that the following select, as far as they are
             complete.
         spec, params, **match
-            See `find_runs`: `spec="both_days", factors_dim=8`.
+            See `find_runs`: `spec="both_days", factors_dim=8`; `c_split=...` for the hyperparameter `split`.
         state : RunState or str, or several, optional
             Only runs in these states now (a run that is being sampled anew has its earlier results until
             then).

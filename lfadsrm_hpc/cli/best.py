@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
     from lfadsrm_hpc.results.best import Best, BestRun
 
-_NUMBERS = (0, 2, 3)  # columns
+_MOST_IN_FULL = 3  # run specs
 
 
 @click.command()
@@ -85,7 +85,10 @@ def best(
         content = {name: _plain(one, top) for name, one in found.items()}
         print_json({"collection": str(collection.path), "best": content})
         return
-    click.echo("\n\n".join(_text(name, one, top) for name, one in found.items()))
+    if len(found) > _MOST_IN_FULL:
+        click.echo(_overview(found))
+    else:
+        click.echo("\n\n".join(_text(name, one, top) for name, one in found.items()))
 
 
 def _write_script(found: Best[Run], path: Path) -> None:
@@ -106,6 +109,20 @@ def _write_script(found: Best[Run], path: Path) -> None:
     say(f"{path} reproduces {found.only.run.id}")
 
 
+def _overview(found: Best[Run]) -> str:
+    """Return a line for each of many run specs."""
+    width = terminal_width()
+    every = list(found.values())
+    varying = varying_names(run.params for run in every[0].run.collection.runs)
+    rows = [("run spec", "params", "score", "", "of", "notes", "")]
+    for spec, one in found.items():
+        label = params_label(one.run.params, varying) if varying else ""
+        count, notes = str(len(one.ranking)), str(len(one.notes) or "")
+        score = f"{one.value:.6g}"
+        rows.append((spec, one.run.params.param_hash, score, one.metric, count, notes, label))
+    return _columns(rows, (2, 4, 5), width) + "\n--spec NAME: notes, differences from the defaults, methods"
+
+
 def _text(spec: str, one: BestRun[Run], top: int) -> str:
     width = terminal_width()
     shown = one.ranking.iloc[:top]
@@ -120,7 +137,7 @@ def _text(spec: str, one: BestRun[Run], top: int) -> str:
     rest = len(one.ranking) - len(shown)
     parts = [
         click.style(f"{spec}: best of {len(one.ranking)} by {one.metric}", bold=width is not None or None),
-        _columns(rows, width) + (f"\n  and {rest} more (--top)" if rest else ""),
+        _columns(rows, (0, 2, 3), width) + (f"\n  and {rest} more (--top)" if rest else ""),
         f"run: {one.run.id}",
         _wrapped(f"differs from the defaults in: {one.run.params.diff_text() or 'nothing'}", width),
         *(_wrapped(f"note: {note}", width) for note in one.notes),
@@ -130,13 +147,13 @@ def _text(spec: str, one: BestRun[Run], top: int) -> str:
     return "\n".join(parts)
 
 
-def _columns(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
+def _columns(rows: Sequence[tuple[str, ...]], numbers: Sequence[int], width: int | None) -> str:
     """Return rows as lines, numbers to the right; the last column is cut where the terminal ends."""
     used = [n for n in range(len(rows[0])) if n < 3 or any(row[n] for row in rows[1:])]
     widths = {n: max(len(row[n]) for row in rows) for n in used}
     lines = []
     for row in rows:
-        cells = [row[n].rjust(widths[n]) if n in _NUMBERS else row[n].ljust(widths[n]) for n in used]
+        cells = [row[n].rjust(widths[n]) if n in numbers else row[n].ljust(widths[n]) for n in used]
         line = "  ".join(["", *cells]).rstrip()
         lines.append(line if width is None or len(line) <= width else line[: width - 1] + "…")
     return "\n".join(lines)

@@ -253,7 +253,8 @@ def _values(stored: h5d.DatasetID) -> npt.NDArray[Any]:
 
 
 def _words(stored: h5d.DatasetID) -> dict[str, Any]:
-    return {key: _attribute(stored, key.encode()) for key in ("units", "long_name")}
+    keys = (b"units", b"long_name")
+    return {key.decode(): _attribute(stored, key) for key in keys if h5a.exists(stored, key)}
 
 
 def _attributes(stored: Any) -> dict[str, Any]:

@@ -107,6 +107,19 @@ def test_what_is_wrong_is_said(
     assert text in said.err
 
 
+def test_many_run_specs_get_a_line_each(call: Any, fabricated: Any, tmp_path: Path) -> None:
+    specs = {f"spec{k}": ["day1"] for k in range(5)}
+    rc = fabricated.collection(tmp_path, specs=specs)
+    for number, run in enumerate(rc.runs):
+        fabricated.complete(run, metrics={"co_bps": 0.2} if number else None)
+    lines = call("best", rc.path).out.splitlines()
+    assert lines[0].split() == ["run", "spec", "params", "score", "of"]
+    assert lines[1].split() == ["spec0", rc.params[0].param_hash, "3", "lowest_valid_cost", "1"]
+    assert lines[5].split() == ["spec4", rc.params[0].param_hash, "0.2", "co_bps", "1"]
+    assert lines[6] == "--spec NAME: notes, differences from the defaults, methods"
+    assert len(call("best", rc.path, "--json").json["best"]) == 5
+
+
 def test_it_fits_a_terminal(swept: RunCollection) -> None:
     """In a terminal of 80 columns nothing is wider."""
     ours, theirs = pty.openpty()
