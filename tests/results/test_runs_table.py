@@ -204,6 +204,8 @@ def test_it_says_what_the_whole_log_says(
     [
         lambda text: text.replace("valid_total", "valid"),
         lambda text: text + "4,four\n",
+        lambda text: text + "4," * len(COLUMNS) + "5\n",
+        lambda text: text + "4\n" * len(COLUMNS),
         lambda text: text + ",".join(["nan"] * len(COLUMNS)) + "\n",
     ],
 )
