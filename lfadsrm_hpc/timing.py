@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.data.inputs import SessionInputs, read_inputs
@@ -49,6 +49,7 @@ def time_run(run: Run, seconds: float = 15.0) -> Timing:
     inputs = [read_inputs(path) for path in run.input_files().values()]
 
     from lfadsrm_hpc.model import training
+    from lfadsrm_hpc.model.backend import device_name
     from lfadsrm_hpc.model.session import Session
 
     params = run.effective_params
@@ -67,7 +68,7 @@ def time_run(run: Run, seconds: float = 15.0) -> Timing:
     timing = Timing(
         run_id=run.id,
         host=hostname(),
-        device=_device(),
+        device=device_name(),
         seconds_per_epoch=clock.epoch_s,
         start_s=clock.first_s,
         sampling_s=sampling_s,
@@ -119,13 +120,3 @@ def _time_sampling(run: Run, folder: Path, inputs: list[SessionInputs]) -> float
             times.append(time.monotonic() - began)
         total += (times[0] - times[1]) + times[1] * len(trials.index) / some
     return max(total, 0.0)
-
-
-def _device() -> str:
-    from lfadsrm_hpc.model.backend import tf, threads
-
-    gpus: list[Any] = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return f"cpu, {threads()} threads"
-    about = tf.config.experimental.get_device_details(gpus[0])
-    return str(about.get("device_name", "GPU"))

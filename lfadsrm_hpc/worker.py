@@ -171,6 +171,7 @@ class _Task:
     posterior_only: bool
     last_beat: float = 0.0
     progress: Mapping[str, Any] = field(default_factory=dict)  # of training; later phases go on showing it
+    device: str | None = None  # what computes, once it is known
 
     def perform(self) -> int:
         """Work, and record how it ended, whatever happens."""
@@ -251,8 +252,10 @@ class _Task:
         os.environ["LFADSRM_GPU_GROWTH"] = str(int(record.params.allow_gpu_growth))
 
         from lfadsrm_hpc.model import training  # with tensorflow, which takes its threads once
+        from lfadsrm_hpc.model.backend import device_name
         from lfadsrm_hpc.model.session import Session
 
+        self.device = device_name()
         if self.posterior_only:
             return self._ended_training(source)
         if source is not None:
@@ -338,7 +341,8 @@ class _Task:
     def _beat(self, **phase: Any) -> None:
         """Write a heartbeat; stop where a newer claim or attempt has taken over."""
         try:
-            store.heartbeat(self.run, self.claim, **{**self.progress, **phase})
+            known = {"device": self.device} if self.device else {}
+            store.heartbeat(self.run, self.claim, **{**self.progress, **known, **phase})
         except OSError as error:  # a full disk may empty again before the next checkpoint
             self._say(f"warning: no heartbeat could be written: {error}")
         self.last_beat = time.monotonic()
@@ -387,6 +391,8 @@ class _Task:
             "claim_token": self.claim.token,
             "attempt": f"{self.claim.attempt:03d}.r{self.claim.incarnation}",
             "versions": _versions(),
+            "device": self.device,
+            "threads": _threads(),
         }
 
     def _say(self, text: str) -> None:
@@ -418,6 +424,12 @@ class _Record:
     def effective_params(self) -> RunParams:
         """The params that the model trains with: ramps scaled by the number of datasets."""
         return self.params.effective(len(self.inputs))
+
+
+def _threads() -> int:
+    from lfadsrm_hpc.model.backend import threads
+
+    return threads()
 
 
 def _versions() -> Mapping[str, str]:

@@ -88,3 +88,49 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
             return cluster
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def fabricated() -> Any:
+    """The module `tests/results/fabricated.py`: collections whose runs look complete, without training."""
+    spec = importlib.util.spec_from_file_location(
+        "fabricated", Path(__file__).parent / "results/fabricated.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fabricated"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def sweep(fabricated: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A collection to read from: 2 factors x 2 seeds, day1 alone and both days stitched.
+
+    The stitched run of the last params never ran.
+    """
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
+
+    rc = fabricated.collection(
+        tmp_path_factory.mktemp("sweep"),
+        RunParams(**fabricated.BASE).generate_sweep(factors_dim=[2, 4], seed=[0, 1]),
+        specs={"single_day1": ["day1"], "both": ["day1", "day2"]},
+    )
+    for number, run in enumerate(rc.runs[:-1]):
+        fabricated.complete(run, valid_costs=(5, 4, 3 + number / 10), metrics={"co_bps": 0.3 + number / 100})
+    return RunCollection.open(rc.path)
+
+
+@pytest.fixture
+def make(fabricated: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Make a collection of one's own, with all its runs complete unless `done` says how many are."""
+
+    def made(params: Any = None, *, done: int | None = None, specs: Any = None, **session: Any) -> Any:
+        rc = fabricated.collection(tmp_path, params, specs=specs, **session)
+        for run in rc.runs[:done]:
+            fabricated.complete(run)
+        return rc
+
+    return made

@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pytest
+
+from lfadsrm_hpc.errors import LfadsrmWarning
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -138,3 +141,41 @@ def test_commands_in_the_text_exist() -> None:
     for page in [ROOT / "README.md", *(page for page in PAGES if page.name != "architecture.md")]:
         for command in re.findall(r"`lfadsrm ([a-z]+)", page.read_text()):
             assert command in _COMMANDS, f"{page.name} names `lfadsrm {command}`"
+
+
+def test_results(place: Path, fabricated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's sweep is there, with results that are made up: training it would take minutes."""
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.collection.run_spec import RunSpec
+
+    python = place.parent / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    found = fabricated.sessions(place / "datasets")
+    rc = RunCollection(place / "runs", "reaching", found)
+    rc.add_params(RunParams(**fabricated.BASE).generate_sweep(factors_dim=[4, 8], seed=[0, 1]))
+    rc.add_run_spec([RunSpec(f"single_{name}", found, [name]) for name in found.names])
+    rc.add_run_spec(RunSpec("both_days", found, found.names))
+    rc.prepare_for_lfads(warn=False)
+    for number, run in enumerate(rc.runs):
+        fabricated.complete(run, valid_costs=(9, 8, 7 - number / 10))
+    names: dict[str, Any] = {"__name__": "results"}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for block in blocks(ROOT / "docs/results.md"):
+            try:
+                execute(block, names)
+            except Exception as error:
+                raise AssertionError(f"{block} does not work: {error}") from error
+    (padded,) = [str(one.message) for one in said if issubclass(one.category, LfadsrmWarning)]
+    assert "factor is padded with NaN to 8" in padded
+    assert names["held_back"].sizes["trial"] == 4
+    assert names["everyone"].sizes == {"time": 10, "neuron": 11}
+    assert names["apart"].spikes.dims == ("split", "condition", "time", "neuron")
+    assert len(names["tree"].leaves) == 8
+    assert names["neuron"].dims == ("seed", "trial", "time")
+    assert names["best"].run.id == rc.runs[3].id
+    assert (place / "reproduced/reaching").is_dir()
+    assert (place / "reproduce_both.py").is_file()
+    assert (place / "best.json").stat().st_size > 1000

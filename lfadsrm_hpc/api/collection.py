@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.clusters import ClusterCollection
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
+from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.run import Run
-from lfadsrm_hpc.errors import InterruptedRunError, ResultsError, SchedulerError, UsageError
+from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
@@ -18,8 +19,6 @@ from lfadsrm_hpc.schedulers import local
 from lfadsrm_hpc.schedulers.sites import queue_options
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
     from matplotlib.axes import Axes
 
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions
@@ -28,7 +27,7 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(ClusterCollection):
+class RunCollection(CollectionLoading, ClusterCollection):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
@@ -151,47 +150,6 @@ class RunCollection(ClusterCollection):
         return [run for run in self.runs if run.id not in done]
 
     # ---------------------------------------------------------------- results
-
-    def load_posterior_means(self, runs: Iterable[Run] | None = None) -> xr.DataTree:
-        """Open the posterior means of all complete runs (or of the named ones) as one tree, lazily.
-
-        Returns
-        -------
-        xr.DataTree
-            `tree["param_<hash>/<run spec>/<dataset>"]`.
-
-        Raises
-        ------
-        ResultsError
-            No run is complete, or a named one is not.
-        """
-        from lfadsrm_hpc.results.loaders import open_tree
-
-        if runs is None:
-            states = zip(self.runs, self.status(), strict=True)
-            chosen = [run for run, status in states if status.state is RunState.COMPLETED]
-        else:
-            chosen = list(runs)
-        if not chosen:
-            raise ResultsError("no run is complete", where=self.path, hint="train them: `lfadsrm run`")
-        files: dict[str, Path] = {}
-        tokens: dict[str, str] = {}
-        for run in chosen:
-            token = run._token()
-            for name, path in run.posterior_files().items():
-                files[f"{run.id}/{name}"] = path
-                tokens[f"{run.id}/{name}"] = token
-        return open_tree(files, expect_tokens=tokens)
-
-    def load_fit_logs(self, runs: Iterable[Run] | None = None) -> dict[str, pd.DataFrame]:
-        """Return the fit log of each run that has one, by run id."""
-        logs = {}
-        for run in self.runs if runs is None else runs:
-            try:
-                logs[run.id] = run.load_fit_log()
-            except ResultsError:
-                continue
-        return logs
 
     def plot_learning_curves(self, runs: Iterable[Run] | None = None, ax: Axes | None = None) -> Axes:
         """Draw the validation costs of many runs over epochs."""

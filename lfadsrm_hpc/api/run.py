@@ -7,15 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc import layout as paths
-from lfadsrm_hpc.collection import run as runs
-from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.api.loading import RunLoading
+from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.model.progress import Progress
 
 
-class Run(runs.Run):
+class Run(RunLoading):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
@@ -42,32 +40,6 @@ class Run(runs.Run):
         from lfadsrm_hpc.worker import run_task
 
         return run_task(self.collection.path, self.id, posterior_only=posterior_only, capture_log=False)
-
-    def load_posterior_means(self, dataset: str | None = None) -> xr.Dataset:
-        """Open the posterior means of a dataset, lazily.
-
-        Parameters
-        ----------
-        dataset : str, optional
-            Which; needed where the run has several (a stitched run).
-
-        Returns
-        -------
-        xr.Dataset
-            `rates` (trial, time, neuron) in spikes/s and more; `neuron` is an integer index and names are
-            in `neuron_name`, `time` is in ms, `trial` in the original order. Nothing is read before its use.
-
-        Raises
-        ------
-        NotFoundError
-            No such dataset, or none was named and there are several; the message lists them.
-        ResultsError
-            The run is not complete, or its files are not those that its exit record vouches for.
-        """
-        from lfadsrm_hpc.results.loaders import open_posterior_means
-
-        name = self._dataset(dataset)
-        return open_posterior_means(self.layout.posterior_means(name), expect_token=self._token())
 
     def infer(
         self,
@@ -260,45 +232,6 @@ class Run(runs.Run):
 
         return prior_samples(self, count, self._dataset(dataset), ext_input=ext_input, seed=seed)
 
-    def load_model_params(self) -> xr.Dataset:
-        """Return the parameters of the trained model by name.
-
-        Returns
-        -------
-        xr.Dataset
-            See `lfadsrm_hpc.results.model_params.open_model_params`; `of_dataset` there gives the read-in and
-            read-out of one dataset.
-
-        Raises
-        ------
-        ResultsError
-            The training has not ended yet.
-        """
-        from lfadsrm_hpc.results.model_params import open_model_params
-
-        return open_model_params(self.layout.model_params)
-
-    def load_fit_log(self) -> pd.DataFrame:
-        """Return costs, weights and learning rate by epoch.
-
-        `attrs["lowest_valid_epoch"]` tells the epoch of lowest validation cost.
-
-        Raises
-        ------
-        ResultsError
-            The run has not trained yet.
-        """
-        from lfadsrm_hpc.results.fitlog import read_fitlog
-
-        return read_fitlog(self.fit_log_path())
-
-    def fit_log_path(self) -> Path:
-        """Return the fit log that counts: that of the newest attempt that has one."""
-        for _, _, folder in self.layout.checkpoint_dirs():
-            if paths.fitlog(folder).is_file():
-                return paths.fitlog(folder)
-        raise ResultsError("the run has no fit log yet", where=self.path, hint="train it: `lfadsrm run`")
-
     def log_path(self) -> Path:
         """Return the log of the newest attempt that has printed something."""
         for attempt in reversed(self.layout.attempts()):
@@ -311,32 +244,3 @@ class Run(runs.Run):
         from lfadsrm_hpc.results.plots import learning_curves
 
         return learning_curves({self.id: self.load_fit_log()}, ax=ax)
-
-    def posterior_files(self) -> dict[str, Path]:
-        """Return the netCDF file of each dataset; they exist when the run is complete."""
-        return {name: self.layout.posterior_means(name) for name in self.dataset_names}
-
-    def _token(self) -> str:
-        winner = store.winning_exit(self.layout)
-        if winner is None:
-            state = self.status().state.value
-            raise ResultsError(
-                f"run {self.id} is not complete, it is {state}", where=self.path, hint="see `lfadsrm status`"
-            )
-        return winner[1]
-
-    def _dataset(self, name: str | None) -> str:
-        names = self.dataset_names
-        if name is None and len(names) == 1:
-            return names[0]
-        listed = ", ".join(names)
-        if name is None:
-            raise NotFoundError(
-                f"run {self.id} has {len(names)} datasets: {listed}",
-                hint=f"name one: dataset={names[0]!r}",
-            )
-        if name not in names:
-            raise NotFoundError(
-                f"run {self.id} has no dataset {name!r}, it has {listed}", hint=suggest(name, names)
-            )
-        return name

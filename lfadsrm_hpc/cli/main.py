@@ -38,6 +38,7 @@ _COMMANDS = {
     "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
     "site": "List, show, check, detect and write site descriptions.",
     "logs": "Print the log of a run.",
+    "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -220,6 +220,13 @@ class RunParams(Hyperparameters):
         """Return every field and its value, those of an absent subclass included."""
         known = {name: getattr(self, name) for name in specs(type(self))}
         return known | {field.name: field.value for field in self.extra}
+
+    def affects(self, name: str) -> str:
+        """Return what a hyperparameter changes: "model", "data" or "nothing"."""
+        known = specs(type(self))
+        if name in known:
+            return known[name].affects
+        return next((field.affects for field in self.extra if field.name == name), "model")
 
     def replace(self: P, **changes: Any) -> P:
         """Return a copy with some values changed.
@@ -469,6 +476,17 @@ def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:
         There is no such hyperparameter.
     """
     return values_match(params.values(), wanted)
+
+
+def plain_list(names: Iterable[str], params: RunParams) -> list[str]:
+    """Return names of hyperparameters as they are, `gen_dim` for `c_gen_dim`.
+
+    Raises
+    ------
+    ParamsError
+        There is no such hyperparameter, or it is named twice as both.
+    """
+    return list(plain_names(dict.fromkeys(names), params.values()))
 
 
 def values_match(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -89,6 +89,15 @@ def on_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def device_name() -> str:
+    """Return what computes: "cpu, 2 threads", or the name of the first GPU."""
+    gpus: list[Any] = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"cpu, {threads()} threads"
+    about = tf.config.experimental.get_device_details(gpus[0])
+    return str(about.get("device_name", "GPU"))
+
+
 def with_xla(use_xla: str) -> bool:
     """Return whether to compile with XLA: the switch "on", "off" or "auto".
 

@@ -91,24 +91,65 @@ def of_dataset(params: xr.Dataset, dataset: str) -> xr.Dataset:
     return found
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def all_readouts(params: xr.Dataset) -> xr.Dataset:
+    """Return the read-outs of all datasets side by side.
+
+    `factors @ readout_W + readout_b` are log-rates (a bin) of every neuron, recorded in that trial or not.
+
+    Parameters
+    ----------
+    params : xr.Dataset
+        What `open_model_params` gives.
+
+    Returns
+    -------
+    xr.Dataset
+        `readout_W` (factor, neuron), `readout_b` (neuron), and what else read-outs have; coordinates
+        `dataset` (neuron) and `neuron_of_dataset` (neuron).
+    """
+    found = []
+    for name in params.attrs["datasets"]:
+        own = of_dataset(params, name)
+        own = own[[key for key in own.data_vars if str(key).startswith("readout")]]
+        count = own.sizes["neuron"]
+        labels = {"dataset": ("neuron", [name] * count), "neuron_of_dataset": ("neuron", np.arange(count))}
+        found.append(own.assign_coords(labels))
+    joined: xr.Dataset = xr.concat(found, dim="neuron")
+    return joined
+
+
+def read_origin(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a file of model parameters says of its origin: kind, epoch, step, run_id, versions, ...
+
+    Raises
+    ------
+    ResultsError
+        There is no such file, or it cannot be read.
+    """
+    attrs = _read(Path(path).absolute(), arrays=False)[1]
+    versions = attrs.get("versions")
+    return {**attrs, "versions": json.loads(versions) if isinstance(versions, str) else {}}
+
+
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[str, Any]]:
     if not path.exists():
         raise ResultsError(
             "there are no model parameters here", where=path, hint="they appear when the training has ended"
         )
-    arrays: dict[str, Array] = {}
+    found: dict[str, Array] = {}
 
     def keep(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            arrays[name] = np.asarray(item[()])
+            found[name] = np.asarray(item[()])
 
     try:
-        with h5py.File(path) as file:
-            file.visititems(keep)
+        with h5py.File(path, locking=False) as file:
+            if arrays:
+                file.visititems(keep)
             attrs = {n: v.item() if isinstance(v, np.generic) else v for n, v in file.attrs.items()}
     except OSError as error:
         raise ResultsError(f"the model parameters cannot be read ({error})", where=path) from error
-    return arrays, attrs
+    return found, attrs
 
 
 def _assembled(arrays: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import NotFoundError, ResultsError
-from lfadsrm_hpc.results.model_params import of_dataset, open_model_params
+from lfadsrm_hpc.results.model_params import all_readouts, of_dataset, open_model_params, read_origin
 
 pytestmark = pytest.mark.train
 
@@ -152,3 +152,101 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         file["gen/b"] = np.zeros(6)
     with pytest.raises(ResultsError, match="no parameters of lfadsrm_hpc"):
         open_model_params(tmp_path / "other.h5")
+
+
+# ---------------------------------------------------------------- the arrays of the Matlab run manager
+
+
+def _stacked(*parts: Any) -> Any:
+    return np.concatenate([np.atleast_2d(part) for part in parts], axis=0)
+
+
+def _columns(array: Any, *gates: str) -> Any:
+    """Return the columns of some gates side by side, as they are trained."""
+    return np.concatenate([array.sel(gate=gate).values for gate in gates], axis=-1)
+
+
+def _encoder(p: Any, net: str, side: str, prefix: str) -> dict[str, Any]:
+    """Return one direction of an encoder: input and state in one matrix, by the Matlab names."""
+    own = {key: p[f"{net}_{key}"].sel({f"{net}_direction": side}) for key in ("W_x", "W_h", "b", "h0")}
+    ru = f"{prefix}_to_gates_ru" if net == "ic_enc" else f"{prefix}_to_ru"
+    found = {f"{net}_{side}_t0": own["h0"].values}
+    for name, gates in ((ru, "ru"), (f"{prefix.replace('xh', 'xrh')}_to_c", "c")):
+        matrix = _stacked(_columns(own["W_x"], *gates), _columns(own["W_h"], *gates))
+        found |= {f"{net}_{side}_{name}_W": matrix, f"{net}_{side}_{name}_b": _columns(own["b"], *gates)}
+    return found
+
+
+def _generator_like(p: Any, net: str) -> dict[str, Any]:
+    found = {}
+    for name, key, gates in (
+        ("x_to_ru_W", "W_x", "ru"), ("h_to_ru_W", "W_h", "ru"), ("h_to_ru_b", "b", "ru"),
+        ("x_to_c_W", "W_x", "c"), ("rh_to_c_W", "W_h", "c"), ("rh_to_c_b", "b", "c"),
+    ):  # fmt: skip
+        found[f"{net}_gengru_{name}"] = _columns(p[f"{net}_{key}"], *gates)
+    return found
+
+
+def matlab_arrays(p: Any, dataset: str) -> dict[str, Any]:
+    """Return the 52 arrays of the Matlab run manager's ModelTrainedParams, from our names."""
+    own = of_dataset(p, dataset)
+    found = {"x_to_infac_W": own.readin_W.values, "x_to_infac_b": own.readin_b.values}
+    for net, side in (("ic_enc", "fwd"), ("ic_enc", "rev"), ("ci_enc", "fwd"), ("ci_enc", "rev")):
+        found |= _encoder(p, net, side, "gru_xh")
+    found |= {"prior_g0_mean": p.ic_prior_mean.values, "prior_g0_logvar": np.log(p.ic_prior_variance.values)}
+    for kind in ("mean", "logvar"):
+        for part in "Wb":
+            found[f"ic_enc_to_posterior_g0_{kind}_{part}"] = p[f"ic_{kind}_{part}"].values
+            found[f"con_to_posterior_co_{kind}_{part}"] = p[f"co_{kind}_{part}"].values
+    found |= {"g0_to_gen_ic_W": p.gen_from_ic_W.values, "g0_to_gen_ic_b": p.gen_from_ic_b.values}
+    found |= {**_generator_like(p, "con"), **_generator_like(p, "gen"), "con_co": p.con_h0.values}
+    found["prior_ar1_logevars"] = np.log(p.co_prior_innovation_variance.values)
+    found["prior_ar1_logatau"] = np.log(p.co_prior_tau.values)
+    found["gen_to_factors_W"] = p.factors_W.values
+    found |= {"factors_to_logrates_W": own.readout_W.values, "factors_to_logrates_b": own.readout_b.values}
+    return found
+
+
+def test_all_arrays_of_the_matlab_run_manager_are_there(tmp_path: Path) -> None:
+    written = Written("stitched", tmp_path)
+    raw, units = written.params, 6
+    found = matlab_arrays(open_model_params(written.path), "a.x")
+    assert len(found) == 52
+    own = {name: found[name] for name in found if name.startswith("ci_enc_rev")}
+    assert set(own) == {
+        "ci_enc_rev_t0", "ci_enc_rev_gru_xh_to_ru_W", "ci_enc_rev_gru_xh_to_ru_b",
+        "ci_enc_rev_gru_xrh_to_c_W", "ci_enc_rev_gru_xrh_to_c_b",
+    }  # fmt: skip
+    gates = np.concatenate([raw["ci_enc/W_x"][1][:, : 2 * units], raw["ci_enc/W_ru"][1]])
+    np.testing.assert_array_equal(own["ci_enc_rev_gru_xh_to_ru_W"], gates)
+    candidate = np.concatenate([raw["ci_enc/W_x"][1][:, 2 * units :], raw["ci_enc/W_c"][1]])
+    np.testing.assert_array_equal(own["ci_enc_rev_gru_xrh_to_c_W"], candidate)
+    np.testing.assert_array_equal(own["ci_enc_rev_gru_xh_to_ru_b"], raw["ci_enc/b"][1][: 2 * units])
+    np.testing.assert_array_equal(found["gen_gengru_x_to_c_W"], raw["gen/W_x"][:, 14:])
+    np.testing.assert_array_equal(found["con_gengru_h_to_ru_W"], raw["con/W_ru"])
+    np.testing.assert_array_equal(found["con_to_posterior_co_logvar_b"], raw["co/b"][2:])
+    np.testing.assert_allclose(found["prior_ar1_logevars"], raw["co_prior/log_evar"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found["factors_to_logrates_W"], raw["readout/W"][1, :, :4])
+
+
+def test_every_axis_has_a_name_of_its_own_kind(tmp_path: Path) -> None:
+    params = open_model_params(Written("injected", tmp_path).path)
+    dims = {dim for name in params.data_vars for dim in params[name].dims}
+    assert not [dim for dim in dims if str(dim).startswith("dim_")]
+    assert params.gen_W_h.dims == ("generator_unit_before", "gate", "generator_unit")
+    assert params.gen_W_x.dims == ("generator_input", "gate", "generator_unit")
+    assert params.con_W_x.dims == ("controller_input", "gate", "controller_unit")
+    assert params.ic_mean_W.dims == ("ic_code", "ic")
+    assert params.factors_W.dims == ("generator_unit", "factor")
+
+
+def test_the_read_outs_of_all_datasets_side_by_side(tmp_path: Path) -> None:
+    written = Written("stitched", tmp_path)
+    params = open_model_params(written.path)
+    whole = all_readouts(params)
+    assert whole.sizes == {"factor": 3, "neuron": 10}
+    assert whole.dataset.values.tolist() == ["a.x"] * 4 + ["x"] * 6
+    one = whole.readout_W[:, whole.dataset.values == "x"]
+    np.testing.assert_array_equal(one, of_dataset(params, "x").readout_W)
+    assert whole.neuron_of_dataset.values.tolist() == [*range(4), *range(6)]
+    assert read_origin(written.path)["step"] == 3

@@ -1,0 +1,342 @@
+"""What a run was fitted to, beside what came out: counts, truth, inputs, behaviour, conditions.
+
+They come from the input file of the run and are read when they are used. There training and validation trials
+lie apart; here all trials are in the order of the dataset, as in the posterior means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from lfadsrm_hpc.data.inputs import FORMAT
+from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.results.posterior_format import VARIABLES
+from lfadsrm_hpc.results.stored_arrays import Source, by_axes, is_index, lazy
+
+Array = npt.NDArray[Any]
+
+ALL = "all"
+BEHAVIOUR = "behaviour"
+_STORED = {"spikes": "data", "truth": "truth", "external_input": "ext_input", "condition": "condition"}
+_OTHER_WORDS = {
+    "counts": "spikes",
+    "conditions": "condition",
+    "external_inputs": "external_input",
+    "behavior": BEHAVIOUR,
+    "extra": BEHAVIOUR,
+}
+_SPLITS = ("train", "valid")
+
+
+def attach(
+    means: xr.Dataset, path: str | os.PathLike[str], names: str | Iterable[str], *, strict: bool = True
+) -> xr.Dataset:
+    """Return posterior means with more variables beside them, lazily.
+
+    Parameters
+    ----------
+    means : xr.Dataset
+        Posterior means.
+    path : path
+        The input file that the run was fitted to.
+    names : str or iterable of str
+        "spikes" (counts a bin; also "counts"), "truth" (spikes/s), "external_input", "condition"; the name of
+        a further variable of the dataset, or "behaviour" for all of those; "all" for all there is.
+    strict : bool
+        Refuse names that are not there. Otherwise they are left out.
+
+    Returns
+    -------
+    xr.Dataset
+        With dimensions as in the data: trial, time, neuron, input, ...
+
+    Raises
+    ------
+    NotFoundError
+        The input file, or something that was asked for, is not there; the message lists what is.
+    MismatchError
+        The posterior means were made from other inputs.
+    ResultsError
+        The file is no input file, or damaged; or it holds other trials.
+    """
+    path = Path(path).absolute()
+    inputs = _Inputs.read(path)
+    made_from = means.attrs.get("fingerprint")
+    if made_from is not None and made_from != inputs.fingerprint:
+        raise MismatchError(
+            "the input file is not the one that the posterior means were made from",
+            where=path,
+            hint="put the old file back, or prepare the runs in a new collection",
+        )
+    places = _places(means, inputs, path)
+    found = means
+    for name in _wanted(names, inputs, path, strict=strict):
+        found = _with(found, name, inputs, places)
+    return found
+
+
+def available(path: str | os.PathLike[str]) -> list[str]:
+    """Return what an input file has for `attach`.
+
+    Raises
+    ------
+    NotFoundError, ResultsError
+        It is not there, or is none.
+    """
+    return list(_Inputs.read(Path(path).absolute()).parts)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How much data an input file holds: trials, bins, neurons."""
+
+    train: int
+    valid: int
+    bins: int
+    neurons: int
+
+
+def counted(path: str | os.PathLike[str]) -> Counted:
+    """Return how much data an input file holds, without reading them.
+
+    Raises
+    ------
+    NotFoundError, ResultsError
+        It is not there, or is none.
+    """
+    inputs = _Inputs.read(Path(path).absolute())
+    bins, neurons = inputs.parts["spikes"].shape
+    return Counted(len(inputs.inds["train"]), len(inputs.inds["valid"]), bins, neurons)
+
+
+def is_there(name: str, variables: Iterable[str]) -> bool:
+    """Return whether what `attach` calls so is among variables; "all" and "behaviour" always are."""
+    plain = _OTHER_WORDS.get(name, name)
+    return plain in (ALL, BEHAVIOUR) or plain in set(variables)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One variable of an input file.
+
+    Attributes
+    ----------
+    stored : str
+        Names of the two arrays, with {} for the split.
+    dims : tuple of str
+    dtype : numpy dtype
+    shape : tuple of int
+        Without trials.
+    attrs : dict
+    """
+
+    stored: str
+    dims: tuple[str, ...]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What an input file holds, without its data.
+
+    Attributes
+    ----------
+    source : Source
+    fingerprint : str
+    inds : dict of str to array
+        By split, which trials of the dataset it has.
+    parts : dict of str to _Part
+    """
+
+    source: Source
+    fingerprint: str
+    inds: Mapping[str, Array]
+    parts: Mapping[str, _Part]
+
+    @classmethod
+    def read(cls, path: Path) -> _Inputs:
+        try:
+            source = Source.of(path)
+            with source.opened() as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise ResultsError("this is no input file of this version", where=path)
+                inds = {split: _indices(file[f"{split}_inds"]) for split in _SPLITS}
+                return cls(source, str(file.attrs["fingerprint"]), inds, _parts(file))
+        except FileNotFoundError:
+            raise NotFoundError(
+                "the input file of the run is not there",
+                where=path,
+                hint="`lfadsrm prepare` writes it again, if the data are still the same",
+            ) from None
+        except (OSError, KeyError, RuntimeError) as error:
+            raise ResultsError(f"the input file cannot be read ({error})", where=path) from error
+
+
+def _indices(stored: h5py.Dataset) -> Array:
+    return np.asarray(np.rint(stored[...]).astype(np.int64) - int(stored.attrs["index_base"]))
+
+
+def _parts(file: h5py.File) -> dict[str, _Part]:
+    found = {}
+    for name, key in _STORED.items():
+        if f"train_{key}" in file:
+            dims = VARIABLES[name].dims if name in VARIABLES else ("trial",)
+            found[name] = _part(file, f"{{}}_{key}", dims, _words(name, file))
+    for key, group in file.get("extra", {}).items():
+        about = json.loads(group.attrs.get("about", "{}"))
+        found[_name_of(key)] = _part(file, f"extra/{key}/{{}}", json.loads(group.attrs["dims"]), about)
+    return found
+
+
+def _name_of(key: str) -> str:
+    """Return the name of a further variable; HDF5 splits names at "/"."""
+    return key.replace("%2E", ".").replace("%2F", "/").replace("%25", "%")
+
+
+def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str, Any]) -> _Part:
+    one = file[stored.format("train")]
+    return _Part(stored, tuple(dims), one.dtype, one.shape[1:], attrs)
+
+
+def _words(name: str, file: h5py.File) -> dict[str, Any]:
+    if name not in VARIABLES:
+        return {"units": "1", "long_name": "condition of the trial"}
+    counts = name != "spikes" or file["train_data"].dtype.kind in "iu"
+    units = VARIABLES[name].units if counts else "units of the data"
+    return {"units": units, "long_name": VARIABLES[name].long_name}
+
+
+# ---------------------------------------------------------------- the order of trials
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each trial lies: in which split, and in which row of it."""
+
+    split: Array
+    row: Array
+
+
+def _places(means: xr.Dataset, inputs: _Inputs, path: Path) -> _Places:
+    where = {
+        int(trial): (place, row)
+        for place, split in enumerate(_SPLITS)
+        for row, trial in enumerate(inputs.inds[split])
+    }
+    try:
+        found = np.array([where[int(trial)] for trial in means["trial"].to_numpy()])
+    except KeyError as error:
+        raise ResultsError(
+            f"trial {error} of the posterior means is none of those in the input file",
+            where=path,
+            hint="posterior means of new trials have their own data: attach those yourself",
+        ) from None
+    return _Places(found[:, 0], found[:, 1])
+
+
+class _InOrder(BackendArray):
+    """The training and validation trials of an input file in the order of the dataset."""
+
+    def __init__(self, source: Source, part: _Part, places: _Places) -> None:
+        self.source, self.part, self.places = source, part, places
+        self.shape = (len(places.row), *part.shape)
+        self.dtype = np.dtype(object) if part.dtype.kind in "OS" else part.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return by_axes(key, self.shape, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Array:
+        if is_index(key[0]):
+            split, row = _SPLITS[self.places.split[key[0]]], int(self.places.row[key[0]])
+            return self.source.read(self.part.stored.format(split), (row, *key[1:]))
+        splits, rows = self.places.split[key[0]], self.places.row[key[0]]
+        blocks = []
+        for place, split in enumerate(_SPLITS):
+            mine = np.flatnonzero(splits == place)
+            if mine.size:
+                block = self.source.read(self.part.stored.format(split), (rows[mine], *key[1:]))
+                blocks.append((mine, block))
+        shape = blocks[0][1].shape[1:] if blocks else self._shape_of(key[1:])
+        out = np.empty((len(rows), *shape), self.dtype)
+        for mine, block in blocks:
+            out[mine] = block
+        return out
+
+    def _shape_of(self, key: Sequence[Any]) -> tuple[int, ...]:
+        sizes = zip(key, self.part.shape, strict=True)
+        return tuple(len(np.arange(size)[one]) for one, size in sizes if not is_index(one))
+
+
+# ---------------------------------------------------------------- what is wanted
+
+
+def _wanted(names: str | Iterable[str], inputs: _Inputs, path: Path, *, strict: bool) -> list[str]:
+    """Return the variables to add."""
+    found: list[str] = []
+    behaviour = [name for name in inputs.parts if name not in _STORED]
+    for given in _several(names):
+        name = _OTHER_WORDS.get(given, given)
+        if name == ALL:
+            found += list(inputs.parts)
+        elif name == BEHAVIOUR and BEHAVIOUR not in inputs.parts:
+            found += behaviour
+            if strict and not behaviour:
+                raise _not_there(given, inputs, path)
+        elif name in inputs.parts:
+            found.append(name)
+        elif strict:
+            raise _not_there(given, inputs, path)
+    return list(dict.fromkeys(found))
+
+
+def _not_there(name: str, inputs: _Inputs, path: Path) -> NotFoundError:
+    there = list(inputs.parts)
+    near = suggest(name, [*there, *_OTHER_WORDS, BEHAVIOUR, ALL])
+    listed = f"there are: {', '.join(there)}"
+    return NotFoundError(
+        f"the data of this run have no {name!r}", where=path, hint=f"{near}; {listed}" if near else listed
+    )
+
+
+def _several(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _with(means: xr.Dataset, name: str, inputs: _Inputs, places: _Places) -> xr.Dataset:
+    """Add one variable; labels of trials that are there already stay as they are."""
+    part = inputs.parts[name]
+    if name in means.coords and part.dims == ("trial",):
+        return means
+    taken = name in means.variables and name not in _STORED
+    key = f"data_{name}" if taken else name
+    # an own dimension that results use in another size
+    dims = tuple(
+        d if means.sizes.get(d, n) == n else f"{key}_{d}"
+        for d, n in zip(part.dims[1:], part.shape, strict=True)
+    )
+    attrs = {one: value for one, value in part.attrs.items() if one != "labels"}
+    array = _InOrder(inputs.source, part, places)
+    variable = xr.Variable(("trial", *dims), lazy(array), attrs, fastpath=True)
+    found: xr.Dataset
+    if name == "condition":
+        found = means.assign_coords({key: variable.load()})
+    else:
+        found = means.assign({key: variable})
+    labels = part.attrs.get("labels")
+    if labels is not None and dims and dims[-1] not in found.coords and len(labels) == part.shape[-1]:
+        found = found.assign_coords({dims[-1]: labels})
+    return found
