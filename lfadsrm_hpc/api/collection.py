@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.clusters import ClusterCollection
+from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
+from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.errors import InterruptedRunError, ResultsError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
@@ -20,7 +22,6 @@ from lfadsrm_hpc.schedulers.sites import queue_options
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from matplotlib.axes import Axes
 
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions
 
@@ -28,7 +29,7 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(ClusterCollection):
+class RunCollection(CollectionDrawing, CollectionLoading, ClusterCollection):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
@@ -192,9 +193,3 @@ class RunCollection(ClusterCollection):
             except ResultsError:
                 continue
         return logs
-
-    def plot_learning_curves(self, runs: Iterable[Run] | None = None, ax: Axes | None = None) -> Axes:
-        """Draw the validation costs of many runs over epochs."""
-        from lfadsrm_hpc.results.plots import learning_curves
-
-        return learning_curves(self.load_fit_logs(runs), ax=ax)

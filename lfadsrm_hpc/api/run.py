@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import layout as paths
+from lfadsrm_hpc.api.drawing import RunDrawing
 from lfadsrm_hpc.collection import run as runs
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.manifest import store
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     import xarray as xr
-    from matplotlib.axes import Axes
 
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
     from lfadsrm_hpc.model.progress import Progress
 
 
-class Run(runs.Run):
+class Run(RunDrawing, runs.Run):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
@@ -305,12 +305,6 @@ class Run(runs.Run):
             if attempt.log.is_file():
                 return attempt.log
         raise NotFoundError("the run has printed nothing yet", where=self.path)
-
-    def plot_learning_curves(self, ax: Axes | None = None) -> Axes:
-        """Draw the costs of training and validation by epoch."""
-        from lfadsrm_hpc.results.plots import learning_curves
-
-        return learning_curves({self.id: self.load_fit_log()}, ax=ax)
 
     def posterior_files(self) -> dict[str, Path]:
         """Return the netCDF file of each dataset; they exist when the run is complete."""

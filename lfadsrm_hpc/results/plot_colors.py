@@ -59,6 +59,8 @@ def style(ground: Ground = "light") -> Iterator[None]:
         "legend.facecolor": behind,
         "figure.dpi": 100.0,
         "savefig.dpi": "figure",
+        "grid.color": MUTED,
+        "grid.linewidth": 0.5,
         "lines.antialiased": True,
         "text.usetex": False,
         "axes.unicode_minus": True,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lfadsrm_hpc.errors import DataError, UsageError
 from lfadsrm_hpc.results.metrics import Floats
 from lfadsrm_hpc.results.plot_colors import INFERRED, MUTED, colors
-from lfadsrm_hpc.results.plot_parts import bare, short_label, spread
+from lfadsrm_hpc.results.plot_parts import bare, short_labels, spread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,8 +82,8 @@ def groups_of(
         return [Group(ALL, np.arange(len(labels)), INFERRED)]
     chosen = chosen_conditions(labels, wanted, most=most)
     return [
-        Group(short_label(one), np.flatnonzero(labels == one), color)
-        for one, color in zip(chosen, colors(len(chosen)), strict=True)
+        Group(label, np.flatnonzero(labels == one), color)
+        for one, label, color in zip(chosen, short_labels(chosen), colors(len(chosen)), strict=True)
     ]
 
 
@@ -98,11 +98,15 @@ def mean_and_sem(trials: Floats) -> tuple[Floats, Floats | None]:
 
 def draw_averages(ax: Axes, time: Array, values: Array, groups: Sequence[Group], *, bands: bool) -> None:
     """Draw the mean of each group over time, and its standard error as a band; `values` is (trial, time)."""
+    from matplotlib.ticker import MaxNLocator
+
     for group in groups:
         mean, sem = mean_and_sem(values[group.rows])
         if sem is not None and bands:
             ax.fill_between(time, mean - sem, mean + sem, color=group.color, alpha=0.25, lw=0)
-        ax.plot(time, mean, color=group.color, lw=1.6 if bands else 1.1, label=group.label)
+        width = 1.6 if len(groups) <= MOST_LABELS else 1.1
+        ax.plot(time, mean, color=group.color, lw=width, label=group.label)
+    ax.yaxis.set_major_locator(MaxNLocator(4))
     bare(ax)
 
 
@@ -156,7 +160,8 @@ def place_legend(ax: Axes, **options: Any) -> None:
     ours: dict[str, Any] = {"fontsize": "small", "title_fontsize": "small", "frameon": False}
     ours.update({"handlelength": 1.2, "borderaxespad": 0.3, "alignment": "left"})
     if isinstance(ax.figure.get_layout_engine(), ConstrainedLayoutEngine):
-        ours.update({"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)})
+        beside = -0.02 if ax.name == "3d" else 1.01  # the name of the third axis is at the right
+        ours.update({"loc": "upper left", "bbox_to_anchor": (beside, 1.0)})
     ax.legend(**{**ours, **options})
 
 

@@ -94,8 +94,6 @@ def grid_axes(axes: Any, count: int, *, size: tuple[float, float], **shared: Any
     flat = grid.ravel()
     for ax in flat[count:]:
         ax.set_visible(False)
-    for ax in grid[0, :] if len(grid) > 1 else ():
-        ax.tick_params(labelbottom=True)
     return flat[:count], grid
 
 
@@ -163,6 +161,33 @@ def short_label(text: object, longest: int = _LONGEST) -> str:
     return whole if len(whole) <= longest else whole[: longest - 1] + "…"
 
 
+def short_labels(texts: Sequence[object], longest: int = _LONGEST) -> list[str]:
+    """Return texts cut to what labels hold, so that those that differ still do.
+
+    Examples
+    --------
+    >>> short_labels(["a reach to the left, near", "a reach to the left, far"], 16)
+    ['a reach…ft, near', 'a reach…eft, far']
+    """
+    whole = [str(text) for text in texts]
+    head = longest // 2
+    in_the_midst = [t if len(t) <= longest else f"{t[: head - 1]}…{t[head - longest :]}" for t in whole]
+    for made in ([short_label(text, longest) for text in whole], in_the_midst):
+        if len(set(made)) == len(set(whole)):
+            return made
+    return whole
+
+
+def number_axis(axis: Any, count: int) -> None:
+    """Put ticks at whole numbers from 0."""
+    from matplotlib.ticker import MaxNLocator
+
+    if count <= 6:
+        axis.set_ticks(range(count))
+    else:
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+
+
 def neuron_label(means: xr.Dataset, neuron: int) -> str:
     """Return "neuron 3 (its name)"; the name alone says nothing where it is the number again."""
     if "neuron_name" not in means.variables:
@@ -182,7 +207,9 @@ def output_of(means: xr.Dataset, variable: str | None) -> tuple[str, str]:
     """Return the variable that holds rates (or means of continuous data), and the label of its axis."""
     name = variable or ("rates" if "rates" in means else "output_mean")
     if name not in means:
-        raise UsageError(f"there is no variable {name!r}", hint=f"there are {', '.join(map(str, means.data_vars))}")
+        raise UsageError(
+            f"there is no variable {name!r}", hint=f"there are {', '.join(map(str, means.data_vars))}"
+        )
     words = {"rates": "rate", "output_mean": "mean", "truth": "true rate", "spikes": "spikes"}
     units = str(means[name].attrs.get("units", "")) or ("spikes/s" if name in ("rates", "truth") else "a.u.")
     if name == "spikes":

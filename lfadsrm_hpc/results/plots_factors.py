@@ -134,6 +134,8 @@ def factors_3d(
     DataError
         There is one factor only.
     """
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
     factors = np.asarray(means["factors"], dtype=np.float64)
     groups = groups_of(means, conditions, most=12)
     averages = np.stack([factors[group.rows].mean(axis=0) for group in groups])
@@ -154,7 +156,8 @@ def factors_3d(
         axis.pane.set_alpha(0.04)
         if not name.startswith("time"):  # only directions have a meaning, not the numbers
             axis.labelpad = -8
-            axis.set_ticklabels([])
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter(NullFormatter())
     ax.set_box_aspect(None, zoom=1.1)
     kinds = f"{len(groups)} conditions" if len(groups) > 1 else groups[0].title
     ax.set_title(f"factors, {kinds}", fontsize="medium")

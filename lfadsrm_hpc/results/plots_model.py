@@ -18,7 +18,8 @@ from lfadsrm_hpc.results.plot_parts import (
     grid_axes,
     neuron_order,
     new_axes,
-    short_label,
+    number_axis,
+    short_labels,
     take_axes,
     tidy_grid,
     title_figure,
@@ -122,9 +123,9 @@ def readout_weights(
     ]
     flat, grid = grid_axes(axes, len(names), size=(3.3, 2.5))
     top = _top(weights)
-    for ax, name, values in zip(flat, names, weights, strict=True):
+    for ax, label, values in zip(flat, short_labels(names, 30), weights, strict=True):
         image = _heat_map(ax, values[:, neuron_order(values)] if sort else values, top)
-        ax.set_title(short_label(name, 30), fontsize="medium")
+        ax.set_title(label, fontsize="medium")
         ax.set_xlabel("neuron" + (" (sorted)" if sort else ""))
         ax.set_ylabel("factor")
     tidy_grid(grid)
@@ -202,7 +203,8 @@ def _linearised_at(
     """Return the state to linearise at, and what to call it."""
     if isinstance(at, str):
         if at == "origin":
-            return np.zeros(generator.units), f"at the origin (speed {generator.speed(0):.1g} a bin)"
+            origin = np.zeros(generator.units)
+            return origin, f"at the origin (speed {generator.speed(origin):.1g} a bin)"
         if at != "fixed":
             raise UsageError(f"at={at!r} is no state", hint=suggest(at, ("fixed", "origin")) or "an array")
         starts = _starts(generator, means, seed)
@@ -238,20 +240,22 @@ def _name_point(point: FixedPoint, starts: int) -> str:
 
 
 def _in_words(found: Modes) -> str:
-    """Return the slowest mode, and the slowest that turns, in words."""
+    """Return which mode lasts longest, and which of those that turn, in words."""
     growing = int((np.abs(found.eigenvalue) > 1).sum())
     texts = []
     if growing:
         texts.append(f"{growing} growing mode{'' if growing == 1 else 's'}")
     decaying = np.flatnonzero(np.abs(found.eigenvalue) < 1)
+    turning = decaying[found.eigenvalue[decaying].imag > 1e-9]
     if decaying.size:
         texts.append(f"slowest decay {_time(found.time_constant_ms[decaying[0]])}")
-        turning = decaying[found.eigenvalue[decaying].imag > 1e-9]
-        if turning.size:
-            k = turning[0]
-            texts.append(
-                f"slowest rotation {found.frequency_hz[k]:.2g} Hz, {_time(found.time_constant_ms[k])}"
-            )
+    if turning.size:
+        k = turning[0]
+        text = f"turning at {found.frequency_hz[k]:.2g} Hz"
+        if k == decaying[0]:
+            texts[-1] += f", {text}"
+        else:
+            texts.append(f"slowest {text}: {_time(found.time_constant_ms[k])}")
     return "; ".join(texts) or "no mode decays"
 
 
@@ -262,9 +266,7 @@ def _time(ms: float) -> str:
 def _draw_plane(ax: Axes, found: Modes, bin_ms: float) -> None:
     values = found.eigenvalue
     grows = np.abs(values) > 1
-    height = max(0.32, 1.15 * float(np.abs(values.imag).max()))
-    left = min(0.0, float(values.real.min())) - 0.05
-    right = max(1.12, 1.04 * float(values.real.max()))
+    left, right, height = _limits(values)
     _lines_of_time(ax, bin_ms, left, height)
     _lines_of_frequency(ax, bin_ms, right, height)
     turn = np.linspace(0, 2 * np.pi, 721)
@@ -273,12 +275,21 @@ def _draw_plane(ax: Axes, found: Modes, bin_ms: float) -> None:
     ax.scatter(values[~grows].real, values[~grows].imag, color=INFERRED, **dots)
     ax.scatter(values[grows].real, values[grows].imag, color=VALID, marker="D", **dots)
     ax.axhline(0, color=MUTED, lw=0.6, zorder=0)
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal", adjustable="box")
     ax.set_xlim(left, right)
     ax.set_ylim(-height, height)
     ax.set_xlabel("real part of the eigenvalue (per bin)")
     ax.set_ylabel("imaginary part (per bin)")
     bare(ax)
+
+
+def _limits(values: Array) -> tuple[float, float, float]:
+    """Return left and right end, and half the height: all values, some of the circle, nearly square."""
+    height = max(0.35, 1.15 * float(np.abs(values.imag).max()))
+    right = max(1.12, 1.04 * float(values.real.max()))
+    left = min(0.55, float(values.real.min()) - 0.05)
+    missing = 2.2 * height - (right - left)
+    return left - max(missing, 0.0), right, max(height, (right - left) / 2.2)
 
 
 def _lines_of_time(ax: Axes, bin_ms: float, left: float, height: float) -> None:
@@ -324,14 +335,12 @@ def _top(arrays: Sequence[Array]) -> float:
 
 
 def _heat_map(ax: Axes, values: Array, top: float, *, square: bool = False) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
     image = ax.imshow(
         values, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest",
         aspect="equal" if square else "auto",
     )  # fmt: skip
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True))
+    for axis, count in ((ax.xaxis, values.shape[1]), (ax.yaxis, values.shape[0])):
+        number_axis(axis, count)
     return image
 
 

@@ -26,6 +26,7 @@ from lfadsrm_hpc.results.plot_parts import (
     label_time,
     neuron_label,
     new_axes,
+    number_axis,
     output_of,
     short_label,
     spread,
@@ -259,7 +260,6 @@ def _ticks(
 ) -> None:
     """Draw a tick for each spike of `counts` (time, row); `palette` is the row's number among `shades`."""
     from matplotlib.collections import LineCollection
-    from matplotlib.ticker import MaxNLocator
 
     time = np.asarray(data["time"].values, np.float64)
     start, end = edges(time, data.attrs.get("bin_ms"))
@@ -276,7 +276,7 @@ def _ticks(
     label_time(ax, time)
     ax.set_xlim(start, end)
     ax.set_ylim(counts.shape[1] - 0.5, -0.5)
-    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    number_axis(ax.yaxis, counts.shape[1])
     bare(ax)
 
 

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.results.plot_colors import INFERRED, MUTED, VALID, colors, foreground
-from lfadsrm_hpc.results.plot_groups import MOST_LABELS, place_legend
-from lfadsrm_hpc.results.plot_parts import bare, cut_off_start, lowest, mark_lowest, new_axes, short_label
+from lfadsrm_hpc.results.plot_groups import MOST_LABELS, name_colors
+from lfadsrm_hpc.results.plot_parts import (
+    bare,
+    cut_off_start,
+    lowest,
+    mark_lowest,
+    new_axes,
+    short_label,
+    short_labels,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_LONGEST = 34
+_LONGEST = 44
 
 
 def learning_curves(
@@ -47,15 +55,13 @@ def learning_curves(
     if len(named) == 1:
         _curves_of_one(ax, *next(iter(named.items())))
     else:
-        _curves_of_many(ax, named)
+        _curves_of_many(ax, named, legend)
     cut_off_start(ax, list(named.values()))
     ax.set_xlabel("epoch")
     ax.set_ylabel("cost (nats per trial)")
     bare(ax)
-    if legend and len(named) == 1:
+    if legend and len(named) <= MOST_LABELS:  # costs fall: that corner is free
         ax.legend(fontsize="small", frameon=False, loc="upper right")
-    elif legend and len(named) <= MOST_LABELS:
-        place_legend(ax)
     return ax
 
 
@@ -70,21 +76,23 @@ def _curves_of_one(ax: Axes, name: str, log: pd.DataFrame) -> None:
     ax.set_title(short_label(name, 60), fontsize="medium")
 
 
-def _curves_of_many(ax: Axes, named: Mapping[str, pd.DataFrame]) -> None:
+def _curves_of_many(ax: Axes, named: Mapping[str, pd.DataFrame], legend: bool) -> None:
     best, many = lowest(named), len(named) > MOST_LABELS
     names = list(named)
     if many:  # which colour is whose cannot be told, so it tells the rank
         names.sort(key=lambda name: _cost(named[name]), reverse=True)
-    for name, color in zip(names, colors(len(names)), strict=True):
+    palette = colors(len(names))
+    for name, label, color in zip(names, short_labels(names, _LONGEST), palette, strict=True):
         shown = foreground() if many and name == best else color
         width = 2.0 if name == best else 0.8 if many else 1.3
-        label = short_label(name, _LONGEST)
         ax.plot(named[name]["epoch"], named[name]["valid_total"], color=shown, lw=width, label=label)
         mark_lowest(ax, named[name], shown)
     title = f"validation cost of {len(named)} runs"
     if many and best:
-        title += f", lowest: {best}"
+        title += f", lowest: {short_label(best, 40)}"
     ax.set_title(title, fontsize="medium")
+    if many and legend:
+        name_colors(ax, [str(rank) for rank in range(len(names), 0, -1)], palette, "rank of lowest cost")
 
 
 def _cost(log: pd.DataFrame) -> float:

@@ -21,6 +21,7 @@ from lfadsrm_hpc.results.plot_parts import (
     output_of,
     principal_axes,
     short_label,
+    short_labels,
     spread,
     take_axes,
     tidy_grid,
@@ -177,7 +178,7 @@ def session_components(
     if axes is None:
         title_figure(flat, f"factors of {_told(space)}")
     if legend and space.conditions != [ALL]:
-        names = [short_label(space.conditions[row]) for row in chosen]
+        names = short_labels([space.conditions[row] for row in chosen])
         name_colors(flat[-1], names, palette, "condition", axes=flat)
     return flat
 
@@ -239,7 +240,7 @@ def session_alignment(
             for path, color in zip(space.paths[:, row, :, k], palette, strict=True):
                 ax.plot(space.time, path, color=color, lw=1.2, alpha=0.85)
             label_time(ax, space.time)
-            ax.set_ylabel(f"PC {k + 1} ({100 * space.share[k]:.0f} %)")
+            ax.set_ylabel(f"PC {k + 1} (a.u.), {100 * space.share[k]:.0f} %")
             bare(ax)
             if k == 0:
                 named = space.conditions[row]
@@ -300,8 +301,9 @@ def _told(space: SharedSpace) -> str:
     """Return how many sessions there are, and how much they are alike, in words."""
     count = len(space.sessions)
     if count == 1:
-        return short_label(space.sessions[0], 40)
-    return f"{count} sessions: the others explain {100 * np.median(space.alike):.0f} % of a session (median)"
+        return f"session {short_label(space.sessions[0], 40)}"
+    explained = f"{100 * np.median(space.alike):.0f} % of one (median)"
+    return f"{count} sessions; the mean of the others explains {explained}"
 
 
 # ---------------------------------------------------------------- drawing
@@ -338,9 +340,9 @@ def _draw_alike(ax: Axes, space: SharedSpace, palette: Sequence[Any]) -> None:
     count = len(space.sessions)
     worth = np.clip(np.nan_to_num(space.alike, nan=0.0), -0.05, 1.0)
     ax.barh(np.arange(count), worth, color=palette, height=0.7)
-    shown = spread(count, 20)
-    ax.set_yticks(shown, [short_label(space.sessions[k]) for k in shown], fontsize="small")
-    ax.set_ylim(max(count, 3) - 0.5, -0.5)
+    shown, names = spread(count, 20), short_labels(space.sessions)
+    ax.set_yticks(shown, [names[k] for k in shown], fontsize="small")
+    ax.set_ylim(max(count, 6) - 0.5, -0.5)
     ax.set_xlim(min(0.0, float(worth.min())), 1.0)
     ax.axvline(0, color=foreground(), lw=0.8)
     ax.set_xlabel("R² by the other sessions" if count > 1 else "one session")

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.results.plot_colors import MUTED, colors, foreground, text_on
 from lfadsrm_hpc.results.plot_groups import name_colors
-from lfadsrm_hpc.results.plot_parts import bare, grid_axes, new_axes, short_label, spread, tidy_grid
+from lfadsrm_hpc.results.plot_parts import (
+    bare,
+    grid_axes,
+    new_axes,
+    short_label,
+    short_labels,
+    spread,
+    tidy_grid,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,16 +99,20 @@ def sweep_curve(
     scale.on(ax, "x")
     palette = colors(len(parts))
     width = min(0.5, 0.12 * (len(parts) - 1))
-    for (_, own), color, shift in zip(
-        parts, palette, np.linspace(-width / 2, width / 2, len(parts)), strict=True
-    ):
-        _draw_line(ax, scale, own, (metric, over), color, shift if len(parts) > 1 else 0.0)
+    shifts = np.linspace(-width / 2, width / 2, len(parts)) if len(parts) > 1 else [0.0]
+    drawn: list[tuple[Array, Array]] = []
+    for (_, own), color, shift in zip(parts, palette, shifts, strict=True):
+        _draw_line(ax, scale, own, (metric, over), color, shift)
+        drawn.append((scale.shift(scale.place(own[over].tolist()), shift), own[metric].to_numpy(float)))
+    if metric in _METRICS:
+        x, values = (np.concatenate(parts_of) for parts_of in zip(*drawn, strict=True))
+        _ring_best(ax, x, values, metric)
     ax.set_xlabel(over)
     ax.set_ylabel(_about(metric).label)
     ax.set_title(_counted(len(rows), lacking, metric), fontsize="medium")
     bare(ax)
     if legend:
-        name_colors(ax, [short_label(kind, 26) for kind, _ in parts], palette, by)
+        name_colors(ax, short_labels([kind for kind, _ in parts], 26), palette, by)
     return ax
 
 
@@ -247,11 +259,17 @@ class _Scale(NamedTuple):
         from matplotlib.ticker import FixedLocator, NullLocator
 
         axis = getattr(ax, f"{which}axis")
+        known = self.place(self.values)
         if self.kind == "log":
-            ax.set(**{f"{which}scale": "log"})
-        places = self.place(self.values)
-        shown = spread(len(places), 8)
-        axis.set_major_locator(FixedLocator(places[shown].tolist()))
+            room = float(known[-1] / known[0]) ** 0.07
+            ax.set(**{f"{which}scale": "log", f"{which}lim": (known[0] / room, known[-1] * room)})
+        else:
+            apart = 0.5 if self.kind == "names" else 0.07 * float(known[-1] - known[0]) or 1.0
+            ax.set(**{f"{which}lim": (known[0] - apart, known[-1] + apart)})
+        if self.kind != "names" and len(self.values) > 10:
+            return  # drawn at random: matplotlib's own ticks are rounder numbers
+        shown = spread(len(known), 10)
+        axis.set_major_locator(FixedLocator(known[shown].tolist()))
         axis.set_minor_locator(NullLocator())
         axis.set_ticklabels([_text(self.values[k]) for k in shown])
 
@@ -275,11 +293,11 @@ def _draw_line(
     if len(middle) == len(values) and len(values) > 12:
         return  # drawn at random: no two runs share a place, and a line would only join noise
     x = scale.shift(np.array(middle), shift)
-    line = "-" if scale.kind != "names" else ":"
+    line = "-" if scale.kind != "names" else "none"
     ax.errorbar(x, mean, yerr=sd, color=color, lw=1.6, ls=line, marker="_", ms=9, mew=1.8, elinewidth=1.2)
 
 
-def _mark_best(ax: Axes, x: Array, values: Array, metric: str) -> None:
+def _ring_best(ax: Axes, x: Array, values: Array, metric: str) -> None:
     k = int(values.argmin() if _about(metric).less_is_better else values.argmax())
     ax.plot([x[k]], [values[k]], "o", ms=10, mfc="none", mec=foreground(), mew=1.2)
 
@@ -308,10 +326,7 @@ def _dots(
     k = int(values.argmin() if _about(metric).less_is_better else values.argmax())
     ax.plot([x[k]], [y[k]], "o", ms=11, mfc="none", mec=foreground(), mew=1.4)
     for one, which in zip(scales, "xy", strict=True):
-        if one.kind == "names":
-            one.on(ax, which)
-        elif one.kind == "log":
-            ax.set(**{f"{which}scale": "log"})
+        one.on(ax, which)
     bare(ax)
 
 

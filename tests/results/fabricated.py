@@ -59,7 +59,11 @@ class Model:
         if self.inputs:
             w_x = np.zeros((self.inputs, 3 * h))
             w_x[:, 2 * h :] = rng.standard_normal((self.inputs, h))
-            found |= {"gen/W_x": w_x, "co/W": np.zeros((4, 2 * self.inputs)), "co/b": np.zeros(2 * self.inputs)}
+            found |= {
+                "gen/W_x": w_x,
+                "co/W": np.zeros((4, 2 * self.inputs)),
+                "co/b": np.zeros(2 * self.inputs),
+            }
         common = rng.standard_normal((f, 400))  # neurons of all sessions are drawn from one population
         for session, count in self.neurons.items():
             own = common[:, rng.permutation(400)[:count]] / np.sqrt(f)
@@ -89,13 +93,17 @@ class Model:
         """Return the parameters as they are loaded."""
         return open_model_params(self.write(folder / "model_params.h5"))
 
-    def outputs(self, session: str, condition: Array, *, bins: int = 60, start_ms: float = -100.0) -> xr.Dataset:
+    def outputs(
+        self, session: str, condition: Array, *, bins: int = 60, start_ms: float = -100.0
+    ) -> xr.Dataset:
         """Return posterior means of trials of these conditions (-1: none), with their spikes."""
         kinds, seed = max(int(condition.max(initial=0)) + 1, 1), list(self.neurons).index(session)
         rng = np.random.default_rng([self.seed, 1, seed])
         angle = 2 * np.pi * np.maximum(condition, 0) / kinds
         plane = np.random.default_rng([self.seed, 2]).standard_normal((4, self.units))
-        first = np.stack([np.cos(angle), np.sin(angle), 0.6 * np.cos(2 * angle), 0.8 * np.ones_like(angle)], 1)
+        first = np.stack(
+            [np.cos(angle), np.sin(angle), 0.6 * np.cos(2 * angle), 0.8 * np.ones_like(angle)], 1
+        )
         g0 = 0.5 * first @ plane + 0.12 * rng.standard_normal((len(condition), self.units))
         u = self._inputs(rng, angle, bins)
         states = self._states(g0, u)
@@ -109,7 +117,11 @@ class Model:
             "rates": ((*time, "neuron"), rates, {"units": "spikes/s"}),
             "factors": ((*time, "factor"), factors, {"units": "1"}),
             "generator_states": ((*time, "generator_unit"), states, {"units": "1"}),
-            "spikes": ((*time, "neuron"), rng.poisson(np.minimum(np.exp(logs), 8)), {"units": "spikes per bin"}),
+            "spikes": (
+                (*time, "neuron"),
+                rng.poisson(np.minimum(np.exp(logs), 8)),
+                {"units": "spikes per bin"},
+            ),
         }
         if self.inputs:
             found["controller_outputs"] = (*time, "controller_output"), u, {"units": "1"}
@@ -161,7 +173,9 @@ def _planted(rng: np.random.Generator, units: int) -> Array:
     r, u = 1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(-1.0))
     blocks = 0.55 * rng.standard_normal((units, units)) / np.sqrt(units)
     angle = 2 * np.pi * ROTATION_HZ * BIN_MS / 1000
-    turn = np.exp(-BIN_MS / ROTATION_MS) * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = np.exp(-BIN_MS / ROTATION_MS) * np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
     blocks[:2], blocks[:, :2], blocks[2], blocks[:, 2] = 0, 0, 0, 0
     blocks[:2, :2] = (turn - u * np.eye(2)) / ((1 - u) * r)
     blocks[2, 2] = (np.exp(-BIN_MS / 250.0) - u) / ((1 - u) * r)
