@@ -8,57 +8,30 @@ method names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lfadsrm_hpc.errors import NotFoundError, UsageError
+from lfadsrm_hpc.api.drawn import Drawn, open_sessions, open_with_spikes, run_labels, swept, with_params
+from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from matplotlib.axes import Axes
 
     from lfadsrm_hpc.api.run import Run
-    from lfadsrm_hpc.collection.params import RunParams
-    from lfadsrm_hpc.collection.run_spec import RunSpec
-
-
-class _Drawn(Protocol):
-    """What drawing needs of a run."""
-
-    id: str
-
-    @property
-    def spec(self) -> RunSpec: ...
-
-    @property
-    def params(self) -> RunParams: ...
-
-    @property
-    def dataset_names(self) -> tuple[str, ...]: ...
-
-    def input_files(self) -> dict[str, Path]: ...
-
-    def load_posterior_means(self, dataset: str | None = None) -> xr.Dataset: ...
-
-    def load_model_params(self) -> xr.Dataset: ...
-
-    def load_fit_log(self) -> pd.DataFrame: ...
 
 
 class RunDrawing:
     """The figures of one run."""
 
-    def plot_learning_curves(self: _Drawn, ax: Axes | None = None) -> Axes:
+    def plot_learning_curves(self: Drawn, ax: Axes | None = None) -> Axes:
         """Draw the costs of training and validation by epoch: `learning_curves`."""
         from lfadsrm_hpc.results.plots import learning_curves
 
         return learning_curves({self.id: self.load_fit_log()}, ax=ax)
 
     def plot_single_trial_rates(
-        self: _Drawn, neuron: int = 0, *, dataset: str | None = None, ax: Axes | None = None, **options: Any
+        self: Drawn, neuron: int = 0, *, dataset: str | None = None, ax: Axes | None = None, **options: Any
     ) -> Axes:
         """Draw the rate of a neuron in every trial, and its mean by condition.
 
@@ -78,7 +51,7 @@ class RunDrawing:
             return single_trial_rates_by_condition(means, neuron, ax=ax, **options)
 
     def plot_average_rates(
-        self: _Drawn,
+        self: Drawn,
         neurons: int | Sequence[int] | None = None,
         *,
         dataset: str | None = None,
@@ -103,7 +76,7 @@ class RunDrawing:
             return average_rates_by_condition(means, neurons, axes=axes, **options)
 
     def plot_raster(
-        self: _Drawn,
+        self: Drawn,
         *,
         trial: int | None = None,
         neuron: int | None = None,
@@ -134,14 +107,14 @@ class RunDrawing:
 
         if (trial is None) == (neuron is None):
             raise UsageError("a raster is of one trial or of one neuron", hint="trial=0, or neuron=0")
-        with _with_spikes(self, dataset) as means:
+        with open_with_spikes(self, dataset) as means:
             if trial is not None:
                 return raster_of_trial(means, trial, ax=ax, **options)
             assert neuron is not None
             return raster_of_neuron(means, neuron, ax=ax, **options)
 
     def plot_factors(
-        self: _Drawn,
+        self: Drawn,
         factors: int | Sequence[int] | None = None,
         *,
         dataset: str | None = None,
@@ -165,7 +138,7 @@ class RunDrawing:
         with self.load_posterior_means(dataset) as means:
             return factors_over_time(means, factors, axes=axes, **options)
 
-    def plot_factors_3d(self: _Drawn, *, dataset: str | None = None, ax: Any = None, **options: Any) -> Any:
+    def plot_factors_3d(self: Drawn, *, dataset: str | None = None, ax: Any = None, **options: Any) -> Any:
         """Draw factors as paths in space, by condition.
 
         Parameters
@@ -182,7 +155,7 @@ class RunDrawing:
             return factors_3d(means, ax=ax, **options)
 
     def plot_inferred_inputs(
-        self: _Drawn,
+        self: Drawn,
         outputs: int | Sequence[int] | None = None,
         *,
         dataset: str | None = None,
@@ -208,7 +181,7 @@ class RunDrawing:
             return inferred_inputs(means, outputs, axes=axes, **options)
 
     def plot_session_components(
-        self: _Drawn,
+        self: Drawn,
         components: int = 3,
         *,
         datasets: Sequence[str] | None = None,
@@ -228,11 +201,11 @@ class RunDrawing:
         """
         from lfadsrm_hpc.results.plots import session_components
 
-        with _sessions(self, datasets) as means:
+        with open_sessions(self, datasets) as means:
             return session_components(means, components, axes=axes, **options)
 
     def plot_session_alignment(
-        self: _Drawn,
+        self: Drawn,
         components: int = 3,
         *,
         datasets: Sequence[str] | None = None,
@@ -254,17 +227,17 @@ class RunDrawing:
         from lfadsrm_hpc.results.plots import session_alignment
 
         spikes = options.get("variable") == "spikes"
-        with _sessions(self, datasets, spikes=spikes) as means:
+        with open_sessions(self, datasets, spikes=spikes) as means:
             return session_alignment(self.load_model_params(), means, components, axes=axes, **options)
 
-    def plot_generator_weights(self: _Drawn, *, axes: Any = None, **options: Any) -> Any:
+    def plot_generator_weights(self: Drawn, *, axes: Any = None, **options: Any) -> Any:
         """Draw the recurrent weights of the generator as heat maps: `generator_weights`."""
         from lfadsrm_hpc.results.plots import generator_weights
 
         return generator_weights(self.load_model_params(), axes=axes, **options)
 
     def plot_readout_weights(
-        self: _Drawn, datasets: Sequence[str] | None = None, *, axes: Any = None, **options: Any
+        self: Drawn, datasets: Sequence[str] | None = None, *, axes: Any = None, **options: Any
     ) -> Any:
         """Draw the read-out of each dataset (all unless named) as a heat map: `readout_weights`."""
         from lfadsrm_hpc.results.plots import readout_weights
@@ -272,7 +245,7 @@ class RunDrawing:
         return readout_weights(self.load_model_params(), datasets, axes=axes, **options)
 
     def plot_generator_eigenvalues(
-        self: _Drawn, *, dataset: str | None = None, ax: Axes | None = None, **options: Any
+        self: Drawn, *, dataset: str | None = None, ax: Axes | None = None, **options: Any
     ) -> Axes:
         """Draw the eigenvalues of the generator's dynamics, linearised at a fixed point.
 
@@ -358,87 +331,8 @@ class CollectionDrawing:
         from lfadsrm_hpc.results.plots import sweep_curve, sweep_map
 
         chosen = self.runs if runs is None else list(runs)
-        names = [over] if isinstance(over, str) else list(over) if over is not None else _swept(chosen)
-        table = _with_params(self.runs_table(chosen), chosen, names)
+        names = [over] if isinstance(over, str) else list(over) if over is not None else swept(chosen)
+        table = with_params(self.runs_table(chosen), chosen, names)
         if len(names) == 1:
             return sweep_curve(table, metric, names[0], ax=axes, **options)
         return sweep_map(table, metric, names, axes=axes, **options)
-
-
-def run_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Name runs, by their ids, by run spec and what differs; by the id itself where that is not enough."""
-    from lfadsrm_hpc.collection.summary import params_label, varying_names
-
-    varying = varying_names(run.params for run in runs)
-    several = len({run.spec.name for run in runs}) > 1
-    labels = {}
-    for run in runs:
-        spec = [run.spec.name] if several or not varying else []
-        labels[run.id] = ", ".join([*spec, *([params_label(run.params, varying)] if varying else [])])
-    return labels if len(set(labels.values())) == len(labels) else {run.id: run.id for run in runs}
-
-
-def _swept(runs: Sequence[Run]) -> list[str]:
-    """Return the one or two hyperparameters, besides the seed, that differ."""
-    from lfadsrm_hpc.collection.summary import varying_names
-
-    varying = varying_names(run.params for run in runs)
-    found = [name for name in varying if name != "seed"] or varying
-    if not found:
-        raise UsageError("no hyperparameter differs among these runs, so there is no sweep to draw")
-    if len(found) > 2:
-        raise UsageError(
-            f"{len(found)} hyperparameters differ among these runs: {', '.join(found)}",
-            hint=f"name one or two: over={found[0]!r}",
-        )
-    return found
-
-
-def _with_params(table: pd.DataFrame, runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
-    """Return the table with a column for each hyperparameter, also for one that is the same in all runs."""
-    values = {run.id: run.params.values() for run in runs}
-    for name in names:
-        if name not in table and all(name in own for own in values.values()):
-            table = table.assign(**{name: [values[run_id][name] for run_id in table.index]})
-    return table
-
-
-@contextmanager
-def _sessions(
-    run: _Drawn, datasets: Sequence[str] | None, *, spikes: bool = False
-) -> Iterator[dict[str, xr.Dataset]]:
-    """Open the posterior means of some datasets of a run; close them at the end."""
-    names = run.dataset_names if datasets is None else tuple(datasets)
-    with ExitStack() as stack:
-        if spikes:
-            yield {name: stack.enter_context(_with_spikes(run, name)) for name in names}
-        else:
-            yield {name: stack.enter_context(run.load_posterior_means(name)) for name in names}
-
-
-@contextmanager
-def _with_spikes(run: _Drawn, dataset: str | None) -> Iterator[xr.Dataset]:
-    """Open the posterior means of a dataset with the counts that were fitted, which are in the run's inputs."""
-    import numpy as np
-    import xarray as xr
-
-    from lfadsrm_hpc.data.inputs import read_inputs
-
-    with run.load_posterior_means(dataset) as means:
-        if "spikes" in means:
-            yield means
-            return
-        path = run.input_files()[dataset or run.dataset_names[0]]
-        if not path.is_file():
-            raise NotFoundError(
-                "the inputs of the run are gone, and its posterior means hold no spikes", where=path
-            )
-        inputs = read_inputs(path)
-        trial = np.concatenate([inputs.train_inds, inputs.valid_inds])
-        counts = np.concatenate([inputs.train_data, inputs.valid_data])
-        sorted_counts = counts[np.argsort(trial)]
-        about = {"units": "spikes per bin"}
-        spikes = xr.DataArray(
-            sorted_counts, dims=("trial", "time", "neuron"), coords={"trial": np.sort(trial)}, attrs=about
-        )
-        yield means.assign(spikes=spikes.sel(trial=means["trial"].values).variable)

@@ -25,8 +25,9 @@ class CollectionLoading:
         Returns
         -------
         pandas.DataFrame
-            Index `run`: ids. Columns: `spec`, `params` (the hash), a column for each hyperparameter that differs
-            in the collection, `epochs`, `valid_cost` (last), `lowest_valid_cost`, `lowest_valid_epoch`.
+            Index `run`: ids. Columns: `spec`, `params` (the hash), a column for each hyperparameter that
+            differs in the collection, `epochs`, `valid_cost` (last), `lowest_valid_cost`,
+            `lowest_valid_epoch`.
         """
         import pandas as pd
 
@@ -37,7 +38,10 @@ class CollectionLoading:
             values = run.params.values()
             row = {"spec": run.spec.name, "params": run.params.param_hash}
             rows.append(row | {name: values.get(name) for name in swept} | _fit(run))
-        return pd.DataFrame(rows, index=pd.Index([run.id for run in chosen], name="run", dtype=object))
+        table: pd.DataFrame = pd.DataFrame(
+            rows, index=pd.Index([run.id for run in chosen], name="run", dtype=object)
+        )
+        return table
 
 
 def _fit(run: Run) -> dict[str, float | None]:

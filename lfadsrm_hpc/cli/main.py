@@ -37,6 +37,7 @@ _COMMANDS = {
     "site": "List, show, check, detect and write site descriptions.",
     "logs": "Print the log of a run.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
+    "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }

@@ -56,15 +56,21 @@ def known_conditions(labels: Array) -> list[Any]:
 def chosen_conditions(labels: Array, wanted: Sequence[object] | None, *, most: int | None) -> list[Any]:
     known = known_conditions(labels)
     if wanted is not None:
-        missing = [condition for condition in wanted if condition not in known]
-        if missing:
-            raise UsageError(f"no trial has the condition {missing[0]!r}", hint=f"they are {known}")
-        return list(wanted)
+        return find_conditions(wanted, known, "no trial has")
     if not known:
         raise DataError("no trial has a condition")
     if most is None:
         return known
     return [known[row] for row in spread(len(known), most)]
+
+
+def find_conditions(wanted: Sequence[object], known: Sequence[Any], lacking: str) -> list[Any]:
+    """Return the conditions that are meant, each as it is or as text; `lacking` begins what errors say."""
+    texts = {str(one): one for one in known}
+    missing = [one for one in wanted if one not in known and str(one) not in texts]
+    if missing:
+        raise UsageError(f"{lacking} the condition {missing[0]!r}", hint=f"they are {list(known)}")
+    return [one if one in known else texts[str(one)] for one in wanted]
 
 
 def groups_of(

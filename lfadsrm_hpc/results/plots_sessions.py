@@ -13,7 +13,13 @@ import numpy.typing as npt
 from lfadsrm_hpc.errors import DataError, UsageError
 from lfadsrm_hpc.results.model_params import of_dataset
 from lfadsrm_hpc.results.plot_colors import colors, foreground
-from lfadsrm_hpc.results.plot_groups import ALL, known_conditions, name_colors, trial_conditions
+from lfadsrm_hpc.results.plot_groups import (
+    ALL,
+    find_conditions,
+    known_conditions,
+    name_colors,
+    trial_conditions,
+)
 from lfadsrm_hpc.results.plot_parts import (
     bare,
     label_time,
@@ -291,10 +297,7 @@ def _wanted(shared: Sequence[Any], wanted: Sequence[object] | None, *, most: int
     """Return the rows of the conditions to draw."""
     if wanted is None:
         return [int(row) for row in spread(len(shared), most)]
-    missing = [one for one in wanted if one not in shared]
-    if missing:
-        raise UsageError(f"not all sessions have the condition {missing[0]!r}", hint=f"they share {shared}")
-    return [shared.index(one) for one in wanted]
+    return [shared.index(one) for one in find_conditions(wanted, shared, "not all sessions have")]
 
 
 def _told(space: SharedSpace) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = npt.NDArray[Any]
-_LOGARITHMIC = 8.0  # numbers that span more than this factor are spread by their logarithm
+_LOGARITHMIC = 8.0  # numbers that span this factor are spread by their logarithm
 _MOST_WRITTEN = 60  # cells, beyond which no numbers are written into them
 
 
@@ -76,7 +76,7 @@ def sweep_curve(
     metric : str
         Such as "co_bps" or "lowest_valid_cost".
     over : str
-        The hyperparameter. Positive numbers that span more than a factor of 8 get a logarithmic axis; values
+        The hyperparameter. Positive numbers that span a factor of 8 get a logarithmic axis; values
         that are not numbers stand side by side.
     by : str, optional
         The column whose values have lines of their own; without it there is one line.
@@ -235,7 +235,7 @@ class _Scale(NamedTuple):
         known = _ordered(values)
         if not all(_is_number(value) and value == value for value in known):
             return cls("names", known)
-        wide = min(known) > 0 and max(known) / min(known) > _LOGARITHMIC
+        wide = min(known) > 0 and max(known) / min(known) >= _LOGARITHMIC
         return cls("log" if wide else "linear", known)
 
     def place(self, values: Sequence[Any]) -> Array:

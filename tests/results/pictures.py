@@ -24,13 +24,14 @@ import pandas as pd
 import xarray as xr
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fabricated import Model, conditions, fit_log
+from made_up_model import Model, conditions, fit_log
 
 from lfadsrm_hpc.results import plots
 
 BASELINES = Path(__file__).parent / "baseline_images"
 MADE_WITH = BASELINES / "made_with.json"
 DPI = 50
+SHIFT = 4  # pixels, by which the fonts of other releases move things
 Floats = npt.NDArray[np.float64]
 
 
@@ -73,9 +74,8 @@ class World:
 
     @cached_property
     def sixty(self) -> xr.Dataset:
-        """Return a session of sixty conditions, some with names that are too long."""
-        found = self.means(60, 2, neurons={"day1": 7})["day1"]
-        return found
+        """Return a session of sixty conditions."""
+        return self.means(60, 2, neurons={"day1": 7})["day1"]
 
     @cached_property
     def tiny(self) -> xr.Dataset:
@@ -131,7 +131,7 @@ PICTURES: dict[str, Callable[[World], Any]] = {
     "single_trials_long_names": lambda w: plots.single_trial_rates_by_condition(_named(w.one), 5),
     "dark_single_trials": lambda w: plots.single_trial_rates_by_condition(w.one, 3, conditions=[0, 3]),
     "averages": lambda w: plots.average_rates_by_condition(w.one, range(4), conditions=[0, 2, 4]),
-    "averages_sixty": lambda w: plots.average_rates_by_condition(w.sixty),
+    "averages_sixty": lambda w: plots.average_rates_by_condition(w.sixty, [0, 2, 5]),
     "averages_tiny": lambda w: plots.average_rates_by_condition(w.tiny),
     "raster_trial": lambda w: plots.raster_of_trial(w.one, 5),
     "raster_neuron": lambda w: plots.raster_of_neuron(w.one, 3),
@@ -209,9 +209,9 @@ def read(path: Path) -> Floats:
 def difference(one: Floats, two: Floats, *, shift: int = 0) -> float:
     """Return how much two pictures differ, 0 to 255: the root mean square in the worst square of 24 pixels.
 
-    A square, so that what differs in a corner is not diluted by the white of the rest. With a shift, each square
-    is compared where it fits best within so many pixels, and both are blurred more: the fonts of another
-    release of matplotlib push axes about by so much.
+    A square, so that what differs in a corner is not diluted by the white of the rest. With a shift, each
+    square is compared where it fits best within so many pixels, and both are blurred more: the fonts of
+    another release of matplotlib push axes about by so much.
     """
     from scipy.ndimage import gaussian_filter, uniform_filter
 
@@ -226,6 +226,11 @@ def difference(one: Floats, two: Floats, *, shift: int = 0) -> float:
             square = (a - np.roll(b, (down, right), axis=(0, 1))) ** 2
             best = np.minimum(best, uniform_filter(square.mean(axis=2), 24))
     return float(np.sqrt(best.max()))
+
+
+def content(picture: Floats) -> float:
+    """Return how much a picture differs from nothing on its own ground, as `difference` with a shift does."""
+    return difference(np.ones_like(picture) * picture[:1, :1], picture, shift=SHIFT)
 
 
 def main() -> None:

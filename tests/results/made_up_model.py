@@ -1,4 +1,4 @@
-"""A made-up LFADS whose outputs belong together, without any training: weights, posterior means, files of runs.
+"""A made-up LFADS whose outputs belong together, without any training: weights, posterior means, runs.
 
 The generator is a real GRU with planted modes (a rotation, a slow decay); it is started from an initial state
 for each condition, jittered from trial to trial, and pushed by inferred inputs. States give factors, factors
@@ -151,16 +151,11 @@ class Model:
         w_h = np.stack([raw["gen/W_ru"][:, :h], raw["gen/W_ru"][:, h:], raw["gen/W_c"]]).astype(float)
         bias = raw["gen/b"].reshape(3, h).astype(float) + np.array([0.0, 1.0, 0.0])[:, None]
         states, state = [], g0
+        pushes = u @ raw["gen/W_x"][:, 2 * h :].astype(float) if self.inputs else np.zeros((*u.shape[:2], h))
         for t in range(u.shape[1]):
-            if self.inputs:
-                own = u[:, t] @ raw["gen/W_x"][:, 2 * h :].astype(float)
-                rows = [
-                    Generator(w_h, np.stack([*bias[:2], bias[2] + x]), 5.0).step(s).after
-                    for s, x in zip(state, own, strict=True)
-                ]
-                state = np.stack(rows)
-            else:
-                state = Generator(w_h, bias, 5.0).step(state).after
+            # each trial has its own input term
+            biases = np.stack([np.broadcast_to(b, g0.shape) for b in (*bias[:2], bias[2] + pushes[:, t])])
+            state = Generator(w_h, biases, 5.0).step(state).after
             states.append(state)
         return np.stack(states, 1)
 
