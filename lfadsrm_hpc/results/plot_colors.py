@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INFERRED, VALID, SMOOTHED = "#0072B2", "#D55E00", "#E69F00"
 NAMED = (INFERRED, VALID, "#009E73", "#CC79A7", SMOOTHED, "#56B4E9", "#8A4FE0", "#8F5A3C")
 MUTED = "#888888"
-_GRADED = ("#3366CC", "#8B5FC4", "#C9588F", "#E8784A", "#E3A400")
+_GRADED = ("#2B5FC7", "#8469CE", "#C66C9C", "#E88150", "#E5AC15")
 
 Ground = Literal["light", "dark", "transparent"]
 # ground -> what lies behind (None: nothing), text and axes

@@ -160,7 +160,7 @@ def sweep_map(
     wide, high = (len(scale.values) for scale in scales)
     pairs = {*zip(map(str, rows[over[0]]), map(str, rows[over[1]]), strict=True)}
     draw = _dots if len(pairs) < 0.5 * wide * high else _cells
-    size = (1.6 + 0.62 * min(wide, 8), 1.3 + 0.5 * min(high, 8))
+    size = (1.6 + 0.62 * min(wide, 8), max(3.1, 1.3 + 0.5 * min(high, 8)))  # the name of the colours is long
     flat, grid = grid_axes(axes, len(kinds), size=size)
     values = rows[metric].to_numpy(float)
     scale = _color_scale(values, metric)

@@ -139,7 +139,7 @@ def test_of_several_fixed_points_the_one_that_most_starts_find_is_first() -> Non
 
 
 def test_where_a_fixed_point_has_just_vanished_a_slow_point_is_found() -> None:
-    """One unit that excites itself, pushed until the lower of its stable points is gone: its ghost is slow."""
+    """One unit that excites itself, pushed until the lower of its stable points has gone: its ghost."""
     w_h = np.zeros((3, 1, 1))
     w_h[2] = 4.0
     generator = Generator(w_h, np.array([[20.0], [0.0], [2.2]]), 5.0)
