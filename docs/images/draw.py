@@ -1,6 +1,6 @@
 """Draw the pictures of docs/plots.md again, with the code of the page itself, from runs that are made up.
 
-    python docs/images/draw.py            then look at them, and commit
+python docs/images/draw.py            then look at them, and commit
 """
 
 from __future__ import annotations

@@ -187,6 +187,13 @@ def store(path: Path) -> None:
         picture.quantize(128, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
 
 
+def has_few_colours(path: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.mode == "P"
+
+
 def made_with() -> dict[str, str]:
     """Return what the look of letters depends on."""
     import matplotlib
