@@ -305,8 +305,8 @@ def _told(space: SharedSpace) -> str:
     count = len(space.sessions)
     if count == 1:
         return f"session {short_label(space.sessions[0], 40)}"
-    explained = f"{100 * np.median(space.alike):.0f} % of one (median)"
-    return f"{count} sessions; the mean of the others explains {explained}"
+    share = 100 * float(np.median(space.alike))
+    return f"{count} sessions, {share:.0f} % of each explained by the others (median)"
 
 
 # ---------------------------------------------------------------- drawing

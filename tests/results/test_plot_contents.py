@@ -186,7 +186,7 @@ def test_all_sessions_lie_in_one_space(world: World) -> None:
     alike = 1 - [
         ((s - (stacked.sum(0) - s) / 2) ** 2).sum() / ((s - s.mean(axis=(0, 1))) ** 2).sum() for s in stacked
     ] @ np.eye(3)
-    assert f"3 sessions; the mean of the others explains {100 * np.median(alike):.0f} %" in title
+    assert f"3 sessions, {100 * np.median(alike):.0f} % of each explained by the others (median)" in title
 
 
 def test_only_shared_conditions_count() -> None:
