@@ -133,6 +133,19 @@ def test_what_is_no_spike_count_has_no_raster(world: World) -> None:
         plots.raster_of_neuron(world.one.drop_vars("spikes"))
 
 
+def test_fits_to_continuous_data_have_means_in_units_of_the_data(world: World) -> None:
+    about = {"units": "units of the data"}
+    values = world.one.drop_vars(["rates", "spikes"]).assign(output_mean=world.one.rates.assign_attrs(about))
+    ax = plots.single_trial_rates_by_condition(values, 2)
+    assert ax.get_ylabel() == "mean (units of the data)"
+    assert plots.average_rates_by_condition(values, 2)[0].get_ylabel() == "mean (units of the data)"
+    with pytest.raises(UsageError, match="no variable 'rates'"):
+        plots.average_rates_by_condition(values, 2, variable="rates")
+    params = world.params().assign_attrs(hyperparameters=json.dumps({"output_dist": "gaussian"}))
+    drawn = plots.readout_weights(params)
+    assert drawn[0].figure.axes[-1].get_ylabel() == "weight"
+
+
 # ---------------------------------------------------------------- factors and inputs
 
 
