@@ -378,6 +378,9 @@ class CollectionLayout:
     def figures(self) -> Path:
         return self.path / "figures"
 
+    def figure(self, name: str, suffix: str = ".png") -> Path:
+        return self.figures / f"{check_name(name, 'figure')}{suffix}"
+
     def input_dir(self, data_hash: str, spec: str) -> Path:
         return self.path / f"data_{data_hash}" / spec
 

@@ -115,6 +115,34 @@ def test_readers(place: Path) -> None:
     assert (place / "reaching/runs/reaching/collection.json").is_file()
 
 
+def test_plots(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of the page draws the pictures of the page, from runs that are made up."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests/results"))
+    import pictures
+    from made_up_runs import build
+
+    from lfadsrm_hpc.results import plots
+
+    build(place / "runs")
+    names: dict[str, Any] = {"__name__": "plots"}
+    with plots.style("light"):
+        for block in blocks(ROOT / "docs/plots.md"):
+            try:
+                execute(block, names)
+            except Exception as error:
+                raise AssertionError(f"{block} does not work: {error}") from error
+    shown = re.findall(r"\]\(images/(.*?)\)", (ROOT / "docs/plots.md").read_text())
+    assert sorted(shown) == sorted(path.name for path in place.glob("*.png"))
+    for name in shown:
+        stored = ROOT / "docs/images" / name
+        assert stored.stat().st_size < 60_000
+        one, two = (pictures.read(path)[::2, ::2] for path in (place / name, stored))
+        found = pictures.difference(one, two, shift=pictures.SHIFT)
+        assert found < 0.55 * pictures.content(two), f"{name}: python docs/images/draw.py draws it again"
+    assert (place / "sweep.pdf").read_bytes().startswith(b"%PDF")
+    assert names["found"].frequency_hz[0] == pytest.approx(2, rel=1e-3)
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_code_can_be_read(page: Path) -> None:
     for block in blocks(page):

@@ -1,4 +1,4 @@
-"""A run collection: running it on this machine, its states, and the results of all runs together."""
+"""A run collection: running it on this machine; what clusters, loading and figures are, stands in the bases."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.clusters import ClusterCollection
+from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.run import Run
@@ -19,15 +20,13 @@ from lfadsrm_hpc.schedulers import local
 from lfadsrm_hpc.schedulers.sites import queue_options
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions
 
 Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(CollectionLoading, ClusterCollection):
+class RunCollection(CollectionDrawing, CollectionLoading, ClusterCollection):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
@@ -148,11 +147,3 @@ class RunCollection(CollectionLoading, ClusterCollection):
             return [run for run in self.runs if run.layout.has_checkpoint]
         done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}
         return [run for run in self.runs if run.id not in done]
-
-    # ---------------------------------------------------------------- results
-
-    def plot_learning_curves(self, runs: Iterable[Run] | None = None, ax: Axes | None = None) -> Axes:
-        """Draw the validation costs of many runs over epochs."""
-        from lfadsrm_hpc.results.plots import learning_curves
-
-        return learning_curves(self.load_fit_logs(runs), ax=ax)

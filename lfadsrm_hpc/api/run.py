@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.api.drawing import RunDrawing
 from lfadsrm_hpc.api.loading import RunLoading
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError
 from lfadsrm_hpc.manifest import store
@@ -15,14 +16,13 @@ from lfadsrm_hpc.manifest.fold import RunStatus
 if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
-    from matplotlib.axes import Axes
 
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
     from lfadsrm_hpc.model.progress import Progress
 
 
-class Run(RunLoading):
+class Run(RunDrawing, RunLoading):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
@@ -238,9 +238,3 @@ class Run(RunLoading):
             if attempt.log.is_file():
                 return attempt.log
         raise NotFoundError("the run has printed nothing yet", where=self.path)
-
-    def plot_learning_curves(self, ax: Axes | None = None) -> Axes:
-        """Draw the costs of training and validation by epoch."""
-        from lfadsrm_hpc.results.plots import learning_curves
-
-        return learning_curves({self.id: self.load_fit_log()}, ax=ax)

@@ -119,6 +119,15 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
     )
 
 
+def is_place(path: Path) -> bool:
+    """Return whether a path is a run collection, or an experiment's folder or TOML file."""
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
+
+    if path.is_file():
+        return path.suffix == ".toml"
+    return CollectionLayout(path).collection_json.is_file() or (path / EXPERIMENT_FILE).is_file()
+
+
 def open_collection(where: Path | None) -> RunCollection:
     """Open the run collection that `where` means; see `find_place`."""
     from lfadsrm_hpc.api import RunCollection

@@ -40,6 +40,7 @@ _COMMANDS = {
     "logs": "Print the log of a run.",
     "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
+    "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }
