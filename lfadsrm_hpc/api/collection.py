@@ -1,4 +1,4 @@
-"""A run collection: running it on this machine; what clusters, loading and figures are, stands in the bases."""
+"""A run collection: how it runs on this machine; clusters, results and figures stand in the bases."""
 
 from __future__ import annotations
 
