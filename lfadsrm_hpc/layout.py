@@ -168,6 +168,11 @@ class RunLayout:
         return self.path / "model_params.h5"
 
     @property
+    def metrics_json(self) -> Path:
+        """Scores and verdict of the run that is complete."""
+        return self.path / "metrics.json"
+
+    @property
     def posterior_dir(self) -> Path:
         return self.path / "posterior_means"
 

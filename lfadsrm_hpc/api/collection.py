@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc.api.clusters import ClusterCollection
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.api.scoring import CollectionScoring
 from lfadsrm_hpc.errors import InterruptedRunError, ResultsError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
@@ -28,7 +29,7 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(ClusterCollection):
+class RunCollection(ClusterCollection, CollectionScoring):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and

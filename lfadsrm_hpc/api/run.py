@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import layout as paths
-from lfadsrm_hpc.collection import run as runs
+from lfadsrm_hpc.api.scoring import RunScoring
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.model.progress import Progress
 
 
-class Run(runs.Run):
+class Run(RunScoring):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
