@@ -113,5 +113,5 @@ def test_commands_in_the_text_exist() -> None:
 
     # The page of the architecture tells of commands to come.
     for page in [ROOT / "README.md", *(page for page in PAGES if page.name != "architecture.md")]:
-        for command in re.findall(r"`lfadsrm ([a-z]+)", page.read_text()):
+        for command in re.findall(r"`lfadsrm ([a-z-]+)", page.read_text()):
             assert command in _COMMANDS, f"{page.name} names `lfadsrm {command}`"

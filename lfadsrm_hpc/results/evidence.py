@@ -152,12 +152,10 @@ def _went_back(rate: Floats, params: Mapping[str, Any]) -> int:
     rate = np.concatenate([[float(params["learning_rate_init"])], rate])
     decay, count = float(params["learning_rate_decay_factor"]), 0
     for before, after in pairwise(rate.tolist()):
-        ratio = after / before if before > 0 else 1.0
-        for usual in (1.0, decay):
-            halvings = np.log2(usual / ratio) if ratio > 0 else 0.0
-            if abs(halvings - round(halvings)) < 1e-3:
-                count += max(0, round(halvings))
-                break
+        if before > 0 and after > 0:
+            halvings = [float(np.log2(usual * before / after)) for usual in (1.0, decay)]
+            whole = [round(one) for one in halvings if abs(one - round(one)) < 1e-3]
+            count += max(0, min(whole, default=0))  # a decay of a half is not taken for going back
     return count
 
 

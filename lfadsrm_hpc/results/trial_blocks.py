@@ -177,9 +177,9 @@ class TrialBlocks:
 
     # -- reading
 
-    def block_trials(self, neurons: int, *, most: int = BLOCK) -> int:
+    def block_trials(self, neurons: int) -> int:
         """Return how many trials of so many neurons to read at once: whole chunks, where there is room."""
-        room = max(1, most // max(1, self.bins * neurons))
+        room = max(1, BLOCK // max(1, self.bins * neurons))
         chunk = self._chunks()[0]
         return room // chunk * chunk if room >= chunk else min(chunk, 2 * room)
 
