@@ -12,6 +12,7 @@ import click
 from lfadsrm_hpc.cli.cluster_options import state_option
 from lfadsrm_hpc.cli.common import json_option, print_json, say, selection_options, where_argument
 from lfadsrm_hpc.errors import SomeRunsFailedError
+from lfadsrm_hpc.manifest.reading import states_of
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.cli.scored import Scored
@@ -53,8 +54,8 @@ def check_runs(
       lfadsrm check-runs --json | jq '.counts'
 
     \b
-    Exit codes: 0 told; 2 usage; 4 no run has ended; 5 the metrics of some runs cannot be made, or with
-    --fail: some runs are bad.
+    Exit codes: 0 told; 2 usage; 4 no run has ended; 5 some runs cannot be judged, or with --fail:
+    some runs are bad.
     """
     from lfadsrm_hpc.cli.scored import need_some, scored_runs
 
@@ -83,12 +84,14 @@ def check_runs(
 
 def _judged(found: Scored) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the verdict on each run that has ended, in order."""
+    failed = [entry.id for entry in found.entries if found.statuses[entry.id].state.is_failure]
+    # names in the outbox do not say why a run failed
+    told = states_of(found.roster.layout, failed, rescan=True) if failed else {}
     for entry in found.entries:
-        status = found.statuses[entry.id]
         if entry.id in found.metrics:
             yield entry.id, dict(found.metrics[entry.id].quality)
-        elif status.state.is_failure:
-            yield entry.id, {"verdict": "bad", "reasons": [_failed(status)]}
+        elif entry.id in told:
+            yield entry.id, {"verdict": "bad", "reasons": [_failed(told[entry.id])]}
 
 
 def _failed(status: RunStatus) -> dict[str, str]:

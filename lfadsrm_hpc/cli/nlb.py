@@ -57,7 +57,8 @@ def nlb(
       lfadsrm nlb single_mc_rtt submission.h5 --name mc_rtt --bin-ms 20 --add
 
     \b
-    Exit codes: 0 written; 1 the run is not complete; 2 usage, or no held-out neurons; 3 bins do not add up.
+    Exit codes: 0 written; 1 the run is not complete; 2 usage, or no held-out neurons;
+    3 bins do not add up.
     """
     found = find_one_run(open_collection(where), run, match)
     path = found.write_nlb_submission(file, name, bin_ms, dataset=dataset, evaluation=evaluation, add=add)
