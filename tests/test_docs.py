@@ -89,6 +89,20 @@ def test_quickstart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [group.rpartition("/")[2] for group in names["tree"].groups[-2:]] == ["day1", "day2"]
 
 
+@pytest.mark.train
+@pytest.mark.slow
+def test_metrics(place: Path) -> None:
+    names: dict[str, Any] = {"__name__": "metrics"}
+    for block in blocks(ROOT / "docs/metrics.md"):
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    assert {"bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2"} == set(names["metrics"].metrics)
+    assert names["metrics"].verdict == "bad"  # ten epochs
+    assert (place / "submission.h5").is_file()
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_code_can_be_read(page: Path) -> None:
     for block in blocks(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,13 @@ import pytest
 from lfadsrm_hpc import Dataset, DatasetCollection, Run, RunCollection, RunParams, RunSpec
 from lfadsrm_hpc.data.synthetic import lorenz_sessions
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
+from lfadsrm_hpc.layout import fitlog
+from lfadsrm_hpc.model import training
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.results import evaluation, run_metrics
+from lfadsrm_hpc.results.evidence import fit_evidence
+from lfadsrm_hpc.results.quality import judge
 from lfadsrm_hpc.results.run_metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.train]
@@ -164,6 +171,19 @@ def test_scores_that_cannot_be_kept_are_told(good: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(run_metrics, "publish_replacing", refused)
     with pytest.warns(LfadsrmWarning, match="cannot be kept: somebody else's"):
         assert good.metrics().verdict == "good"
+
+
+def test_going_back_shows_in_the_fit_log(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).poisson(1.0, (26, 9, 6))
+    hp = Hyperparameters(
+        learning_rate_init=3.0, adam_epsilon=1e-8, keep_prob=1.0, max_epochs=3, batch_size=8, gen_dim=7,
+        ic_dim=4, ic_enc_dim=5, factors_dim=3, co_dim=0, use_xla="off",
+    )  # fmt: skip
+    outcome = training.train(hp, [Session("a", data[:20], data[20:])], tmp_path, on_message=lambda text: None)
+    assert outcome.rollbacks > 0
+    found = fit_evidence(fitlog(tmp_path), dataclasses.asdict(hp))
+    assert found.went_back == outcome.rollbacks
+    assert "diverged" in {reason.check for reason in judge(found, []).reasons}
 
 
 def test_single_neurons(trained: RunCollection) -> None:

@@ -149,7 +149,8 @@ def _rise(recon: Floats, finite: npt.NDArray[np.bool_], settled: npt.NDArray[np.
 
 def _went_back(rate: Floats, params: Mapping[str, Any]) -> int:
     """Return how often the learning rate was halved beyond what its rule does."""
-    rate = np.concatenate([[float(params["learning_rate_init"])], rate])
+    if params.get("start_from") is None:  # else it began where another training stood
+        rate = np.concatenate([[float(params["learning_rate_init"])], rate])
     decay, count = float(params["learning_rate_decay_factor"]), 0
     for before, after in pairwise(rate.tolist()):
         if before > 0 and after > 0:
