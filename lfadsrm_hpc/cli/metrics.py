@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # In the order of `results.scoring.NAMES`, which is not imported: it needs numpy.
 _NAMES = ("bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2", "latent_r2", "decoding_r2")
 
+_MOST_NOTES = 5
+
 
 @click.command()
 @where_argument
@@ -101,8 +103,10 @@ def _print(found: Scored, *, train: bool, datasets: bool) -> None:
             notes.update(dict.fromkeys(each.get("notes", ())))
     if rows:
         print_table(("run spec", "params", "dataset", "quality", *_NAMES), rows, numbers=_NAMES)
-    for note in notes:
+    for note in list(notes)[:_MOST_NOTES]:
         say(f"note: {note}")
+    if len(notes) > _MOST_NOTES:
+        say(f"note: and {len(notes) - _MOST_NOTES} more: --json")
     for run_id, why in found.failures.items():
         say(f"{run_id}: no metrics: {why}")
 

@@ -48,7 +48,8 @@ class FitEvidence:
         Of the lowest validation cost with both ramps complete.
     rise : float
         What the validation cost of reconstruction has risen from there to the end, both averaged over 10
-        epochs, relative to what it had fallen since the first epoch.
+        epochs, relative to what it had fallen since the first epoch; 0 for a run that started from another's
+        model, whose first epoch tells nothing.
     """
 
     epochs: int
@@ -117,6 +118,7 @@ def fit_evidence(fitlog: str | os.PathLike[str], params: Mapping[str, Any]) -> F
     finite = np.isfinite(log["valid_total"]) & np.isfinite(log["train_total"])
     settled = (log["kl_weight"] >= 1) & (log["l2_weight"] >= 1)
     good = settled & finite
+    anew = params.get("start_from") is None
     lowest = None
     if good.any():
         lowest = int(np.argmin(np.where(good, log["valid_total"], np.inf)))
@@ -129,9 +131,9 @@ def fit_evidence(fitlog: str | os.PathLike[str], params: Mapping[str, Any]) -> F
         ramp_steps=max(ramps),
         after_ramps=int(settled.sum()),
         not_finite=int((~finite).sum()),
-        went_back=_went_back(log["learning_rate"], params),
+        went_back=_went_back(log["learning_rate"], params, anew=anew),
         lowest_epoch=None if lowest is None else int(log["epoch"][lowest]),
-        rise=0.0 if lowest is None else _rise(log["valid_recon"], finite, settled, lowest),
+        rise=_rise(log["valid_recon"], finite, settled, lowest) if anew and lowest is not None else 0.0,
     )
 
 
@@ -147,9 +149,9 @@ def _rise(recon: Floats, finite: npt.NDArray[np.bool_], settled: npt.NDArray[np.
     return max(0.0, last - low) / fallen if fallen > 0 else 0.0
 
 
-def _went_back(rate: Floats, params: Mapping[str, Any]) -> int:
+def _went_back(rate: Floats, params: Mapping[str, Any], *, anew: bool) -> int:
     """Return how often the learning rate was halved beyond what its rule does."""
-    if params.get("start_from") is None:  # else it began where another training stood
+    if anew:  # else it began where another training stood
         rate = np.concatenate([[float(params["learning_rate_init"])], rate])
     decay, count = float(params["learning_rate_decay_factor"]), 0
     for before, after in pairwise(rate.tolist()):

@@ -136,6 +136,7 @@ def test_a_validation_cost_that_rises_again(tmp_path: Path) -> None:
     found = fit_evidence(path, PARAMS)
     assert found.lowest_epoch == 50
     assert found.rise == pytest.approx(0.75, abs=0.05)
+    assert fit_evidence(path, {**PARAMS, "start_from": "param_x/y"}).rise == 0.0
     noise = recon.min() + np.abs(np.random.default_rng(0).normal(0, 1, 200))  # level, with a lucky epoch
     noise[0], noise[80] = 100, recon.min() - 3
     level = fit_evidence(write_log(tmp_path / "b.csv", valid_recon=noise, valid_total=noise), PARAMS)
