@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, Run, RunCollection, RunParams, RunSpec
+from lfadsrm_hpc.data.inputs import SessionInputs
 from lfadsrm_hpc.data.synthetic import lorenz_sessions
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
 from lfadsrm_hpc.layout import fitlog
@@ -45,12 +46,20 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# Whether inputs keep variables that LFADS does not see, such as behaviour.
+KEEPS_EXTRA = "extra" in SessionInputs.__dataclass_fields__
+
+
 def session(**changes: Any) -> Any:
+    """A Lorenz system, with its true states (`lowd`) and a hand that follows two of them."""
     given = {
         "n_neurons": 24, "n_conditions": 6, "trials_per_condition": 24, "duration_ms": 500, "bin_ms": 10,
         "mean_rate": 20, "speed": 2, "seed": 1,
     }  # fmt: skip
-    return lorenz_sessions(1, **{**given, **changes})[0]
+    made = lorenz_sessions(1, **{**given, **changes})[0]
+    hand = made.lowd.values[..., :2] @ np.array([[3.0, 1.0], [-2.0, 9.0]])
+    noise = np.random.default_rng(0).normal(0, 1, hand.shape)
+    return made.assign(hand=(("trial", "time", "axis"), hand + noise, {"units": "mm"}))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +112,8 @@ def test_every_file_of_a_run_tells_the_same(trained: RunCollection) -> None:
     run = find(trained, "good")
     stored = read_metrics(run.layout.metrics_json, expect_token=run._token())
     assert stored is not None
-    assert set(stored.metrics) == {"bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2"}
+    always = {"bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2"}
+    assert set(stored.metrics) == (always | {"latent_r2", "decoding_r2"} if KEEPS_EXTRA else always)
     assert all(0.1 < value < 1.05 for value in stored.metrics.values()), stored.metrics
     assert stored.metrics["rate_r2"] > 0.75
     assert stored.datasets["many"]["metrics"] == stored.metrics
@@ -171,6 +181,20 @@ def test_scores_that_cannot_be_kept_are_told(good: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(run_metrics, "publish_replacing", refused)
     with pytest.warns(LfadsrmWarning, match="cannot be kept: somebody else's"):
         assert good.metrics().verdict == "good"
+
+
+@pytest.mark.skipif(not KEEPS_EXTRA, reason="inputs do not keep further variables yet")
+def test_latents_and_behaviour_are_kept_with_the_run(trained: RunCollection) -> None:
+    run = find(trained, "good")
+    found = run.metrics()
+    assert found.metrics["latent_r2"] > 0.6
+    assert found.metrics["decoding_r2"] > 0.5
+    assert run.decode("hand").r2 == pytest.approx(found.metrics["decoding_r2"])
+    assert run.decode("hand", split="train").r2 == pytest.approx(found.train_metrics["decoding_r2"])
+    shifted = run.decode("hand", lag_ms=100, features="factors")
+    assert shifted.r2 < found.metrics["decoding_r2"]
+    assert shifted.by_output.shape == (2,)
+    assert find(trained, "collapsed").metrics().metrics["latent_r2"] < 0.3
 
 
 def test_going_back_shows_in_the_fit_log(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
 
 NAMES = ("bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2", "latent_r2", "decoding_r2")
-# True latents of simulations, as `data.synthetic` names them; and their true inputs, which are no behaviour.
-_LATENTS, _LATENT_DIM, _TRUE_INPUTS = "lowd", "latent", "input_truth"
+# True latents of simulations, as `data.synthetic` names them.
+_LATENTS, _LATENT_DIM = "lowd", "latent"
+_NO_BEHAVIOUR = {("neuron",), ("input",)}  # own dimensions of what is neural, or an input
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def decode_variable(
 
 def _score_regressions(trials: TrialBlocks, found: Found) -> None:
     latents = [one for one in trials.extras() if _is_latent(one)]
-    behaviour = [one for one in trials.extras() if not _is_latent(one) and one.name != _TRUE_INPUTS]
+    behaviour = [one for one in trials.extras() if not _is_latent(one) and one.dims[2:] not in _NO_BEHAVIOUR]
     missing = "the data hold no true latents (`lowd`)"
     _score_variables(trials, found, "latent_r2", latents, "factors", LEAST_PENALTY, missing)
     missing = "no behaviour over time is stored with the trials"
