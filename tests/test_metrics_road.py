@@ -219,8 +219,8 @@ def test_single_neurons(trained: RunCollection) -> None:
     assert table.rate_r2.median() > 0.6
     recorded = session().spikes.mean(("trial", "time")) * 100
     np.testing.assert_allclose(table.rate, recorded, rtol=0.1)
-    with pytest.raises(UsageError, match="nothing called 'hand' over time"):
-        run.decode("hand")
+    with pytest.raises(UsageError, match="nothing called 'foot' over time"):
+        run.decode("foot")
 
 
 def test_a_submission_of_a_run(good: Run, tmp_path: Path) -> None:
