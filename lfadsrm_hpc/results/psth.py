@@ -1,16 +1,17 @@
 """Condition averages (PSTHs): how well those of rates match those of the data, the data's noise taken off.
 
-An average of a few trials is noisy: against it even the true rates score far below 1. With the mean ``a_c``
-of the n training trials of condition c, smoothed, and the variance ``v_c`` of that mean (the spread of the
-trials about it, over n), the expected square of ``z_c - a_c`` exceeds that of the error by ``v_c``, whatever
-the ``z_c`` that do not know these trials. So, sums over conditions, bins and neurons,
+An average of a few trials is noisy: against it even the true rates score far below 1. Let ``a_c`` be the
+mean of the training trials of condition c, ``z_c`` that of the rates in its scored trials, both smoothed, and
+``v_c``, ``w_c`` the variances of these means: the spread of the trials about them, over their number. The
+squared difference of ``a_c`` and ``z_c`` exceeds that of their expected values by ``v_c + w_c``. So, sums
+over conditions, bins and neurons, with m the mean of the training trials,
 
     signal = sum (a_c - m)^2 - sum v_c
-    error  = sum (z_c - a_c)^2 - sum v_c
+    error  = sum (z_c - a_c)^2 - sum (v_c + w_c)
     R2     = 1 - error / signal
 
-are free of bias, where ``z_c`` is the mean of the rates over the scored trials, smoothed alike, and m the
-mean of the training trials: signal power as in Sahani & Linden, NIPS 2002. Every condition counts the same.
+are free of bias: signal power as in Sahani & Linden, NIPS 2002. Trials of a condition may differ, in the data
+and in the rates, without its being held against a model. Every condition counts the same.
 About the mean time course of all conditions, instead of m, they say how well conditions are told apart.
 """
 
@@ -41,16 +42,33 @@ class Explained:
     ----------
     error, signal : ndarray, shape (neuron,)
         Sums over conditions and bins, the noise taken off.
-    uncertainty : float
-        Standard error of the summed signal where there is none.
-    conditions : int
-        How many had at least 2 training trials and 1 scored trial.
+    noise : ndarray, shape (condition,)
+        Squared differences of the averages of two halves of the training trials, scaled to have the noise of
+        the average of all; sums over bins and neurons. Of conditions with 2 training trials and 1 scored.
+    variance : float
+        Of the summed signal where there is none, if bins further apart than the kernel were independent, and
+        neurons too.
     """
 
     error: Floats
     signal: Floats
-    uncertainty: float
-    conditions: int
+    noise: Floats
+    variance: float
+
+    @property
+    def conditions(self) -> int:
+        """How many conditions had enough trials."""
+        return len(self.noise)
+
+    @property
+    def uncertainty(self) -> float:
+        """Standard error of the summed signal where there is none.
+
+        Neurons that fluctuate together make it larger than `variance` says: it is at least what the noise of
+        the conditions varies by.
+        """
+        spread = len(self.noise) * float(self.noise.var(ddof=1)) if len(self.noise) > 1 else 0.0
+        return float(np.sqrt(max(self.variance, spread)))
 
     @property
     def is_sure(self) -> bool:
@@ -83,10 +101,10 @@ class ConditionSums:
     ) -> None:
         self.bin_ms, self.sd_ms = bin_ms, sd_ms
         self._shape = (conditions, bins, neurons)
-        self._data = np.zeros(self._shape)
+        self._halves = np.zeros((2, *self._shape))  # every other trial of a condition
+        self._counts = np.zeros((2, conditions))
         self._squares = np.zeros((conditions, neurons))
-        self._trials = np.zeros(conditions)
-        self._rates: dict[str, tuple[Floats, Floats]] = {}
+        self._rates: dict[str, tuple[Floats, Floats, Floats]] = {}
 
     def add_data(self, values: npt.ArrayLike, condition: npt.NDArray[Any]) -> None:
         """Add training trials (trial, time, neuron) of the conditions (trial,); -1: none, left out."""
@@ -94,17 +112,28 @@ class ConditionSums:
         if not len(values):
             return
         smoothed = self._smooth(values)
-        np.add.at(self._data, condition, smoothed)
+        seen = self._counts.sum(axis=0).astype(np.int64)
+        half = np.empty(len(condition), dtype=np.int64)
+        for row, number in enumerate(condition):
+            half[row] = seen[number] % 2
+            seen[number] += 1
+        np.add.at(self._halves, (half, condition), smoothed)
+        np.add.at(self._counts, (half, condition), 1.0)
         np.add.at(self._squares, condition, np.square(smoothed).sum(axis=1))
-        np.add.at(self._trials, condition, 1.0)
 
     def add_rates(self, split: str, rates: npt.ArrayLike, condition: npt.NDArray[Any]) -> None:
         """Add rates of trials to score; `split` names them."""
         rates, condition = _with_condition(rates, condition)
         if split not in self._rates:
-            self._rates[split] = (np.zeros(self._shape), np.zeros(self._shape[0]))
-        sums, trials = self._rates[split]
-        np.add.at(sums, condition, rates)
+            conditions, _, neurons = self._shape
+            empty = np.zeros(self._shape), np.zeros((conditions, neurons)), np.zeros(conditions)
+            self._rates[split] = empty
+        if not len(rates):
+            return
+        sums, squares, trials = self._rates[split]
+        smoothed = self._smooth(rates)
+        np.add.at(sums, condition, smoothed)
+        np.add.at(squares, condition, np.square(smoothed).sum(axis=1))
         np.add.at(trials, condition, 1.0)
 
     def explained(self, split: str, about: About = "mean", *, noise: bool = True) -> Explained | None:
@@ -118,42 +147,66 @@ class ConditionSums:
         noise : bool
             Whether to take the noise off.
         """
-        sums, scored = self._rates.get(split, (self._data, np.zeros_like(self._trials)))
-        good = (self._trials >= 2) & (scored >= 1)
+        if split not in self._rates:
+            return None
+        rates, rate_squares, scored = self._rates[split]
+        trials = self._counts.sum(axis=0)
+        good = (trials >= 2) & (scored >= 1)
         count = int(good.sum())
         if count < (2 if about == "time_course" else 1):
             return None
-        n = self._trials[good][:, None, None]
-        data, total = self._data[good], float(self._trials[good].sum())
-        averages, found = data / n, self._smooth(sums[good] / scored[good][:, None, None])
-        variance = self._squares[good] - np.square(data).sum(axis=1) / n[:, 0]
-        variance = np.maximum(variance, 0.0) / (n[:, 0] * (n[:, 0] - 1))
+        n = trials[good]
+        averages = self._halves[:, good].sum(axis=0) / n[:, None, None]
+        found = rates[good] / scored[good][:, None, None]
+        spread = self._squares[good] - n[:, None] * np.square(averages).sum(axis=1)
+        variance = np.maximum(spread, 0.0) / (n * (n - 1))[:, None]
+        spread = np.maximum(rate_squares[good] - scored[good][:, None] * np.square(found).sum(axis=1), 0.0)
         part = 1.0
         if about == "time_course":
             averages, found = averages - averages.mean(axis=0), found - found.mean(axis=0)
             part = 1 - 1 / count  # of the noise, what is left after its mean over conditions is gone
         else:
-            mean = data.sum(axis=(0, 1)) / (total * self._shape[1])
+            mean = np.average(averages.mean(axis=1), axis=0, weights=n)
             averages, found = averages - mean, found - mean
-        off = part * variance.sum(axis=0) * noise
+        of_data = noise * part * variance.sum(axis=0)
+        of_rates = noise * part * _variance_of_means(spread, scored[good])
         return Explained(
-            error=np.square(found - averages).sum(axis=(0, 1)) - off,
-            signal=np.square(averages).sum(axis=(0, 1)) - off,
-            uncertainty=self._uncertainty(variance, n[:, 0]) if noise else 0.0,
-            conditions=count,
+            error=np.square(found - averages).sum(axis=(0, 1)) - of_data - of_rates,
+            signal=np.square(averages).sum(axis=(0, 1)) - of_data,
+            noise=self._noise(good) * noise,
+            variance=self._variance(variance, n) * noise,
         )
 
-    def _uncertainty(self, variance: Floats, n: Floats) -> float:
-        """Return the standard error of the signal where there is none, from the variance of the averages.
+    def _noise(self, good: npt.NDArray[np.bool_]) -> Floats:
+        """Return the squared differences of halves, scaled, (condition,)."""
+        one, other = self._counts[:, good]
+        means = self._halves[:, good] / self._counts[:, good][..., None, None]
+        scale = 1 / ((one + other) * (1 / one + 1 / other))
+        result: Floats = np.square(means[0] - means[1]).sum(axis=(1, 2)) * scale
+        return result
+
+    def _variance(self, variance: Floats, n: Floats) -> float:
+        """Return the variance of the signal where there is none, from the variances of the averages.
 
         Bins within one kernel are not independent: of T bins about T / (2 sqrt(pi) sd) are.
         """
         independent = max(1.0, self._shape[1] / max(1.0, 2 * np.sqrt(np.pi) * self.sd_ms / self.bin_ms))
-        return float(np.sqrt(np.sum(2 * variance**2 / independent * (1 + 1 / (n - 1)))))
+        return float(np.sum(2 * variance**2 / independent * (1 + 1 / (n - 1))[:, None]))
 
     def _smooth(self, values: Floats) -> Floats:
         result: Floats = smooth_spikes(values, bin_ms=self.bin_ms, sd_ms=self.sd_ms) * (self.bin_ms / 1000.0)
         return result
+
+
+def _variance_of_means(spread: Floats, trials: Floats) -> Floats:
+    """Return the variances of means, summed over conditions, from squares about them (condition, neuron).
+
+    One variance for all conditions: many have but one scored trial. Where all have, it is not known, and 0.
+    """
+    freedom = float(np.maximum(trials - 1, 0).sum())
+    variance = spread.sum(axis=0) / freedom if freedom else np.zeros(spread.shape[1])
+    result: Floats = variance * float((1 / trials).sum())
+    return result
 
 
 def condition_index(
@@ -204,8 +257,8 @@ def psth_r2(
     sd_ms : float
         Of the Gaussian that smooths averages, ms.
     noise : bool
-        Whether to take the noise of the training trials' averages off; then a perfect model scores about 1,
-        and may score a little more.
+        Whether to take the noise of the averages off; then a perfect model scores about 1, and may score a
+        little more.
     average : {"pooled", "uniform"}
         Squares summed over neurons (near-silent neurons hardly count), or the mean of the neurons' R2.
 

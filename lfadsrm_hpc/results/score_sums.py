@@ -226,8 +226,8 @@ def together(parts: list[Explained]) -> Explained | None:
     return Explained(
         error=np.concatenate([one.error for one in parts]),
         signal=np.concatenate([one.signal for one in parts]),
-        uncertainty=float(np.sqrt(sum(one.uncertainty**2 for one in parts))),
-        conditions=parts[0].conditions,
+        noise=np.sum([one.noise for one in parts], axis=0),
+        variance=sum(one.variance for one in parts),
     )
 
 

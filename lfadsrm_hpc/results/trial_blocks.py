@@ -186,7 +186,7 @@ class TrialBlocks:
     def neuron_groups(self, conditions: int) -> list[slice]:
         """Return groups of neurons, such that blocks and sums over trials by condition stay small."""
         trials, _, width = self._chunks()
-        most = min(4 * BLOCK // (self.bins * trials), 8 * BLOCK // (self.bins * max(1, 3 * conditions)))
+        most = min(4 * BLOCK // (self.bins * trials), 8 * BLOCK // (self.bins * max(1, 4 * conditions)))
         most = max(width, most // width * width)
         return [slice(start, min(start + most, self.neurons)) for start in range(0, self.neurons, most)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,20 @@ def test_the_true_rates_score_one_on_average_however_few_trials_there_are() -> N
     assert np.mean(found) == pytest.approx(1.0, abs=0.01)
     raw = [score(*make(24, seed=seed), slice(0, 8), noise=False) for seed in range(12)]
     assert np.mean(raw) < 0.8  # two trials a condition: their own noise would be held against the rates
+
+
+def test_trials_of_a_condition_may_differ() -> None:
+    """Rates that follow what a trial has of its own are no worse for it."""
+    found, raw = [], []
+    for seed in range(16):
+        rates, _, condition = make(80, seed=seed)
+        rng = np.random.default_rng(seed)
+        own = rates * rng.gamma(8, 1 / 8, (80, 1, 1))  # gains that differ from trial to trial
+        counts = rng.poisson(own * BIN_MS / 1000)
+        found.append(score(own, counts, condition, slice(0, 16)))
+        raw.append(score(own, counts, condition, slice(0, 16), noise=False))
+    assert np.mean(found) == pytest.approx(1.0, abs=0.06)
+    assert np.mean(raw) < 0.6
 
 
 def test_worse_rates_score_as_they_would_against_true_averages() -> None:
@@ -114,6 +129,28 @@ def test_labels_without_meaning_are_noise() -> None:
         assert apart is not None
         unsure += not apart.is_sure
     assert unsure >= 19
+
+
+def test_fluctuations_that_neurons_share_are_no_conditions() -> None:
+    """They make averages differ together, which independent neurons would not."""
+    sure = sure_if_independent = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        gain = rng.gamma(2, 1 / 2, (60, 1, 1))
+        counts, condition = rng.poisson(0.5 * gain * np.ones((60, 40, 20))), np.arange(60) % 6
+        sums = ConditionSums(6, 40, 20, bin_ms=BIN_MS)
+        sums.add_data(counts * 100.0, condition)
+        sums.add_rates("x", np.ones((6, 40, 20)), np.arange(6))
+        apart = sums.explained("x", "time_course")
+        assert apart is not None
+        sure += apart.is_sure
+        sure_if_independent += dataclasses.replace(apart, noise=np.zeros(6)).is_sure
+    assert sure <= 2
+    assert sure_if_independent >= 8  # what this guards against
+
+
+def test_noise_alone_has_no_score() -> None:
+    counts, condition = np.random.default_rng(0).poisson(0.2, (60, 40, 10)), np.arange(60) % 6
     with pytest.raises(DataError, match="more than noise"):
         score(np.ones((60, 40, 10)), counts, condition, slice(0, 12))
 
