@@ -28,7 +28,7 @@ SILENT_IC_NATS = 0.1
 # Part of an inferred input's variance that the data decide: 0.04 to 0.15 where inputs were used, at most
 # 0.0002 where the KL penalty had silenced them.
 DEAD_INPUT = 0.01
-# R2 of the differences between conditions: 0.5 to 0.99 in good trainings, at most 0.03 in collapsed ones.
+# R2 of the differences between conditions: 0.57 to 1 in good trainings, at most 0.03 in collapsed ones.
 NO_CONDITIONS, FEW_CONDITIONS = 0.1, 0.3
 # What of the bits per spike is lost from training to validation trials: at most 0.1 in good trainings (chance
 # makes it negative as often), 0.8 in an over-fitted one.

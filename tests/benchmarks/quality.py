@@ -5,8 +5,9 @@
     python tests/benchmarks/quality.py --data ../shared/data --only lorenz_file v1
 
 Each case trains a small model and prints the numbers that verdicts are made of, beside the verdict. The
-thresholds in `lfadsrm_hpc/results/quality.py` lie between the good cases and the broken ones. The last two
-need files that are not part of the project: `lorenz/lfads_lorenz.h5`, `ecker_v1/data_v1_binned_moving.mat`.
+thresholds in `lfadsrm_hpc/results/quality.py` lie between the good cases and the broken ones. The last
+three need files that are not part of the project: `lorenz/lfads_lorenz.h5` and
+`ecker_v1/data_v1_binned_moving.mat`.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "nothing": (no_conditions, {}),
     "lorenz_file": (lorenz_file, {"batch_size": 80, "max_epochs": 200, "gen_dim": 64, "ic_enc_dim": 64}),
     "v1": (v1, V1),
+    "v1_weak_kl": (v1, {**V1, "kl_ic_weight": 0.1, "max_epochs": 240}),
 }  # fmt: skip
 
 
@@ -166,8 +168,8 @@ def main() -> None:
     global DATA
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES)[:-2])
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of the last two cases")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES)[:-3])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the last three cases")
     options = parser.parse_args()
     DATA = options.data
     for name in options.only:
