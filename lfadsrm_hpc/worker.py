@@ -25,11 +25,12 @@ from lfadsrm_hpc.errors import (
     ClaimLostError,
     ConfigError,
     DataError,
+    InterruptedRunError,
     LfadsrmError,
     MismatchError,
     ModelError,
 )
-from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout, fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
@@ -51,6 +52,7 @@ from lfadsrm_hpc.stopping import StopFlag
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.model.training import Progress
+    from lfadsrm_hpc.results.evaluation import EndOfRun
 
 _BEAT_EVERY_S = 5.0  # posterior sampling beats no more often; training beats after every slice
 
@@ -212,9 +214,12 @@ class _Task:
         self._stop_if_asked()
         folder = self._train(record, inputs)
         self._write_model_params(folder)
+        ending = self._end_of_run(record, folder)
         for session in inputs:
             self._stop_if_asked()
-            self._sample(record, folder, session)
+            self._sample(record, folder, session, ending)
+        self._beat(phase="metrics")
+        ending.publish(self.run.metrics_json, token=self.claim.token, versions=_versions())
 
     def _stop_if_asked(self) -> None:
         """Spare what comes next, which takes its time before it asks for the first time."""
@@ -356,7 +361,21 @@ class _Task:
 
         checkpoints.write_model_params(folder, self.run.model_params, attributes=self._origin())
 
-    def _sample(self, record: _Record, folder: Path, session: SessionInputs) -> None:
+    def _end_of_run(self, record: _Record, folder: Path) -> EndOfRun:
+        from lfadsrm_hpc.results.evaluation import EndOfRun
+
+        return EndOfRun(
+            fitlog(folder), record.effective_params.values(), say=self._say, between=self._between_blocks
+        )
+
+    def _between_blocks(self) -> None:
+        """Go on beating while scores are computed; leave them out where the time is over."""
+        if time.monotonic() - self.last_beat > _BEAT_EVERY_S:
+            self._beat(phase="metrics")
+        if self.stop():
+            raise InterruptedRunError("there was no time left for them")
+
+    def _sample(self, record: _Record, folder: Path, session: SessionInputs, ending: EndOfRun) -> None:
         from lfadsrm_hpc.inference.new_trials import about, make_sampler
         from lfadsrm_hpc.results.sampled import Trials, write_means
 
@@ -382,6 +401,7 @@ class _Task:
             output_dist=params.output_dist,
             attributes=attributes,
             on_block=told,
+            describe=lambda written: ending.describe(written, session),
         )
 
     def _origin(self) -> dict[str, Any]:

@@ -143,6 +143,20 @@ def test_plots(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["found"].frequency_hz[0] == pytest.approx(2, rel=1e-3)
 
 
+@pytest.mark.train
+@pytest.mark.slow
+def test_metrics(place: Path) -> None:
+    names: dict[str, Any] = {"__name__": "metrics"}
+    for block in blocks(ROOT / "docs/metrics.md"):
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    assert {"bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2"} == set(names["metrics"].metrics)
+    assert names["metrics"].verdict == "bad"  # ten epochs
+    assert (place / "submission.h5").is_file()
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_code_can_be_read(page: Path) -> None:
     for block in blocks(page):
@@ -167,7 +181,7 @@ def test_commands_in_the_text_exist() -> None:
 
     # The page of the architecture tells of commands to come.
     for page in [ROOT / "README.md", *(page for page in PAGES if page.name != "architecture.md")]:
-        for command in re.findall(r"`lfadsrm ([a-z]+)", page.read_text()):
+        for command in re.findall(r"`lfadsrm ([a-z-]+)", page.read_text()):
             assert command in _COMMANDS, f"{page.name} names `lfadsrm {command}`"
 
 

@@ -12,6 +12,7 @@ from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.api.scoring import CollectionScoring
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
@@ -26,7 +27,7 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(CollectionDrawing, CollectionLoading, ClusterCollection):
+class RunCollection(CollectionScoring, CollectionDrawing, CollectionLoading, ClusterCollection):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and

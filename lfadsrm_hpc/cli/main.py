@@ -40,6 +40,9 @@ _COMMANDS = {
     "logs": "Print the log of a run.",
     "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
+    "metrics": "Tell how good runs are: bits per spike, co-smoothing, R2.",
+    "check-runs": "Judge what runs have learned: good, suspect or bad, and why.",
+    "nlb": "Write a submission file of the Neural Latents Benchmark.",
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
@@ -68,7 +71,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"lfadsrm_hpc.cli.{name}"), name)
+        word = name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"lfadsrm_hpc.cli.{word}"), word)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

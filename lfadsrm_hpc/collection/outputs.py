@@ -67,6 +67,7 @@ def _delete_one(layout: CollectionLayout, run: Run) -> None:
     """
     files = run.layout
     files.model_params.unlink(missing_ok=True)
+    files.metrics_json.unlink(missing_ok=True)
     _remove(files.posterior_dir)
     _remove(files.inferred_dir)
     _remove(files.adapted_dir)

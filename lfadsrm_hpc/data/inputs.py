@@ -23,9 +23,11 @@ Attributes of the file: `format`, `dataset`, `bin_ms`, `fingerprint` of the data
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ __all__ = [
     "SessionInputs",
     "make_inputs",
     "new_inputs",
+    "open_inputs",
     "read_extra_fingerprint",
     "read_fingerprint",
     "read_head",
@@ -320,14 +323,34 @@ def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
             raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
 
 
-def _session(file: h5py.File) -> SessionInputs:
+@contextlib.contextmanager
+def open_inputs(path: str | os.PathLike[str]) -> Iterator[SessionInputs]:
+    """Open an input file whose data, truth and external inputs stay on disk: slices are read when used.
+
+    They are `h5py.Dataset` in place of arrays, and can be used inside the `with` alone.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        try:
+            session = _session(file, on_disk=True)
+        except (KeyError, OSError, ValueError) as error:
+            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
+        yield session
+
+
+def _session(file: h5py.File, *, on_disk: bool = False) -> SessionInputs:
     parts: dict[str, Any] = {}
     for part in _SPLITS:
-        parts[f"{part}_data"] = file[f"{part}_data"][...]
+        for key in ("data", "truth", "ext_input"):
+            stored = file[f"{part}_data"] if key == "data" else file.get(f"{part}_{key}")
+            parts[f"{part}_{key}"] = stored if on_disk or stored is None else stored[...]
         inds = file[f"{part}_inds"]
         parts[f"{part}_inds"] = np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"])
-        for key in ("truth", "ext_input", "condition"):
-            parts[f"{part}_{key}"] = optional(file, f"{part}_{key}")
+        parts[f"{part}_condition"] = optional(file, f"{part}_condition")
     extra, extra_attrs = read_extra(file)
     return SessionInputs(
         dataset=str(file.attrs["dataset"]),

@@ -48,7 +48,7 @@ def read_fitlog(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    names, rows = _parse(path)
+    names, rows = read_rows(path)
     log: pd.DataFrame = pd.DataFrame(rows, columns=pd.Index(names), dtype=np.float64)
     for name in COLUMNS:
         if name not in log:
@@ -62,8 +62,15 @@ def read_fitlog(path: str | os.PathLike[str]) -> pd.DataFrame:
     return log
 
 
-def _parse(path: Path) -> tuple[list[str], list[list[float]]]:
-    """Return the names of the columns and the rows that stand."""
+def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[list[float]]]:
+    """Return the names of the columns and the rows that stand, without pandas.
+
+    Raises
+    ------
+    ResultsError
+        As `read_fitlog`.
+    """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -43,7 +43,7 @@ def poisson_nll(rates: npt.ArrayLike, counts: npt.ArrayLike, *, bin_ms: float) -
     from scipy.special import gammaln
 
     x = _counts(counts)
-    return float(_nll_terms(rates, x, bin_ms).sum() + gammaln(x + 1).sum())
+    return float(nll_terms(rates, x, bin_ms).sum() + gammaln(x + 1).sum())
 
 
 def mean_rates(counts: npt.ArrayLike, *, bin_ms: float) -> Floats:
@@ -100,7 +100,7 @@ def bits_per_spike(
         raise DataError("there is no spike to score", hint="choose neurons and trials that hold spikes")
     if np.shape(rates) != x.shape:
         raise UsageError(f"rates have the shape {np.shape(rates)}, counts {x.shape}")
-    gain = _nll_terms(null_rates, x, bin_ms).sum() - _nll_terms(rates, x, bin_ms).sum()
+    gain = nll_terms(null_rates, x, bin_ms).sum() - nll_terms(rates, x, bin_ms).sum()
     return float(gain / (spikes * np.log(2)))
 
 
@@ -136,6 +136,43 @@ def co_smoothing_bits_per_spike(
         given = given[..., mask]
     null = mean_rates(np.asarray(train_counts)[..., mask], bin_ms=bin_ms)
     return bits_per_spike(given, np.asarray(counts)[..., mask], null, bin_ms=bin_ms)
+
+
+def forward_prediction_bits_per_spike(
+    rates: npt.ArrayLike,
+    counts: npt.ArrayLike,
+    *,
+    train_counts: npt.ArrayLike,
+    bins: int,
+    bin_ms: float,
+) -> float:
+    """Return bits per spike in the last bins of each trial, which the encoders did not see.
+
+    The null model is each neuron's mean rate in the same bins of the training trials, so that a rate which
+    drifts within the trial is no merit of the model.
+
+    Parameters
+    ----------
+    rates : array_like, shape (trial, time, neuron)
+        Spikes/s in all bins.
+    counts : array_like, shape (trial, time, neuron)
+        Spikes per bin in the trials to score.
+    train_counts : array_like, shape (training trial, time, neuron)
+        For the null model.
+    bins : int
+        How many (`forward_prediction_bins` of the run).
+    bin_ms : float
+
+    Raises
+    ------
+    UsageError
+        `bins` is not between 1 and the length of a trial.
+    """
+    x = np.asarray(counts)
+    if not 1 <= bins <= x.shape[1]:
+        raise UsageError(f"of {x.shape[1]} bins, {bins} cannot be the ones that are predicted")
+    null = mean_rates(np.asarray(train_counts)[:, -bins:], bin_ms=bin_ms)
+    return bits_per_spike(np.asarray(rates)[:, -bins:], x[:, -bins:], null, bin_ms=bin_ms)
 
 
 def pooled_r2(
@@ -224,7 +261,7 @@ def check_mask(held_out: npt.ArrayLike, neurons: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _nll_terms(rates: npt.ArrayLike, counts: Floats, bin_ms: float) -> Floats:
+def nll_terms(rates: npt.ArrayLike, counts: Floats, bin_ms: float) -> Floats:
     """Return the Poisson negative log-likelihood in nats, without the term that counts alone decide."""
     expected = np.asarray(rates, dtype=np.float64) * (_positive(bin_ms, "bin_ms") / 1000.0)
     if not np.isfinite(expected).all() or (expected < 0).any():

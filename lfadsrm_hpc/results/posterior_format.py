@@ -183,8 +183,12 @@ def file_attributes(
     }
     theirs = given.get("versions")
     ours["versions"] = {**versions, **(theirs if isinstance(theirs, Mapping) else {})}
-    everything = {**given, **ours}
-    return {name: _attribute(value) for name, value in everything.items() if value is not None}
+    return attribute_values({**given, **ours})
+
+
+def attribute_values(given: Mapping[str, object]) -> dict[str, object]:
+    """Return attributes in types that netCDF has; None is left out."""
+    return {name: _attribute(value) for name, value in given.items() if value is not None}
 
 
 def _attribute(value: object) -> object:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import netCDF4
 import numpy as np
@@ -30,6 +30,7 @@ from lfadsrm_hpc.results.posterior_format import (
     STD,
     TRIAL_LABELS,
     VARIABLES,
+    attribute_values,
     chunk_shape,
     file_attributes,
     label_values,
@@ -37,6 +38,9 @@ from lfadsrm_hpc.results.posterior_format import (
     names_of,
     rounded,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class PosteriorMeansWriter:
@@ -166,6 +170,27 @@ class PosteriorMeansWriter:
                 f"rows {start} to {start + count - 1} cannot be written", error
             ) from error
         self._written[rows] = True
+
+    def so_far(self) -> xr.Dataset:
+        """Return what is written as a lazy dataset, to be used before the file is closed."""
+        import xarray as xr
+
+        store = xr.backends.NetCDF4DataStore(self._nc)  # type: ignore[no-untyped-call]
+        written: xr.Dataset = xr.open_dataset(store, decode_times=False)
+        return written
+
+    def set_attributes(self, attributes: Mapping[str, object]) -> None:
+        """Add to what the file says of itself; mappings and sequences are stored as JSON.
+
+        Raises
+        ------
+        ResultsError
+            The disk refuses.
+        """
+        try:
+            self._nc.setncatts(attribute_values(attributes))
+        except (OSError, RuntimeError) as error:
+            raise self._cannot_write("the attributes cannot be written", error) from error
 
     def close(self) -> Path:
         """Complete the file, flush it to disk, rename it, and return its path.

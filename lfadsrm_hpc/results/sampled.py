@@ -14,6 +14,8 @@ from lfadsrm_hpc.data.extra import CARRIED_TO_RESULTS
 from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from lfadsrm_hpc.data.inputs import SessionInputs
 
 Array = npt.NDArray[Any]
@@ -107,6 +109,7 @@ def write_means(
     output_dist: str,
     attributes: Mapping[str, object],
     on_block: Callable[[int, int], None] = lambda done, total: None,
+    describe: Callable[[Callable[[], xr.Dataset]], Mapping[str, object]] | None = None,
 ) -> Path:
     """Sample trials and write their posterior means; see `PosteriorMeansWriter`.
 
@@ -123,6 +126,9 @@ def write_means(
         What the file says of its origin.
     on_block : callable
         Called with trials done and all trials after each block; an exception of its leaves no file.
+    describe : callable, optional
+        Called before the file appears, with a function that opens what was written, lazily; what it returns
+        are further attributes.
     """
     with PosteriorMeansWriter(
         path,
@@ -142,4 +148,6 @@ def write_means(
         for block in sampler.blocks(trials.counts, trials.ext_input, trial_ids=trials.index):
             writer.write_block(block.start, block.arrays)
             on_block(block.stop, len(trials.index))
+        if describe is not None:
+            writer.set_attributes(describe(writer.so_far))
     return path

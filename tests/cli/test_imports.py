@@ -83,6 +83,24 @@ def make_log(experiment: Path) -> str:
     return run.id
 
 
+@pytest.mark.parametrize("words", [["metrics"], ["check-runs", "--json"]])
+def test_stored_metrics_are_shown_without_anything_heavy(
+    imported: Any, experiment: Path, words: list[str]
+) -> None:
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.manifest import store
+    from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, new_ulid
+    from lfadsrm_hpc.results.run_metrics import RunMetrics, write_metrics
+
+    run = RunCollection.open(experiment / "runs/small").runs[0]
+    claim = store.take_local(run.layout, Identity.local(new_ulid(), 0))
+    assert isinstance(claim, Claim)
+    metrics = RunMetrics(1, claim.token, {}, {"co_bps": 0.1}, {}, {}, {"verdict": "good", "reasons": []})
+    write_metrics(run.layout.metrics_json, metrics)
+    store.publish_exit(run.layout, claim, Exit(0, "done"))
+    assert not HEAVY & set(imported(*words, cwd=experiment)["names"])
+
+
 def test_a_queue_is_rendered_without_the_model(imported: Any, experiment: Path) -> None:
     names = set(imported("run", "--dry-run", cwd=experiment)["names"])
     assert not names & {"tensorflow", "keras", "pandas", "matplotlib", "scipy", "netCDF4"}
