@@ -45,9 +45,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-# Whether inputs keep variables that LFADS does not see, such as behaviour.
-
-
 def session(**changes: Any) -> Any:
     """A Lorenz system, with its true states (`lowd`) and a hand that follows two of them."""
     given = {
