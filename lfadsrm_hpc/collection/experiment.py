@@ -169,7 +169,7 @@ class Experiment:
         ------
         ConfigError
         """
-        from lfadsrm_hpc.data.registry import name_of
+        from lfadsrm_hpc.data.formats.registry import name_of
 
         names = [name_of(self.datasets / file) for file in self.dataset_files()]
         names += [name for name, _, _ in self.sessions]

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from lfadsrm_hpc.data.formats.registry import name_of
 from lfadsrm_hpc.data.making import DatasetMaking
-from lfadsrm_hpc.data.registry import name_of
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.layout import check_name
 
@@ -342,7 +342,7 @@ class DatasetCollection(Sequence[Dataset]):
         UsageError
             A reader has no such option.
         """
-        from lfadsrm_hpc.data.registry import can_read, readable_suffixes
+        from lfadsrm_hpc.data.formats.registry import can_read, readable_suffixes
 
         files = sorted(p for p in self.path.glob(pattern) if not p.name.startswith("."))
         files = [file for file in files if can_read(file, by_name=file.suffix.lower() in pattern.lower())]

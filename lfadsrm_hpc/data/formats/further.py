@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data.trial_columns import TAKEN
+from lfadsrm_hpc.data.formats.trial_columns import TAKEN
 from lfadsrm_hpc.errors import DataError, UsageError
 
 Array = npt.NDArray[Any]

@@ -1,6 +1,6 @@
 """Files of named arrays (.mat, plain .h5, .npz): the options of their readers, and what these do.
 
-Names that are understood without any option are listed in `lfadsrm_hpc.data.fields`.
+Names that are understood without any option are listed in `lfadsrm_hpc.data.formats.fields`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from lfadsrm_hpc.data import layouts, option_values
-from lfadsrm_hpc.data.fields import OUR_NAMES, by_our_names, from_fields, order_of
-from lfadsrm_hpc.data.further import with_further
+from lfadsrm_hpc.data.formats import layouts, option_values
+from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, order_of
+from lfadsrm_hpc.data.formats.further import with_further
 from lfadsrm_hpc.errors import DataError, UsageError
 
 OPTIONS = (

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lfadsrm_hpc.data import option_values, recording
-from lfadsrm_hpc.data.epochs import OPTIONS, Epochs
-from lfadsrm_hpc.data.nwb_tables import neuron_table, plain_table
-from lfadsrm_hpc.data.recording import Recording
-from lfadsrm_hpc.data.registry import Reader
-from lfadsrm_hpc.data.signals import Signal
+from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
+from lfadsrm_hpc.data.formats.nwb_tables import neuron_table, plain_table
+from lfadsrm_hpc.data.formats.recording import Recording
+from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.signals import Signal
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 
 Array = npt.NDArray[Any]
@@ -41,7 +41,7 @@ def read(
         Which table of intervals has the trials; "trials" where it is left out. With `continuous`, each of its
         rows is a recording of its own.
     **options
-        See `lfadsrm_hpc.data.epochs.Epochs`.
+        See `lfadsrm_hpc.data.formats.epochs.Epochs`.
 
     Raises
     ------

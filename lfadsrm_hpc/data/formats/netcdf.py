@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lfadsrm_hpc.data import option_values
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
-from lfadsrm_hpc.data.registry import Reader
+from lfadsrm_hpc.data.formats import option_values
+from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 
 SUFFIXES = (".nc", ".h5", ".hdf5")

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lfadsrm_hpc.data import option_values, recording
-from lfadsrm_hpc.data.epochs import OPTIONS, Epochs
-from lfadsrm_hpc.data.recording import Recording
-from lfadsrm_hpc.data.registry import Reader
-from lfadsrm_hpc.data.trial_tables import UNITS, read_table, read_trials
+from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
+from lfadsrm_hpc.data.formats.recording import Recording
+from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.trial_tables import UNITS, read_table, read_trials
 from lfadsrm_hpc.errors import DataError
 
 Float64 = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def read(
     time_unit : {"s", "ms"}
         Of all times; seconds where left out.
     **options
-        See `lfadsrm_hpc.data.epochs.Epochs`.
+        See `lfadsrm_hpc.data.formats.epochs.Epochs`.
 
     Raises
     ------

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data import option_values
 from lfadsrm_hpc.data.arrays import from_arrays
 from lfadsrm_hpc.data.evaluation import held_out_text, state
-from lfadsrm_hpc.data.fields import bin_width, described, number
-from lfadsrm_hpc.data.plain_hdf5 import Hdf5Source, values_of
-from lfadsrm_hpc.data.registry import Reader
-from lfadsrm_hpc.data.split_parts import merge
+from lfadsrm_hpc.data.formats import option_values
+from lfadsrm_hpc.data.formats.fields import bin_width, described, number
+from lfadsrm_hpc.data.formats.plain_hdf5 import Hdf5Source, values_of
+from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.split_parts import merge
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lfadsrm_hpc.data import option_values as values
+from lfadsrm_hpc.data.formats import option_values as values
 from lfadsrm_hpc.errors import UsageError
 
 UNOBSERVED = ("drop_trials", "drop_neurons", "ignore")
@@ -27,7 +27,7 @@ class Epochs:
     condition : tuple of str
         Columns of the trial table that make up a trial's condition.
     trials, neurons : dict
-        Which rows of the tables are taken: see `lfadsrm_hpc.data.selecting.choose`.
+        Which rows of the tables are taken: see `lfadsrm_hpc.data.formats.selecting.choose`.
     keep : tuple of str
         Columns of the trial table that are kept as variables of the dataset.
     neuron_name : str or None

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from lfadsrm_hpc.data import matlab_hdf5, matlab_scipy
-from lfadsrm_hpc.data.fields import KNOWN, has_counts
-from lfadsrm_hpc.data.matlab_values import Structs, Token, at, parse
+from lfadsrm_hpc.data.formats import matlab_hdf5, matlab_scipy
+from lfadsrm_hpc.data.formats.fields import KNOWN, has_counts
+from lfadsrm_hpc.data.formats.matlab_values import Structs, Token, at, parse
 from lfadsrm_hpc.errors import DataError, suggest
 
 
@@ -75,7 +75,7 @@ def read_fields(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Source:
-    """A file as `lfadsrm_hpc.data.plain.Source`.
+    """A file as `lfadsrm_hpc.data.formats.plain.Source`.
 
     Attributes
     ----------

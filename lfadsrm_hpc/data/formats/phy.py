@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lfadsrm_hpc.data import option_values, recording
-from lfadsrm_hpc.data.epochs import OPTIONS, Epochs
-from lfadsrm_hpc.data.recording import Recording
-from lfadsrm_hpc.data.registry import Reader
-from lfadsrm_hpc.data.trial_tables import read_table, read_trials
+from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
+from lfadsrm_hpc.data.formats.recording import Recording
+from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.trial_tables import read_table, read_trials
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -53,7 +53,7 @@ def read(
     sample_rate : float, optional
         Samples a second, where params.py does not say it.
     **options
-        See `lfadsrm_hpc.data.epochs.Epochs`.
+        See `lfadsrm_hpc.data.formats.epochs.Epochs`.
 
     Raises
     ------

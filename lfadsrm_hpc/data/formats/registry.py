@@ -208,7 +208,7 @@ def check_options(found: Found, options: Mapping[str, Any], where: object = None
 def _by_name(name: str) -> Found:
     if name in _OURS:
         ours = _OURS[name]
-        module = importlib.import_module(f"lfadsrm_hpc.data.{ours.module}")
+        module = importlib.import_module(f"lfadsrm_hpc.data.formats.{ours.module}")
         return Found(name, module.READER)
     plugins = _plugins()
     if name in plugins.readers:
@@ -236,7 +236,7 @@ def _folders_text() -> str:
 
 def _by_content(path: Path) -> str:
     """Tell the formats apart that end in .h5."""
-    from lfadsrm_hpc.data.hdf5_kinds import kind_of
+    from lfadsrm_hpc.data.formats.hdf5_kinds import kind_of
 
     return kind_of(path)
 

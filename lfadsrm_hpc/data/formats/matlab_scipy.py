@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lfadsrm_hpc.data.matlab_values import Structs, Token, at, cell, dense
+from lfadsrm_hpc.data.formats.matlab_values import Structs, Token, at, cell, dense
 
 
 class MatScipy:

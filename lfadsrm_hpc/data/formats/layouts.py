@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.data.option_values import bins_between
+from lfadsrm_hpc.data.formats.option_values import bins_between
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]

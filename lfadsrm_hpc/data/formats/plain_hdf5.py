@@ -10,16 +10,16 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from lfadsrm_hpc.data.fields import CONDITIONS, KNOWN, bin_width, described, has_counts, sizes_of
 from lfadsrm_hpc.data.form import SPIKE_DIMS
-from lfadsrm_hpc.data.plain import OPTIONS, Plain, read_source
-from lfadsrm_hpc.data.registry import Reader
+from lfadsrm_hpc.data.formats.fields import CONDITIONS, KNOWN, bin_width, described, has_counts, sizes_of
+from lfadsrm_hpc.data.formats.plain import OPTIONS, Plain, read_source
+from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, suggest
 
 
 @dataclass(frozen=True)
 class Hdf5Source:
-    """An open file, as `lfadsrm_hpc.data.plain.Source`; `group` is where names are looked for."""
+    """An open file, as `lfadsrm_hpc.data.formats.plain.Source`; `group` is where names are looked for."""
 
     file: Any
     group: str | None = None
@@ -78,7 +78,7 @@ def values_of(item: Any) -> Any:
 
 
 def read(path: Path, bin_ms: float | None, *, group: str | None = None, **options: Any) -> xr.Dataset:
-    """Read a plain HDF5 file; `group` is where names are looked for; others: `lfadsrm_hpc.data.plain`."""
+    """Read a plain HDF5 file; `group` is where names are looked for; other options: see `formats.plain`."""
     checked = Plain.of(options)
     with h5py.File(path, "r") as file:
         return read_source(Hdf5Source(file, group), checked, name=path.stem, bin_ms=bin_ms, dims=SPIKE_DIMS)

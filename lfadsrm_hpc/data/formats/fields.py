@@ -38,7 +38,7 @@ import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 from lfadsrm_hpc.data.form import SPIKE_DIMS, Array
-from lfadsrm_hpc.data.split_parts import PARTS, merge
+from lfadsrm_hpc.data.formats.split_parts import PARTS, merge
 from lfadsrm_hpc.errors import DataError
 
 MATLAB_DIMS = ("trial", "neuron", "time")

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data import matlab, option_values
 from lfadsrm_hpc.data.arrays import from_arrays
-from lfadsrm_hpc.data.fields import CONDITIONS, bin_width, described, from_fields, number, sizes_of
-from lfadsrm_hpc.data.plain_hdf5 import Hdf5Source
-from lfadsrm_hpc.data.registry import Reader
+from lfadsrm_hpc.data.formats import matlab, option_values
+from lfadsrm_hpc.data.formats.fields import CONDITIONS, bin_width, described, from_fields, number, sizes_of
+from lfadsrm_hpc.data.formats.plain_hdf5 import Hdf5Source
+from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
 Array = npt.NDArray[Any]

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data import selecting, stretches, trial_columns
-from lfadsrm_hpc.data.epochs import Epochs
 from lfadsrm_hpc.data.form import SPIKE_DIMS
-from lfadsrm_hpc.data.signals import Signal, check, resample
+from lfadsrm_hpc.data.formats import selecting, stretches, trial_columns
+from lfadsrm_hpc.data.formats.epochs import Epochs
+from lfadsrm_hpc.data.formats.signals import Signal, check, resample
 from lfadsrm_hpc.errors import DataError
 
 if TYPE_CHECKING:

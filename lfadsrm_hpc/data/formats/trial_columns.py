@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from lfadsrm_hpc.data.selecting import values_of
+from lfadsrm_hpc.data.formats.selecting import values_of
 from lfadsrm_hpc.errors import DataError, suggest
 
 if TYPE_CHECKING:

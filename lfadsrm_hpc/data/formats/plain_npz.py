@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lfadsrm_hpc.data.fields import KNOWN
 from lfadsrm_hpc.data.form import SPIKE_DIMS
-from lfadsrm_hpc.data.plain import OPTIONS, Plain, read_source
-from lfadsrm_hpc.data.registry import Reader
+from lfadsrm_hpc.data.formats.fields import KNOWN
+from lfadsrm_hpc.data.formats.plain import OPTIONS, Plain, read_source
+from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, suggest
 
 
@@ -33,7 +33,7 @@ class _Npz:
 
 
 def read(path: Path, bin_ms: float | None, **options: Any) -> xr.Dataset:
-    """Read an .npz file; options are those of `lfadsrm_hpc.data.plain.Plain`."""
+    """Read an .npz file; options are those of `lfadsrm_hpc.data.formats.plain.Plain`."""
     checked = Plain.of(options)
     with np.load(path, allow_pickle=False) as file:
         return read_source(_Npz(file), checked, name=path.stem, bin_ms=bin_ms, dims=SPIKE_DIMS)

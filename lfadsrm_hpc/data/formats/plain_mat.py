@@ -1,4 +1,4 @@
-"""Matlab files as datasets; `lfadsrm_hpc.data.matlab` opens them."""
+"""Matlab files as datasets; `lfadsrm_hpc.data.formats.matlab` opens them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import xarray as xr
 
-from lfadsrm_hpc.data import matlab
-from lfadsrm_hpc.data.fields import MATLAB_DIMS
-from lfadsrm_hpc.data.plain import OPTIONS, Plain, read_source
-from lfadsrm_hpc.data.registry import Reader
+from lfadsrm_hpc.data.formats import matlab
+from lfadsrm_hpc.data.formats.fields import MATLAB_DIMS
+from lfadsrm_hpc.data.formats.plain import OPTIONS, Plain, read_source
+from lfadsrm_hpc.data.formats.registry import Reader
 
 
 def read(path: Path, bin_ms: float | None, *, struct: str | None = None, **options: Any) -> xr.Dataset:
@@ -24,7 +24,7 @@ def read(path: Path, bin_ms: float | None, *, struct: str | None = None, **optio
         Where names are looked for, as in Matlab: "data", "data(3)", "S.session". An array of structs is taken
         as one struct a trial.
     **options
-        See `lfadsrm_hpc.data.plain.Plain`; places are written as in Matlab: "R.spikes", "data(3).times{1}".
+        See `formats.plain.Plain`; places are written as in Matlab: "R.spikes", "data(3).times{1}".
 
     Raises
     ------

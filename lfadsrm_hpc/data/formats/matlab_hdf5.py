@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfadsrm_hpc.data.matlab_values import Structs, Token, at, cell, dense, field, linear
+from lfadsrm_hpc.data.formats.matlab_values import Structs, Token, at, cell, dense, field, linear
 
 
 class MatHdf5:

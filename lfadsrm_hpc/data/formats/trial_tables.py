@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lfadsrm_hpc.data import option_values
+from lfadsrm_hpc.data.formats import option_values
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
 UNITS = {"s": 1.0, "ms": 0.001}
