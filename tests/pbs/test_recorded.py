@@ -12,9 +12,7 @@ from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN
 from lfadsrm_hpc.schedulers.pbs_parsing import Answer, JobRecord, never_runs, parse_answer, tasks_of
 
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "reference" / "schedulers"
-
-pytestmark = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded outputs are not here")
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 
 Expected = list[tuple[S, str, int | None, int | None, str]]  # state, word, code, signal, host
 
@@ -218,7 +216,9 @@ def essential(job: JobRecord) -> dict[str, str]:
 
 def test_every_recorded_file_reads_the_same_line_by_line() -> None:
     """The way round invalid JSON leads to the same attributes."""
-    for path in sorted(RECORDED.glob("pbs_*.json")):
+    files = sorted(RECORDED.glob("pbs_*.json"))
+    assert len(files) == 14
+    for path in files:
         text = recorded(path.name)
         broken = text.replace('"Jobs":', '"unquoted": say "hi",\n\t"Jobs":', 1)
         with pytest.raises(ValueError):
