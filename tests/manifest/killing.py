@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-CALLS = ("open", "write", "fsync", "link", "rename", "mkdir", "unlink", "chmod")
+CALLS = ("open", "write", "fsync", "link", "rename", "replace", "mkdir", "unlink", "rmdir", "chmod")
 
 
 def die() -> None:
