@@ -189,7 +189,9 @@ def test_chunks_are_renumbered_and_a_single_run_is_a_plain_job(
     jobs = [*road.submit(three, "limits.largest_array_index=1"), *road.submit([one])]
     assert sorted(sorted(road.cluster.states(job)) for job in jobs) == [[-1], [-1], [0, 1]]
     road.until([*three, one], "COMPLETED")
-    assert all(incarnations(run) == ["001.r0"] for run in [*three, one])
+    for run in [*three, one]:
+        assert_trained_once(run)
+        assert incarnations(run) == ["001.r0"]
 
 
 # -- ends that were not asked for -------------------------------------------------------------------------
@@ -398,4 +400,5 @@ def test_out_of_memory(collection: RunCollection, new_slurm: NewSlurm, tmp_path:
     road.until([run], "OUT_OF_MEMORY")
     road.retry([run], "escalation.memory_factor=5")
     road.until([run], "COMPLETED")
+    assert_trained_once(run)
     assert incarnations(run)[-1].startswith("002")
