@@ -56,8 +56,8 @@ class DatasetAligning:
         reader : callable (path, **options) -> xr.Dataset, optional
             For a file; by its suffix where left out.
         **options
-            Of the reader, as for `Dataset`. For the dataset's own file they take the place of those that it is
-            read with.
+            Of the reader, as for `Dataset`. For the dataset's own file they take the place of those that it
+            is read with.
 
         Returns
         -------

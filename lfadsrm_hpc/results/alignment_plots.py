@@ -1,6 +1,7 @@
 """Figures of how sessions were aligned: global components beside what each session's read-in makes of them.
 
-As in `plots`, functions draw into new figures (or given axes) and return axes; pyplot is left alone.
+As in `plots`, functions draw into new figures (or given axes) and return axes; pyplot is left alone. What
+trained read-ins make of the sessions is drawn by `plots.session_alignment`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.results.plot_parts import colors, new_axes, new_figure
+from lfadsrm_hpc.results.plot_colors import colors, foreground
+from lfadsrm_hpc.results.plot_parts import bare, new_axes, new_figure
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,8 +75,8 @@ def alignment_components(
 
 def _legend(figure: Any, ax: Axes, palette: Mapping[str, Any]) -> None:
     kinds = [
-        ax.plot([], [], color="k", lw=_THICK, alpha=_PALE, label="all sessions")[0],
-        ax.plot([], [], color="k", lw=_THIN, label="the session's read-in")[0],
+        ax.plot([], [], color=foreground(), lw=_THICK, alpha=_PALE, label="all sessions")[0],
+        ax.plot([], [], color=foreground(), lw=_THIN, label="the session's read-in")[0],
     ]
     lines = [ax.plot([], [], color=color, lw=2, label=label)[0] for label, color in palette.items()]
     figure.legend(
@@ -106,7 +108,7 @@ def _draw(ax: Axes, one: xr.Dataset, component: int, palette: Mapping[str, Any])
             ax.plot(one.time.values, line, color=palette[label], lw=width, alpha=alpha)
     r2 = float(one.r2_by_factor[component])
     ax.text(0.98, 0.97, f"R² {r2:.2f}", transform=ax.transAxes, ha="right", va="top", fontsize=7)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     ax.tick_params(labelsize=7)
 
 

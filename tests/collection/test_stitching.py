@@ -12,13 +12,22 @@ import pytest
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
+from lfadsrm_hpc.collection.experiment import read_experiment
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.alignment import align
 from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.data.readers import from_arrays, save_dataset
-from lfadsrm_hpc.errors import DataError, DataWarning, MismatchError, NotFoundError, ResultsError
+from lfadsrm_hpc.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    MismatchError,
+    NotFoundError,
+    ResultsError,
+    UsageError,
+)
 
 PARAMS = RunParams(spike_bin_ms=10, co_dim=0, batch_size=4, gen_dim=8, ic_enc_dim=8, factors_dim=3)
 
@@ -204,7 +213,7 @@ def by_own_reader(dataset: Dataset, index: int, folder: Path) -> None:
     path = folder / f"day{index}.mine"
     np.savez(path.with_suffix(".npz"), spikes=other(index).spikes.values)
     path.with_suffix(".npz").rename(path)
-    dataset.align_by(path, lambda p: other(int(p.stem[-1])).assign(spikes=other(index).spikes))
+    dataset.align_by(path, reader=lambda p: other(int(p.stem[-1])).assign(spikes=other(index).spikes))
 
 
 def by_function(dataset: Dataset, index: int, folder: Path) -> None:
@@ -230,6 +239,60 @@ def test_other_data_for_alignment_from_anywhere(tmp_path: Path, give: Any) -> No
         assert one.train_data.shape[1] == 12
     found = rc.runs[0].load_alignment("day0")
     np.testing.assert_array_equal(found.time, -100 + 10.0 * np.arange(8))
+
+
+def test_the_same_file_read_otherwise(tmp_path: Path) -> None:
+    """By options of its reader: in Python, and from an experiment.toml."""
+    (tmp_path / "datasets").mkdir()
+    for index in range(3):
+        spikes, condition = counts(index)
+        cue = other(index)
+        with h5py.File(tmp_path / f"datasets/day{index}.h5", "w") as file:
+            for name, values, width in (("go", (spikes, condition), 10.0), ("cue", None, 5.0)):
+                found = (cue.spikes.values, cue.condition.values) if values is None else values
+                file[f"{name}/spikes"], file[f"{name}/condition"] = found
+                file[f"{name}/time"] = (-100 if values is None else 0) + width * np.arange(found[0].shape[1])
+    expected, memory = collection(tmp_path / "memory")
+    for index, dataset in enumerate(memory):
+        dataset.align_by(other(index))
+    expected.prepare_for_lfads()
+
+    dc = DatasetCollection(tmp_path / "datasets")
+    for index in range(3):
+        Dataset(dc, f"day{index}.h5", group="go").align_by(group="cue")
+    rc = RunCollection(tmp_path, "python", dc)
+    rc.add_params(PARAMS)
+    rc.add_run_spec(RunSpec("all", dc, range(3)))
+    text = """
+    [datasets]
+    options = { group = "go" }
+    alignment_options = { group = "cue" }
+    [params]
+    spike_bin_ms = 10
+    co_dim = 0
+    batch_size = 4
+    gen_dim = 8
+    ic_enc_dim = 8
+    factors_dim = 3
+    [run_specs]
+    singles = false
+    stitched = "all"
+    """
+    (tmp_path / "experiment.toml").write_text(text)
+    for made in (rc, read_experiment(tmp_path).build(RunCollection)):
+        made.prepare_for_lfads()
+        for one, two in zip(*(r.runs[0].input_files().values() for r in (made, expected)), strict=True):
+            np.testing.assert_array_equal(
+                read_inputs(one).alignment_matrix_cxf, read_inputs(two).alignment_matrix_cxf
+            )
+            assert read_inputs(one).train_data.shape[1:] == (12, 6)
+    with pytest.raises(UsageError, match="has no file"):
+        memory[0].align_by(group="cue")
+    with pytest.raises(UsageError, match="come from memory"):
+        memory[0].align_by(other(0), bin_ms=5)
+    (tmp_path / "experiment.toml").write_text(text.replace('{ group = "cue" }', '{ gruop = "cue" }'))
+    with pytest.raises(ConfigError, match=r"(?s)gruop.*alignment_options.*group"):
+        read_experiment(tmp_path).build(RunCollection)
 
 
 def test_other_data_that_change_are_noticed(tmp_path: Path) -> None:
