@@ -244,7 +244,7 @@ def _regress(
         all_conditions=len(components.labels),
         other_data=averages.other_data,
         reconstruction=Reconstruction(
-            conditions=np.array(labels),
+            conditions=np.array([str(label) for label in labels]),
             time_ms=averages.time_ms,
             components=z.reshape(shape)[..., :MOST_COMPONENTS].astype(np.float32),
             projection=projected.reshape(shape)[..., :MOST_COMPONENTS].astype(np.float32),

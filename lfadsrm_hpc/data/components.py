@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.data.conditions import Averages, some
+from lfadsrm_hpc.data.conditions import Averages, Label, some
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -42,7 +42,7 @@ class GlobalComponents:
 
     Attributes
     ----------
-    labels : list of str
+    labels : list of int or str
         The conditions, C of them.
     values : (C, T, K)
         Largest variance first; mean 0 over conditions and bins.
@@ -51,11 +51,11 @@ class GlobalComponents:
         filled in), so that read-ins of all sessions have one origin.
     """
 
-    labels: list[str]
+    labels: list[Label]
     values: Float64
     means: list[Float64]
 
-    def rows(self, labels: Sequence[str]) -> Float64:
+    def rows(self, labels: Sequence[Label]) -> Float64:
         """Return the components on some conditions below each other, (conditions x bins, K)."""
         places = [self.labels.index(label) for label in labels]
         return self.values[places].reshape(-1, self.values.shape[2])
@@ -102,7 +102,7 @@ def global_components(
     )
 
 
-def shared_conditions(averages: Sequence[Averages]) -> list[str]:
+def shared_conditions(averages: Sequence[Averages]) -> list[Label]:
     """Return the conditions that every session has, in the order of the first.
 
     Raises
@@ -188,7 +188,7 @@ def _signed(components: Float64) -> Float64:
 
 
 def _of_shared(
-    averages: Sequence[Averages], shared: Sequence[str], scales: Float64, factors_dim: int
+    averages: Sequence[Averages], shared: Sequence[Label], scales: Float64, factors_dim: int
 ) -> GlobalComponents:
     axes = _leading(_pairwise_covariance(averages, scales), factors_dim)
     together = [(each.rows(shared) - each.mean) * scale for each, scale in zip(averages, scales, strict=True)]
@@ -215,7 +215,7 @@ def _pairwise_covariance(averages: Sequence[Averages], scales: Float64) -> Float
 # ---------------------------------------------------------------------------------------- filling in
 
 
-def _with_holes(averages: Averages, labels: Sequence[str]) -> Float64:
+def _with_holes(averages: Averages, labels: Sequence[Label]) -> Float64:
     """Return (C, T, D), NaN on the conditions that the session lacks."""
     shape = (averages.bins, averages.neurons)
     return np.stack([averages.values.get(label, np.full(shape, np.nan)) for label in labels])

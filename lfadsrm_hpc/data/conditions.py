@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
 
 Array = npt.NDArray[Any]
+Label: TypeAlias = int | str
 Float64 = npt.NDArray[np.float64]
 
 
@@ -39,7 +40,7 @@ class Averages:
     """
 
     name: str
-    values: dict[str, Float64]
+    values: dict[Label, Float64]
     time_ms: Float64
     neurons: int
     other_data: bool = False
@@ -55,36 +56,45 @@ class Averages:
         result: Float64 = np.mean([average.mean(axis=0) for average in self.values.values()], axis=0)
         return result
 
-    def rows(self, labels: Sequence[str]) -> Float64:
+    def rows(self, labels: Sequence[Label]) -> Float64:
         """Return the averages of some conditions below each other, (conditions x bins, D)."""
         return np.concatenate([self.values[label] for label in labels])
 
 
-def condition_trials(condition: Array) -> dict[str, Array]:
+def condition_trials(condition: Array) -> dict[Label, Array]:
     """Return the trials of each condition by its name; empty texts and NaN are no condition.
 
-    Names are texts, so that sessions fit together whose files say 1, 1.0 and "1".
+    Whole numbers are one name in whatever form they come, so that sessions fit together whose files say 1,
+    1.0 and "1".
 
     Examples
     --------
     >>> condition_trials(np.array([2.0, 1.0, np.nan, 2.0]))
-    {'2': array([0, 3]), '1': array([1])}
+    {2: array([0, 3]), 1: array([1])}
     """
-    labels: dict[str, list[int]] = {}
-    for trial, value in enumerate(np.asarray(condition)):
+    labels: dict[Label, list[int]] = {}
+    for trial, value in enumerate(np.asarray(condition).tolist()):
         name = condition_name(value)
-        if name:
+        if name is not None:
             labels.setdefault(name, []).append(trial)
     return {label: np.array(trials) for label, trials in labels.items()}
 
 
-def condition_name(value: Any) -> str:
-    """Return the name of a condition; "" where it is none."""
-    if value is None or isinstance(value, str | bytes):
-        return (value.decode() if isinstance(value, bytes) else value or "").strip()
-    if value != value:
-        return ""
-    return str(int(value)) if value == int(value) else str(value)
+def condition_name(value: Any) -> Label | None:
+    """Return the name of a condition, an integer or a text; None where it is none.
+
+    Examples
+    --------
+    >>> [condition_name(value) for value in (1.0, " 1", "01", "left ", "", float("nan"))]
+    [1, 1, '01', 'left', None, None]
+    """
+    if value is None or value != value:
+        return None
+    if isinstance(value, str | bytes):
+        text = (value.decode() if isinstance(value, bytes) else value).strip()
+        is_number = text.removeprefix("-").isdecimal() and str(int(text)) == text
+        return int(text) if is_number else text or None
+    return int(value) if value == int(value) else str(value)
 
 
 def average(session: SessionInputs, other: xr.Dataset | None = None) -> Averages:
@@ -167,7 +177,7 @@ def check_lengths(averages: Sequence[Averages]) -> None:
     )
 
 
-def some(labels: Sequence[Any] | dict[str, Any], most: int = 6) -> str:
+def some(labels: Sequence[Any] | dict[Any, Any], most: int = 6) -> str:
     """Return a few names as text.
 
     Examples
