@@ -86,7 +86,8 @@ class RunCollection(CollectionScoring, CollectionDrawing, CollectionLoading, Clu
         Parameters
         ----------
         runs : iterable of Run, optional
-            Which runs, in which order; all that are not complete unless given.
+            Which runs, in which order; all that are not complete unless given. Where none is left, nothing is
+            started, so that a notebook may be run again from its top.
         on_update : callable, optional
             Called about once a second with the states of these runs. Without it the queue reports on
             standard error, a line for each run that starts or ends.
@@ -96,12 +97,12 @@ class RunCollection(CollectionScoring, CollectionDrawing, CollectionLoading, Clu
         Returns
         -------
         list of RunStatus
-            How each run ended.
+            How each run ended; of all runs of the collection where nothing was left to do.
 
         Raises
         ------
         NothingEligibleError
-            Every run is complete.
+            There are no runs.
         SchedulerError
             The queue could not start; nothing was trained.
         InterruptedRunError
@@ -113,6 +114,8 @@ class RunCollection(CollectionScoring, CollectionDrawing, CollectionLoading, Clu
                 hint="write_shell_script_run_queue(survive_hangup=True), then: bash run_queue.sh",
             )
         chosen = self._to_do(queue_options(options)) if runs is None else list(runs)
+        if runs is None and not chosen and self.runs and not options.get("posterior_only"):
+            return self.status()
         script = self.write_shell_script_run_queue(chosen, **options)
         log = script.with_suffix(".log") if on_update is not None else None
         queue = local.start_queue(script, log=log)
