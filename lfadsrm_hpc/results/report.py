@@ -1,0 +1,369 @@
+"""One page of HTML about a run collection, which needs nothing else: no network, no other file.
+
+What the page shows is gathered here and in `report_*`; the template `report.html.j2` and the scripts that it
+includes make a page of it. Whatever users have named stands in it as text alone: the template escapes it, the
+scripts put it into text nodes, and a policy in the page lets no other script run and nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.collection.run import Run
+from lfadsrm_hpc.collection.summary import params_label, value_text, varying_names
+from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
+from lfadsrm_hpc.manifest.fold import RunStatus, fold
+from lfadsrm_hpc.manifest.publish import publish_replacing
+from lfadsrm_hpc.manifest.reading import look
+from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.rendering import render
+from lfadsrm_hpc.results.best import COSTS, BestRun, choose
+from lfadsrm_hpc.results.plot_colors import GRADED, NAMED
+from lfadsrm_hpc.results.report_curves import curves_of
+from lfadsrm_hpc.results.report_quality import Verdicts, verdicts_of
+from lfadsrm_hpc.results.report_rates import Chosen, Panel, panels_of
+from lfadsrm_hpc.results.report_resources import Resources, resources_of
+from lfadsrm_hpc.results.report_table import columns_of
+from lfadsrm_hpc.results.run_metrics import RunMetrics
+from lfadsrm_hpc.results.runs_table import runs_table, scores_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lfadsrm_hpc.collection.collection import RunCollection
+
+TEMPLATE = "report.html.j2"
+_SCRIPTS = ("report_base.js.j2", "report_table.js.j2", "report_curves.js.j2", "report_rates.js.j2")
+_MOST_MESSAGES = 2000  # of failed runs, one line each
+
+
+@dataclass(frozen=True)
+class Report(os.PathLike[str]):
+    """A page that was written; it can stand wherever its path can.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes.
+    n_runs : int
+        In its table.
+    shown : tuple of str
+        Ids of the runs whose rates and factors it shows.
+    notes : tuple of str
+        What it does not show, and why.
+    """
+
+    path: Path
+    size: int
+    n_runs: int
+    shown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a page is to show.
+
+    Attributes
+    ----------
+    shown : sequence of Run, optional
+        Whose rates and factors; None: of the best run of each run spec.
+    metric : str, optional
+        By which runs are compared; see `results.best.choose`.
+    made_by : str
+        The command or call that makes the page.
+    """
+
+    shown: Sequence[Run] | None = None
+    metric: str | None = None
+    made_by: str = ""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the runs of a page."""
+
+    runs: Sequence[Run]
+    facts: Mapping[str, RunFacts]
+    states: Mapping[str, RunStatus]
+    scores: Mapping[str, RunMetrics]
+    table: pd.DataFrame
+    freshness: Freshness
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_report(
+    path: Path,
+    collection: RunCollection[Any],
+    runs: Sequence[Run],
+    wish: Wish,
+    *,
+    states: Mapping[str, RunStatus] | None = None,
+    warned: Sequence[str] = (),
+) -> Report:
+    """Write the page about runs of a collection; what was there before is replaced in one step.
+
+    Parameters
+    ----------
+    path : Path
+    collection : RunCollection
+    runs : sequence of Run
+    wish : Wish
+    states : dict of str to RunStatus, optional
+        By id, what schedulers say; else the files decide.
+    warned : sequence of str
+        What should be said besides.
+
+    Raises
+    ------
+    NotFoundError
+        `wish.metric` is no score.
+    ResultsError
+        A run of `wish.shown` is not complete.
+    OSError
+        The page cannot be written there.
+    """
+    known = _gather(collection, runs, states or {})
+    best = _best(known, wish.metric)
+    chosen = _chosen(known, best, wish.shown)
+    panels, left_out = panels_of(chosen)
+    ids = [run.id for run in known.runs]
+    first = {one.run.id for one in best.values()}
+    curves = curves_of(known.runs, first)
+    notes = {
+        "general": list(warned),
+        "curves": curves.notes,
+        "rates": [*left_out, *(text for one in panels for text in one.notes)],
+    }
+    metric = next((one.metric for one in best.values()), None)
+    data = {
+        "version": 1,
+        "collection": collection.name,
+        "n": len(ids),
+        "columns": columns_of(known.table, metric),
+        "metric": metric,
+        "best": sorted(ids.index(one) for one in first),
+        "reasons": _rows(ids, {run: list(one.texts) for run, one in known.scores.items() if one.texts}),
+        "messages": _rows(ids, _messages(known)),
+        "params": _differences(known.runs),
+        "curves": curves.content,
+        "panels": [one.content for one in panels],
+        "colors": {"named": NAMED, "graded": GRADED},
+    }
+    used = resources_of(collection.layout, known.facts.values(), known.freshness)
+    text = _page(collection, known, best, panels, used, notes, data, wish)
+    content = text.encode(errors="replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish_replacing(path, content)
+    shown = tuple(dict.fromkeys(one.run_id for one in panels))
+    said = (*notes["general"], *notes["curves"], *notes["rates"], *used.notes)
+    return Report(path, len(content), len(ids), shown, said)
+
+
+# ---------------------------------------------------------------- what is known
+
+
+def _gather(
+    collection: RunCollection[Any], runs: Sequence[Run], states: Mapping[str, RunStatus]
+) -> _Known:
+    layout = collection.layout
+    cancelled = store.read_cancellations(layout)
+    freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
+    facts = {run.id: store.read_facts(run.layout, cancelled=cancelled) for run in runs}
+    found = {run.id: _state(facts[run.id], freshness, states.get(run.id)) for run in runs}
+    scores = {run.id: scores_of(run.layout, facts[run.id]) for run in runs}
+    table = runs_table(runs, states=found, facts=facts)
+    varying = varying_names(run.params for run in runs)
+    labels = {run.id: params_label(run.params, varying) if varying else "" for run in runs}
+    known = {run_id: one for run_id, one in scores.items() if one is not None}
+    return _Known(runs, facts, found, known, table, freshness, labels)
+
+
+def _state(facts: RunFacts, freshness: Freshness, told: RunStatus | None) -> RunStatus:
+    """Return what a run is at; files tell more, but a scheduler may know better."""
+    found = fold(facts, freshness)
+    return found if told is None or told.state is found.state else told
+
+
+def _best(known: _Known, metric: str | None) -> dict[str, BestRun[Run]]:
+    """Return the best run of each run spec that has one: of those called bad only where there is no other."""
+    found = dict(_choose(known.runs, known.table, metric, include_bad=False))
+    others = [run for run in known.runs if run.spec.name not in found]
+    rows = known.table.loc[[run.id for run in others]]
+    rows.attrs = dict(known.table.attrs)
+    found |= _choose(others, rows, metric, include_bad=True)
+    return {spec: found[spec] for spec in dict.fromkeys(run.spec.name for run in known.runs) if spec in found}
+
+
+def _choose(
+    runs: Sequence[Run], table: pd.DataFrame, metric: str | None, *, include_bad: bool
+) -> Mapping[str, BestRun[Run]]:
+    if not runs:
+        return {}
+    try:
+        return choose(runs, table, metric, include_bad=include_bad)
+    except ResultsError:  # no run is complete, or has the score
+        return {}
+
+
+def _chosen(known: _Known, best: Mapping[str, BestRun[Run]], shown: Sequence[Run] | None) -> list[Chosen]:
+    if shown is not None:
+        return [_named(known, run) for run in shown]
+    found = []
+    for spec, one in best.items():
+        winner = known.facts[one.run.id].completed
+        if winner is not None and winner[1].claim is not None:
+            why = f"best of {spec} by {one.metric}: {one.value:.6g}"
+            found.append(Chosen(one.run, winner[1].claim.token, known.labels[one.run.id], why))
+    return found
+
+
+def _named(known: _Known, run: Run) -> Chosen:
+    facts = known.facts.get(run.id) or store.read_facts(run.layout)
+    if facts.completed is None or facts.completed[1].claim is None:
+        state = fold(facts, known.freshness).state.value
+        raise ResultsError(
+            f"run {run.id} is not complete, it is {state}", where=run.path, hint="see `lfadsrm status`"
+        )
+    return Chosen(run, facts.completed[1].claim.token, known.labels.get(run.id, ""), "named")
+
+
+def _messages(known: _Known) -> dict[str, str]:
+    failed = [one for one in known.states.values() if one.state.is_failure and (one.message or one.reason)]
+    return {
+        one.run_id: (one.message.strip().splitlines() or [str(one.reason).replace("_", " ")])[0][:300]
+        for one in failed[:_MOST_MESSAGES]
+    }
+
+
+def _rows(ids: Sequence[str], found: Mapping[str, Any]) -> dict[int, Any]:
+    return {row: found[run_id] for row, run_id in enumerate(ids) if run_id in found}
+
+
+def _differences(runs: Sequence[Run]) -> dict[str, str]:
+    """Return, by hash, in what params differ from the defaults."""
+    return {h: params.diff_text() for h, params in {run.params.param_hash: run.params for run in runs}.items()}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def _page(
+    collection: RunCollection[Any],
+    known: _Known,
+    best: Mapping[str, BestRun[Run]],
+    panels: Sequence[Panel],
+    used: Resources,
+    notes: Mapping[str, Sequence[str]],
+    data: Mapping[str, Any],
+    wish: Wish,
+) -> str:
+    early = render("report_early.js.j2", {})
+    script = "\n".join(render(name, {}) for name in _SCRIPTS)
+    counts = Counter(status.state for status in known.states.values())
+    verdicts: Verdicts = verdicts_of(known.scores)
+    values = {
+        "collection": collection,
+        "about": _about(collection, known),
+        "swept": _swept(known),
+        "datasets": collection.dataset_info,
+        "states": [(state, counts[state]) for state in RunState if counts[state]],
+        "n_runs": len(known.runs),
+        "n_complete": counts[RunState.COMPLETED],
+        "best": list(best.items()),
+        "labels": known.labels,
+        "lower_is_better": COSTS,
+        "n_curves": len(data["curves"]["rows"]),
+        "panels": panels,
+        "verdicts": verdicts,
+        "used": used,
+        "notes": notes,
+        "versions": _versions(known),
+        "now": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "version": __version__,
+        "made_by": wish.made_by,
+        "early": early,
+        "script": script,
+        "policy": _policy([early, script]),
+        "data": in_script(data),
+    }
+    return render(TEMPLATE, values)
+
+
+def in_script(data: Mapping[str, Any]) -> str:
+    """Return JSON that can stand in a script element: no text in it can end the element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII alone
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Return a content security policy: these scripts may run, no others, and nothing may be fetched."""
+    hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _about(collection: RunCollection[Any], known: _Known) -> list[tuple[str, str]]:
+    specs = list(dict.fromkeys(run.spec.name for run in known.runs))
+    hashes = {run.params.param_hash for run in known.runs}
+    names = {name for run in known.runs for name in run.dataset_names}
+    found = [
+        ("runs", f"{len(known.runs):,}"),
+        ("run specs", f"{len(specs):,}"),
+        ("parameter settings", f"{len(hashes):,}"),
+        ("datasets", f"{len(names):,}"),
+    ]
+    if len(known.runs) < collection.n_runs:
+        found[0] = ("runs", f"{len(known.runs):,} of {collection.n_runs:,}")
+    return found
+
+
+def _swept(known: _Known) -> list[tuple[str, str]]:
+    """Return hyperparameters that differ, and their values as one text."""
+    params = {run.params.param_hash: run.params.values() for run in known.runs}
+    found = []
+    for name in varying_names({run.params.param_hash: run.params for run in known.runs}.values()):
+        values = list(dict.fromkeys(value_text(one.get(name)) for one in params.values()))
+        numbers = [one.get(name) for one in params.values()]
+        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers):
+            numbers = sorted(set(numbers))
+            values = [value_text(one) for one in numbers]
+            if len(values) > 12:
+                values = [f"{len(values)} values from {values[0]} to {values[-1]}"]
+        shown = values if len(values) <= 12 else [*values[:12], f"and {len(values) - 12} more"]
+        found.append((name, ", ".join(shown)))
+    return found
+
+
+def _versions(known: _Known) -> list[tuple[str, str]]:
+    """Return the versions that complete runs were made with, and of how many each is."""
+    found: dict[str, Counter[str]] = {}
+    for one in known.scores.values():
+        for name, version in one.versions.items():
+            found.setdefault(name, Counter())[str(version)] += 1
+    return [
+        (name, ", ".join(v if len(c) == 1 else f"{v} ({n} runs)" for v, n in c.most_common()))
+        for name, c in found.items()
+    ]
