@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INFERRED, VALID, SMOOTHED = "#0072B2", "#D55E00", "#E69F00"
 NAMED = (INFERRED, VALID, "#009E73", "#CC79A7", SMOOTHED, "#56B4E9", "#8A4FE0", "#8F5A3C")
 MUTED = "#888888"
-GRADED = ("#2B5FC7", "#8469CE", "#C66C9C", "#E88150", "#E5AC15")
+_GRADED = ("#2B5FC7", "#8469CE", "#C66C9C", "#E88150", "#E5AC15")
 
 Ground = Literal["light", "dark", "transparent"]
 # ground -> what lies behind (None: nothing), text and axes
@@ -86,7 +86,7 @@ def graded() -> Colormap:
     """Return the scale for many things in an order."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("lfadsrm", list(GRADED))
+    return LinearSegmentedColormap.from_list("lfadsrm", list(_GRADED))
 
 
 def colors(count: int) -> list[Any]:

@@ -1,20 +1,19 @@
 """One page of HTML about a run collection, which needs nothing else: no network, no other file.
 
-What the page shows is gathered here and in `report_*`; the template `report.html.j2` and the scripts that it
-includes make a page of it. Whatever users have named stands in it as text alone: the template escapes it, the
-scripts put it into text nodes, and a policy in the page lets no other script run and nothing be fetched.
+What the page shows is gathered here and in `report_*`; the template `report.html.j2` makes a page of it that is
+complete without its script, which sorts, filters and points. Whatever users have named stands in it as text
+alone: the template escapes it, and a policy in the page lets no other script run and nothing be fetched.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +28,13 @@ from lfadsrm_hpc.manifest.publish import publish_replacing
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.rendering import render
-from lfadsrm_hpc.results.best import COSTS, BestRun, choose
-from lfadsrm_hpc.results.plot_colors import GRADED, NAMED
-from lfadsrm_hpc.results.report_curves import curves_of
-from lfadsrm_hpc.results.report_quality import Verdicts, verdicts_of
+from lfadsrm_hpc.results.best import BestRun, choose
+from lfadsrm_hpc.results.plot_colors import INFERRED, VALID
+from lfadsrm_hpc.results.report_curves import TRAIN, Curves, curves_of
+from lfadsrm_hpc.results.report_quality import verdicts_of
 from lfadsrm_hpc.results.report_rates import Chosen, Panel, panels_of
 from lfadsrm_hpc.results.report_resources import Resources, resources_of
-from lfadsrm_hpc.results.report_table import columns_of
+from lfadsrm_hpc.results.report_table import columns_of, word
 from lfadsrm_hpc.results.run_metrics import RunMetrics
 from lfadsrm_hpc.results.runs_table import runs_table, scores_of
 
@@ -45,7 +44,17 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
 
 TEMPLATE = "report.html.j2"
-_SCRIPTS = ("report_base.js.j2", "report_table.js.j2", "report_curves.js.j2", "report_rates.js.j2")
+_MOST_ROWS = 30  # of the smaller tables
+_KINDS = {  # state or verdict -> its colour
+    **{state.value: "fail" for state in RunState if state.is_failure},
+    "PREEMPTED": "warn", "TIMEOUT": "warn", "HELD": "warn", "COMPLETED": "ok", "RUNNING": "run",
+    "SUBMITTED": "wait", "PENDING": "wait", "REQUEUED": "wait", "PREPARED": "none", "CANCELLED": "none",
+    "UNCERTAIN": "ask", "UNKNOWN": "ask", "good": "ok", "suspect": "warn", "bad": "fail",
+}  # fmt: skip
+_SECTIONS = (
+    ("overview", "Overview"), ("best", "Best"), ("runs", "Runs"), ("curves", "Learning curves"),
+    ("rates", "Rates and factors"), ("quality", "Quality"), ("resources", "Resources"), ("made", "About"),
+)  # fmt: skip
 _MOST_MESSAGES = 2000  # of failed runs, one line each
 
 
@@ -108,7 +117,7 @@ class _Known:
     scores: Mapping[str, RunMetrics]
     table: pd.DataFrame
     freshness: Freshness
-    labels: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str]
 
 
 def write_report(
@@ -146,37 +155,20 @@ def write_report(
     best = _best(known, wish.metric)
     chosen = _chosen(known, best, wish.shown)
     panels, left_out = panels_of(chosen)
-    ids = [run.id for run in known.runs]
-    first = {one.run.id for one in best.values()}
-    curves = curves_of(known.runs, first)
+    curves = curves_of(known.runs, known.names, [one.run.id for one in chosen])
     notes = {
         "general": list(warned),
         "curves": curves.notes,
         "rates": [*left_out, *(text for one in panels for text in one.notes)],
     }
-    metric = next((one.metric for one in best.values()), None)
-    data = {
-        "version": 1,
-        "collection": collection.name,
-        "n": len(ids),
-        "columns": columns_of(known.table, metric),
-        "metric": metric,
-        "best": sorted(ids.index(one) for one in first),
-        "reasons": _rows(ids, {run: list(one.texts) for run, one in known.scores.items() if one.texts}),
-        "messages": _rows(ids, _messages(known)),
-        "params": _differences(known.runs),
-        "curves": curves.content,
-        "panels": [one.content for one in panels],
-        "colors": {"named": NAMED, "graded": GRADED},
-    }
     used = resources_of(collection.layout, known.facts.values(), known.freshness)
-    text = _page(collection, known, best, panels, used, notes, data, wish)
-    content = text.encode(errors="replace")
+    shown = _Shown(best, panels, curves, used, notes)
+    content = _page(collection, known, shown, wish).encode(errors="replace")
     path.parent.mkdir(parents=True, exist_ok=True)
     publish_replacing(path, content)
-    shown = tuple(dict.fromkeys(one.run_id for one in panels))
+    ids = tuple(dict.fromkeys(one.run_id for one in panels))
     said = (*notes["general"], *notes["curves"], *notes["rates"], *used.notes)
-    return Report(path, len(content), len(ids), shown, said)
+    return Report(path, len(content), len(known.runs), ids, said)
 
 
 # ---------------------------------------------------------------- what is known
@@ -192,10 +184,20 @@ def _gather(
     found = {run.id: _state(facts[run.id], freshness, states.get(run.id)) for run in runs}
     scores = {run.id: scores_of(run.layout, facts[run.id]) for run in runs}
     table = runs_table(runs, states=found, facts=facts)
-    varying = varying_names(run.params for run in runs)
-    labels = {run.id: params_label(run.params, varying) if varying else "" for run in runs}
     known = {run_id: one for run_id, one in scores.items() if one is not None}
-    return _Known(runs, facts, found, known, table, freshness, labels)
+    return _Known(runs, facts, found, known, table, freshness, _names(runs))
+
+
+def _names(runs: Sequence[Run]) -> dict[str, str]:
+    """Return how runs are called: their run spec if there are several, and what distinguishes their params."""
+    params = {run.params.param_hash: run.params for run in runs}
+    varying = varying_names(params.values())
+    labels = {key: params_label(one, varying) for key, one in params.items()}
+    several = len({run.spec.name for run in runs}) > 1
+    return {
+        run.id: f"{run.spec.name} {labels[run.params.param_hash]}" if several else labels[run.params.param_hash]
+        for run in runs
+    }
 
 
 def _state(facts: RunFacts, freshness: Freshness, told: RunStatus | None) -> RunStatus:
@@ -233,7 +235,7 @@ def _chosen(known: _Known, best: Mapping[str, BestRun[Run]], shown: Sequence[Run
         winner = known.facts[one.run.id].completed
         if winner is not None and winner[1].claim is not None:
             why = f"best of {spec} by {one.metric}: {one.value:.6g}"
-            found.append(Chosen(one.run, winner[1].claim.token, known.labels[one.run.id], why))
+            found.append(Chosen(one.run, winner[1].claim.token, known.names[one.run.id], why))
     return found
 
 
@@ -244,7 +246,7 @@ def _named(known: _Known, run: Run) -> Chosen:
         raise ResultsError(
             f"run {run.id} is not complete, it is {state}", where=run.path, hint="see `lfadsrm status`"
         )
-    return Chosen(run, facts.completed[1].claim.token, known.labels.get(run.id, ""), "named")
+    return Chosen(run, facts.completed[1].claim.token, known.names.get(run.id, run.id), "named")
 
 
 def _messages(known: _Known) -> dict[str, str]:
@@ -255,64 +257,88 @@ def _messages(known: _Known) -> dict[str, str]:
     }
 
 
-def _rows(ids: Sequence[str], found: Mapping[str, Any]) -> dict[int, Any]:
-    return {row: found[run_id] for row, run_id in enumerate(ids) if run_id in found}
-
-
-def _differences(runs: Sequence[Run]) -> dict[str, str]:
-    """Return, by hash, in what params differ from the defaults."""
-    return {h: params.diff_text() for h, params in {run.params.param_hash: run.params for run in runs}.items()}
-
-
 # ---------------------------------------------------------------- the page
 
 
-def _page(
-    collection: RunCollection[Any],
-    known: _Known,
-    best: Mapping[str, BestRun[Run]],
-    panels: Sequence[Panel],
-    used: Resources,
-    notes: Mapping[str, Sequence[str]],
-    data: Mapping[str, Any],
-    wish: Wish,
-) -> str:
-    early = render("report_early.js.j2", {})
-    script = "\n".join(render(name, {}) for name in _SCRIPTS)
+@dataclass(frozen=True)
+class _Shown:
+    """What a page shows besides the table."""
+
+    best: Mapping[str, BestRun[Run]]
+    panels: Sequence[Panel]
+    curves: Curves
+    used: Resources
+    notes: Mapping[str, Sequence[str]]
+
+
+def _page(collection: RunCollection[Any], known: _Known, shown: _Shown, wish: Wish) -> str:
+    early, script = render("report_early.js.j2", {}), render("report.js.j2", {})
     counts = Counter(status.state for status in known.states.values())
-    verdicts: Verdicts = verdicts_of(known.scores)
+    metric = next((one.metric for one in shown.best.values()), None)
     values = {
         "collection": collection,
         "about": _about(collection, known),
         "swept": _swept(known),
         "datasets": collection.dataset_info,
-        "states": [(state, counts[state]) for state in RunState if counts[state]],
-        "n_runs": len(known.runs),
+        "states": [(word(state), _KINDS[state.value], counts[state]) for state in RunState if counts[state]],
         "n_complete": counts[RunState.COMPLETED],
-        "best": list(best.items()),
-        "labels": known.labels,
-        "lower_is_better": COSTS,
-        "n_curves": len(data["curves"]["rows"]),
-        "panels": panels,
-        "verdicts": verdicts,
-        "used": used,
-        "notes": notes,
+        "best": list(shown.best.items()),
+        "names": known.names,
+        "columns": columns_of(known.table, metric),
+        "rows": _rows(known, {one.run.id for one in shown.best.values()}),
+        "kinds": {**_KINDS, **{word(state): _KINDS[state.value] for state in RunState}},
+        "curves": shown.curves,
+        "panels": shown.panels,
+        "verdicts": verdicts_of(known.scores),
+        "used": shown.used,
+        "notes": shown.notes,
         "versions": _versions(known),
+        "colors": {"train": TRAIN, "valid": VALID, "inferred": INFERRED},
+        "sections": _SECTIONS,
+        "most_rows": _MOST_ROWS,
         "now": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "version": __version__,
         "made_by": wish.made_by,
         "early": early,
         "script": script,
         "policy": _policy([early, script]),
-        "data": in_script(data),
     }
     return render(TEMPLATE, values)
 
 
-def in_script(data: Mapping[str, Any]) -> str:
-    """Return JSON that can stand in a script element: no text in it can end the element."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII alone
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+@dataclass(frozen=True)
+class _Row:
+    """What the first cell of a run says: its name, and more when it is opened."""
+
+    run_id: str
+    name: str
+    state: str
+    verdict: str
+    is_best: bool
+    differs: str
+    message: str
+    reasons: Sequence[str]
+
+
+def _rows(known: _Known, best: set[str]) -> list[_Row]:
+    messages = _messages(known)
+    differs = {run.params.param_hash: run.params.diff_text() for run in known.runs}
+    found = []
+    for run in known.runs:
+        scores = known.scores.get(run.id)
+        found.append(
+            _Row(
+                run.id,
+                known.names[run.id],
+                word(known.states[run.id].state),
+                "" if scores is None else scores.verdict,
+                run.id in best,
+                differs[run.params.param_hash] or "nothing",
+                messages.get(run.id, ""),
+                () if scores is None else scores.texts,
+            )
+        )
+    return found
 
 
 def _policy(scripts: Sequence[str]) -> str:
@@ -320,7 +346,7 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
         "form-action 'none'"
     )
 

@@ -7,9 +7,10 @@ the first, the last and the lowest that counts. Nothing is averaged, so a spike 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,16 @@ from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.results.fitlog import read_rows
+from lfadsrm_hpc.results.plot_colors import INFERRED, NAMED, VALID
+from lfadsrm_hpc.results.report_figures import Axes, Figure, Floats, Line, axes_of
 
-Floats = npt.NDArray[np.float64]
+TRAIN = INFERRED
 
 MOST_RUNS = 2000
 _MOST_EPOCHS = 400  # of one run
-_BUDGET = 60_000  # epochs of all runs together: 1.2 MB
+_BUDGET = 60_000  # epochs of all runs together: about 400 kB
 _FEWEST_EPOCHS = 16
+_FEW = 12  # runs that are all drawn in full
 _NEEDED = ("epoch", "train_total", "valid_total", "kl_weight", "l2_weight")
 
 
@@ -43,38 +47,73 @@ class Costs(NamedTuple):
     settled: npt.NDArray[np.bool_]
 
 
-class Curves(NamedTuple):
-    """What the page draws, and what is to be said of it.
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves as the page shows them.
 
     Attributes
     ----------
-    content : dict
-        `rows` (which runs of the table), `epoch`, `train`, `valid` (a list a run), `settled` (the first epoch
-        with both ramps complete, or null), `most` (epochs a run).
+    together : Figure or None
+        Validation costs of all runs; None: no run has finished an epoch.
+    single : sequence of Figure
+        Training and validation costs of chosen runs.
+    count : int
+        Curves in `together`.
     notes : list of str
+        What is not drawn, and why.
     """
 
-    content: dict[str, Any]
+    together: Figure | None
+    single: Sequence[Figure]
+    count: int
     notes: list[str]
 
 
-def curves_of(runs: Sequence[Run], first: Collection[str] = (), most: int = MOST_RUNS) -> Curves:
-    """Read and thin out the fit logs of runs.
+def curves_of(
+    runs: Sequence[Run],
+    names: Mapping[str, str],
+    chosen: Sequence[str] = (),
+    most: int = MOST_RUNS,
+) -> Curves:
+    """Read and thin out the fit logs of runs, and draw them.
 
     Parameters
     ----------
     runs : sequence of Run
         The rows of the table.
-    first : collection of str
-        Ids of runs that must not be left out where there are too many.
+    names : dict of str to str
+        By id, how runs are called.
+    chosen : sequence of str
+        Ids of runs that are drawn in colours, one by one too, and never left out.
     most : int
         So many runs.
     """
-    chosen = _spread([run.id for run in runs], set(first), most)
-    epochs = int(np.clip(_BUDGET // max(1, len(chosen)), _FEWEST_EPOCHS, _MOST_EPOCHS))
-    content: dict[str, Any] = {"rows": [], "epoch": [], "train": [], "valid": [], "settled": [], "most": epochs}
-    damaged, without, thinned = [], 0, False
-    for row in chosen:
+    rows = _spread([run.id for run in runs], set(chosen), most)
+    epochs = int(np.clip(_BUDGET // max(1, len(rows)), _FEWEST_EPOCHS, _MOST_EPOCHS))
+    found, notes = _read(runs, rows, epochs)
+    if len(rows) < len(runs):
+        notes.insert(
+            0,
+            f"{len(rows):,} of {len(runs):,} runs are drawn, evenly spread over the collection, the chosen runs "
+            "among them; --match or --spec make a page of fewer runs.",
+        )
+    if not found:
+        return Curves(None, (), 0, notes)
+    place = {runs[row].id: row for row in rows}
+    colored = {
+        place[run_id]: NAMED[k % len(NAMED)]
+        for k, run_id in enumerate(run_id for run_id in chosen if place.get(run_id) in found)
+    }
+    called = {row: names.get(runs[row].id) or runs[row].id for row in found}
+    together = _together(found, called, colored)
+    single = [_single(found[row], called[row]) for row in colored]
+    return Curves(together, single, len(found), notes)
+
+
+def _read(runs: Sequence[Run], rows: Sequence[int], epochs: int) -> tuple[dict[int, Costs], list[str]]:
+    """Return the costs that are drawn by row, and notes on those that are not."""
+    found, damaged, without, thinned = {}, [], 0, False
+    for row in rows:
         try:
             costs = read_costs(runs[row])
         except ResultsError as error:
@@ -85,29 +124,74 @@ def curves_of(runs: Sequence[Run], first: Collection[str] = (), most: int = MOST
             continue
         kept = thin(costs, epochs)
         thinned = thinned or len(kept) < len(costs.epoch)
-        settled = costs.epoch[costs.settled]
-        content["rows"].append(row)
-        content["epoch"].append(costs.epoch[kept].astype(int).tolist())
-        content["train"].append(_short(costs.train[kept]))
-        content["valid"].append(_short(costs.valid[kept]))
-        content["settled"].append(int(settled[0]) if settled.size else None)
+        found[row] = Costs(*(array[kept] for array in costs))
     notes = []
-    if len(chosen) < len(runs):
-        notes.append(
-            f"{len(chosen):,} of {len(runs):,} runs are drawn, evenly spread over the collection, the best of "
-            "each run spec among them; --match or --spec make a page of fewer runs."
-        )
     if without:
-        notes.append(f"{without:,} runs have not finished an epoch yet.")
+        notes.append(f"{without:,} run{' has' if without == 1 else 's have'} not finished an epoch yet.")
     if thinned:
         notes.append(
-            f"At most {epochs} epochs of a run are kept: of each stretch those of its lowest and highest "
+            f"At most {epochs} epochs of a run are drawn: of each stretch those of its lowest and highest "
             "validation cost, as they are in the log."
         )
     notes += [f"The fit log of {text}." for text in damaged[:5]]
     if len(damaged) > 5:
         notes.append(f"{len(damaged) - 5:,} more fit logs cannot be read.")
-    return Curves(content, notes)
+    return found, notes
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _together(found: Mapping[int, Costs], called: Mapping[int, str], colored: Mapping[int, str]) -> Figure:
+    axes = _axes([(costs.epoch, costs.valid) for costs in found.values()])
+    lines = []
+    for row in sorted(found, key=lambda row: row in colored):  # what is drawn later is on top
+        path = axes.path(found[row].epoch, found[row].valid)
+        kind = "line" if row in colored else "thin"
+        name = called[row] if row in colored else ""
+        lines.append(Line(path, colored.get(row, "muted"), kind, name, row))
+    lowest = [costs.valid[costs.settled].min() for costs in found.values() if costs.settled.any()]
+    about = f"Validation costs of {len(found)} runs by epoch"
+    if lowest:
+        about += f"; the lowest is {min(lowest):.5g} nats per trial"
+    return Figure(
+        "Validation cost", about, axes.x_ticks(8), axes.y_ticks(6), lines, "epoch", "nats per trial"
+    )
+
+
+def _single(costs: Costs, name: str) -> Figure:
+    axes = _axes([(costs.epoch, costs.train), (costs.epoch, costs.valid)])
+    lines = []
+    if not costs.settled.all():
+        until = float(costs.epoch[costs.settled][0]) if costs.settled.any() else axes.right
+        edge = [axes.left, until]
+        lines.append(Line(axes.area(edge, [axes.low] * 2, [axes.high] * 2), "muted", "area"))
+    lines.append(Line(axes.path(costs.epoch, costs.train), TRAIN))
+    lines.append(Line(axes.path(costs.epoch, costs.valid), VALID))
+    about = f"Training and validation cost of {name} by epoch"
+    if costs.settled.any():
+        at = int(np.argmin(np.where(costs.settled, costs.valid, np.inf)))
+        dot = axes.path(costs.epoch[at : at + 1], costs.valid[at : at + 1])
+        lines.append(Line(f"{dot}h0", VALID, "dot"))
+        about += f"; the lowest validation cost is {costs.valid[at]:.5g} at epoch {costs.epoch[at]:.0f}"
+    return Figure(name, about, axes.x_ticks(), axes.y_ticks(), lines, "epoch", "nats per trial")
+
+
+def _axes(shown: Sequence[tuple[Floats, Floats]]) -> Axes:
+    """Return axes that leave out the first tenth of each fit, which costs so much more than the rest.
+
+    Of many runs the few that cost most are left out too: one that diverged would flatten all others.
+    """
+    later = [costs[epoch >= epoch[0] + 0.1 * (epoch[-1] - epoch[0])] for epoch, costs in shown]
+    axes = axes_of(np.concatenate([epoch for epoch, _ in shown]), later)
+    highest = [float(np.nanmax(one)) for one in later if np.isfinite(one).any()]
+    if len(highest) <= _FEW:
+        return axes
+    usual = axes_of([0.0], [[axes.low, float(np.quantile(highest, 0.95))]])
+    return axes._replace(high=min(axes.high, usual.high))
+
+
+# ---------------------------------------------------------------- reading
 
 
 def _spread(ids: Sequence[str], first: set[str], most: int) -> list[int]:
@@ -191,8 +275,3 @@ def thin(costs: Costs, most: int) -> npt.NDArray[np.int64]:
             kept.add(begin + int(np.argmin(np.where(np.isfinite(stretch), stretch, np.inf))))
             kept.add(begin + int(np.argmax(np.where(np.isfinite(stretch), stretch, -np.inf))))
     return np.array(sorted(kept))
-
-
-def _short(values: Floats) -> list[float | None]:
-    """Return costs with five digits: more cannot be seen."""
-    return [float(f"{one:.5g}") if np.isfinite(one) else None for one in values]

@@ -22,15 +22,34 @@ from lfadsrm_hpc.results.attaching import attach
 from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.metrics import smooth_spikes
 from lfadsrm_hpc.results.of_runs import Wanted, open_one
+from lfadsrm_hpc.results.plot_colors import INFERRED, NAMED
+from lfadsrm_hpc.results.report_figures import Axes, Figure, Line, axes_of
 
 Array = npt.NDArray[Any]
 
-MOST_SHOWN = 12  # datasets of runs on a page, about 60 KB each
+MOST_SHOWN = 8  # datasets of runs on a page, about 100 kB each
 MOST_DATASETS = 3  # of one run
-_NEURONS, _TRIALS, _CONDITIONS, _FACTORS = 6, 4, 8, 6
+_NEURONS, _TRIALS, _CONDITIONS, _FACTORS = 6, 3, 8, 6
 _POINTS = 160
 _LOOKED_AT = 16  # trials by which neurons and factors are chosen
 _SMOOTHING_MS = 50.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: rates of a few neurons, and factors.
+
+    Attributes
+    ----------
+    name : str
+    rates : sequence of Figure
+        One a neuron.
+    factors : Figure
+    """
+
+    name: str
+    rates: Sequence[Figure]
+    factors: Figure
 
 
 @dataclass(frozen=True)
@@ -39,15 +58,57 @@ class Panel:
 
     Attributes
     ----------
-    content : dict
-        For the page; see `panel_of`.
+    run_id, label, why, dataset : str
+        Whose it is, how the run is called, and why it is shown.
+    about : str
+        Sizes and units, as a sentence.
+    trials : sequence of Trial
+    measured : str
+        What is drawn beside inferred rates: "spikes, smoothed ..."; "" if nothing.
+    conditions : sequence of (str, str)
+        Name and colour.
+    averages, factors : sequence of Figure
+        Averages over the trials of each condition: of rates, one a neuron; of factors.
     notes : list of str
         What is not there.
     """
 
     run_id: str
-    content: dict[str, Any]
+    label: str
+    why: str
+    dataset: str
+    about: str
+    trials: Sequence[Trial]
+    measured: str = ""
+    conditions: Sequence[tuple[str, str]] = ()
+    averages: Sequence[Figure] = ()
+    factors: Sequence[Figure] = ()
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of posterior means that a panel shows."""
+
+    means: xr.Dataset
+    rates: str
+    neurons: Array
+    neuron_names: Sequence[str]
+    factors: Array
+    group: int
+    time: Array
+
+    @property
+    def bin_ms(self) -> float:
+        return float(self.means.attrs["bin_ms"])
+
+    @property
+    def units(self) -> str:
+        return str(self.means[self.rates].attrs.get("units", ""))
+
+    @property
+    def smoothing_ms(self) -> float:
+        return max(_SMOOTHING_MS, 2 * self.bin_ms)
 
 
 @dataclass(frozen=True)
@@ -100,15 +161,6 @@ def panels_of(chosen: Sequence[Chosen], most: int = MOST_SHOWN) -> tuple[list[Pa
 def panel_of(one: Chosen, dataset: str) -> Panel:
     """Return what is shown of one dataset of a run.
 
-    Returns
-    -------
-    Panel
-        `content`: `run`, `label`, `why`, `dataset`, `units`, `bin_ms`, `group` (bins a point), `time` (ms),
-        `neurons` ({name, rate, held_out}), `trials` (one of {trial, split, condition, rates, measured,
-        spikes, factors}: a list a neuron or factor; `spikes` are [point, count] pairs), `factors` (their
-        numbers), `conditions` (names), `averages` ({rates, sem, factors} by neuron or factor, then
-        condition).
-
     Raises
     ------
     LfadsrmError
@@ -116,32 +168,49 @@ def panel_of(one: Chosen, dataset: str) -> Panel:
     """
     with open_one(one.run, dataset, one.token, Wanted()) as means:
         notes: list[str] = []
-        rates = "rates" if "rates" in means else "output_mean"
-        bin_ms = float(means.attrs["bin_ms"])
-        group = math.ceil(means.sizes["time"] / _POINTS)
-        neurons, levels = _neurons(means, rates)
-        factors = _factors(means)
-        trials = _trials(means)
         means = _with_spikes(means, one.run, dataset, notes)
-        content: dict[str, Any] = {
-            "run": one.run.id,
-            "label": one.label,
-            "why": one.why,
-            "dataset": dataset,
-            "units": str(means[rates].attrs.get("units", "")),
-            "bin_ms": bin_ms,
-            "group": group,
-            "smoothing_ms": max(_SMOOTHING_MS, 2 * bin_ms),
-            "time": [round(float(t), 2) for t in _means_over(means["time"].to_numpy().astype(float), group)],
-            "sizes": {name: int(means.sizes[name]) for name in ("trial", "time", "neuron", "factor")},
-            "neurons": _about(means, neurons, levels),
-            "factors": factors.tolist(),
-            "trials": [_trial(means, rates, int(row), neurons, factors, bin_ms, group) for row in trials],
-            "conditions": [],
-            "averages": None,
-        }
-        _add_averages(content, means, rates, neurons, factors, notes)
-    return Panel(one.run.id, content, [f"{one.run.id}, {dataset}: {text}" for text in notes])
+        part = _part(means)
+        rows = _trials(means)
+        conditions, averages, factors = _averages(part, notes)
+        measured = ""
+        if "spikes" in means and part.rates == "rates":
+            measured = f"spikes (ticks), and these smoothed with a Gaussian of {part.smoothing_ms:g} ms"
+        elif "spikes" in means:
+            measured = "the data"
+        return Panel(
+            one.run.id,
+            one.label,
+            one.why,
+            dataset,
+            _about(part),
+            [_trial(part, int(row)) for row in rows],
+            measured,
+            conditions,
+            averages,
+            factors,
+            [f"{one.run.id}, {dataset}: {text}" for text in notes],
+        )
+
+
+def _part(means: xr.Dataset) -> _Part:
+    rates = "rates" if "rates" in means else "output_mean"
+    group = math.ceil(means.sizes["time"] / _POINTS)
+    neurons = _neurons(means, rates)
+    names = means["neuron_name"].to_numpy() if "neuron_name" in means.coords else means["neuron"].to_numpy()
+    held_out = set(json.loads(str(means.attrs.get("held_out_neurons", "[]"))))
+    called = [f"{names[k]}{' (held out)' if int(k) in held_out else ''}" for k in neurons]
+    time = _means_over(means["time"].to_numpy().astype(float), group)
+    return _Part(means, rates, neurons, called, _factors(means), group, time)
+
+
+def _about(part: _Part) -> str:
+    sizes = part.means.sizes
+    text = (
+        f"{sizes['trial']:,} trials of {sizes['time']:,} bins of {part.bin_ms:g} ms, {sizes['neuron']:,} neurons, "
+        f"{sizes['factor']:,} factors. Shown are {len(part.neurons)} neurons from the most active to a quiet one, "
+        f"and the {len(part.factors)} factors that vary most."
+    )
+    return text + (f" Each point is the mean over {part.group} bins." if part.group > 1 else "")
 
 
 def _with_spikes(means: xr.Dataset, run: Run, dataset: str, notes: list[str]) -> xr.Dataset:
@@ -164,14 +233,12 @@ def _spread(count: int, most: int) -> Array:
     return np.unique(np.linspace(0, count - 1, max(0, min(count, most))).round().astype(int))
 
 
-def _neurons(means: xr.Dataset, rates: str) -> tuple[Array, Array]:
-    """Return a few neurons, from the most active one to a quiet one, and their mean rates in some trials."""
+def _neurons(means: xr.Dataset, rates: str) -> Array:
+    """Return a few neurons, from the most active one to a quiet one."""
     some = means[rates].isel(trial=_spread(means.sizes["trial"], _LOOKED_AT)).to_numpy()
-    level = np.nan_to_num(some.mean(axis=(0, 1)))
-    order = np.argsort(-level, kind="stable")
+    order = np.argsort(-np.nan_to_num(some.mean(axis=(0, 1))), kind="stable")
     # the quietest tenth seldom shows anything
-    places = _spread(max(1, math.ceil(0.9 * len(order))), _NEURONS)
-    return order[places], level[order[places]]
+    return order[_spread(max(1, math.ceil(0.9 * len(order))), _NEURONS)]
 
 
 def _factors(means: xr.Dataset) -> Array:
@@ -198,78 +265,108 @@ def _condition(means: xr.Dataset, row: int) -> str:
     return "" if value is None or value != value else str(value)
 
 
-def _about(means: xr.Dataset, neurons: Array, levels: Array) -> list[dict[str, Any]]:
-    names = means["neuron_name"].to_numpy() if "neuron_name" in means.coords else means["neuron"].to_numpy()
-    held_out = set(json.loads(str(means.attrs.get("held_out_neurons", "[]"))))
-    return [
-        {"name": str(names[k]), "rate": round(float(level), 1), "held_out": int(k) in held_out}
-        for k, level in zip(neurons, levels, strict=True)
-    ]
-
-
-def _trial(
-    means: xr.Dataset, rates: str, row: int, neurons: Array, factors: Array, bin_ms: float, group: int
-) -> dict[str, Any]:
-    inferred = means[rates].isel(trial=row, neuron=neurons).to_numpy()
-    found: dict[str, Any] = {
-        "trial": int(means["trial"].to_numpy()[row]),
-        "split": str(means["split"].to_numpy()[row]) if "split" in means.coords else "",
-        "condition": _condition(means, row),
-        "rates": _lists(_means_over(inferred, group)),
-        "factors": _lists(_means_over(means["factors"].isel(trial=row, factor=factors).to_numpy(), group)),
-        "measured": None,
-        "spikes": None,
-    }
+def _trial(part: _Part, row: int) -> Trial:
+    means = part.means
+    inferred = _means_over(means[part.rates].isel(trial=row, neuron=part.neurons).to_numpy(), part.group)
+    measured = counts = None
     if "spikes" in means:
-        counts = means["spikes"].isel(trial=row, neuron=neurons).to_numpy()
-        if rates == "rates":
-            smooth = smooth_spikes(counts[None], bin_ms=bin_ms, sd_ms=max(_SMOOTHING_MS, 2 * bin_ms))[0]
-            found["spikes"] = _pairs(counts, group)
+        counts = means["spikes"].isel(trial=row, neuron=part.neurons).to_numpy()
+        measured = counts
+        if part.rates == "rates":
+            measured = smooth_spikes(counts[None], bin_ms=part.bin_ms, sd_ms=part.smoothing_ms)[0]
+            counts = _sums_over(counts, part.group)
         else:
-            smooth = counts
-        found["measured"] = _lists(_means_over(smooth, group))
-    return found
+            counts = None
+        measured = _means_over(measured, part.group)
+    split = str(means["split"].to_numpy()[row]) if "split" in means.coords else ""
+    condition = _condition(means, row)
+    words = [f"trial {int(means['trial'].to_numpy()[row])}", {"valid": "validation", "train": "training"}.get(split, split)]
+    name = ", ".join(word for word in [*words, f"condition {condition}" if condition else ""] if word)
+    rates = [
+        _rates_of_trial(
+            part,
+            f"{part.neuron_names[k]} in {name}",
+            part.neuron_names[k],
+            inferred[:, k],
+            None if measured is None else measured[:, k],
+            None if counts is None else counts[:, k],
+        )
+        for k in range(len(part.neurons))
+    ]
+    found = _means_over(means["factors"].isel(trial=row, factor=part.factors).to_numpy(), part.group)
+    axes = axes_of(part.time, [found])
+    lines = [
+        Line(axes.path(part.time, found[:, k]), NAMED[k % len(NAMED)], name=f"factor {number}")
+        for k, number in enumerate(part.factors)
+    ]
+    return Trial(name, rates, _figure(axes, "factors", f"Factors in {name}", lines))
 
 
-def _pairs(counts: Array, group: int) -> list[list[list[int]]]:
-    """Return, for each neuron, the points with spikes and how many."""
-    starts = np.arange(0, counts.shape[0], group)
-    sums = np.add.reduceat(np.nan_to_num(counts), starts, axis=0).astype(int)
-    return [[[int(k), int(column[k])] for k in np.flatnonzero(column)] for column in sums.T]
+def _rates_of_trial(
+    part: _Part, about: str, title: str, inferred: Array, measured: Array | None, counts: Array | None
+) -> Figure:
+    shown = [inferred] if measured is None else [inferred, measured]
+    axes = axes_of(part.time, shown, from_zero=part.rates == "rates")
+    lines = []
+    if counts is not None:
+        at = part.time[np.flatnonzero(counts > 0)]
+        where = axes.place(at, np.full(len(at), axes.low))[0]
+        lines.append(Line("".join(f"M{round(float(x))} 500v-28" for x in where), "text", "ticks"))
+    if measured is not None:
+        lines.append(Line(axes.path(part.time, measured), "muted"))
+    lines.append(Line(axes.path(part.time, inferred), INFERRED))
+    return _figure(axes, title, f"Rate of {about}", lines, part.units)
 
 
-def _add_averages(
-    content: dict[str, Any], means: xr.Dataset, rates: str, neurons: Array, factors: Array, notes: list[str]
-) -> None:
+def _figure(axes: Axes, title: str, about: str, lines: Sequence[Line], units: str = "") -> Figure:
+    return Figure(
+        title, about, axes.x_ticks(4), axes.y_ticks(3), lines, "ms", units, axes.zero()
+    )
+
+
+def _averages(
+    part: _Part, notes: list[str]
+) -> tuple[list[tuple[str, str]], list[Figure], list[Figure]]:
+    """Return conditions with their colours, and averages of rates and factors by condition."""
+    means = part.means
     if "condition" not in means.coords:
-        return
-    known = sorted({_condition(means, row) for row in range(means.sizes["trial"])} - {""}, key=_natural)
+        return [], [], []
+    labels = np.array([_condition(means, row) for row in range(means.sizes["trial"])], dtype=object)
+    known = sorted(set(labels) - {""}, key=_natural)
     if not known:
-        return
+        return [], [], []
     chosen = [known[k] for k in _spread(len(known), _CONDITIONS)]
     if len(chosen) < len(known):
         notes.append(f"{len(chosen)} of {len(known)} conditions are shown.")
-    labels = np.array([_condition(means, row) for row in range(means.sizes["trial"])], dtype=object)
-    wanted = np.flatnonzero(np.isin(labels, chosen))
-    some = means[[rates, "factors"]].isel(neuron=neurons, factor=factors, trial=wanted)
-    some = some.assign_coords(condition=("trial", labels[wanted]))
-    found = condition_averages(some, [rates, "factors"]).sel(condition=chosen)
-    group = content["group"]
+    some = means[[part.rates, "factors"]].isel(
+        neuron=part.neurons, factor=part.factors, trial=np.flatnonzero(np.isin(labels, chosen))
+    )
+    some = some.assign_coords(condition=("trial", labels[np.isin(labels, chosen)]))
+    found = condition_averages(some, [part.rates, "factors"]).sel(condition=chosen)
+    count = {name: int(n) for name, n in zip(chosen, found["n_trials"].to_numpy(), strict=True)}
+    conditions = [(f"{name} ({count[name]})", NAMED[k % len(NAMED)]) for k, name in enumerate(chosen)]
+    rates = [
+        _average(part, found, part.rates, k, title, part.units) for k, title in enumerate(part.neuron_names)
+    ]
+    factors = [
+        _average(part, found, "factors", k, f"factor {number}", "") for k, number in enumerate(part.factors)
+    ]
+    return conditions, rates, factors
 
-    def by_condition(name: str) -> list[Any]:
-        values = found[name].to_numpy()  # condition, time, neuron or factor
-        return [
-            [_list(_means_over(values[c, :, k], group)) for c in range(len(chosen))]
-            for k in range(values.shape[2])
-        ]
 
-    content["conditions"] = chosen
-    content["counts"] = [int(n) for n in found["n_trials"].to_numpy()]
-    content["averages"] = {
-        "rates": by_condition(rates),
-        "sem": by_condition(f"{rates}_sem"),
-        "factors": by_condition("factors"),
-    }
+def _average(part: _Part, found: xr.Dataset, name: str, k: int, title: str, units: str) -> Figure:
+    """Draw one neuron or factor: its mean over the trials of each condition, and of rates the SEM."""
+    means = [_means_over(one[:, k], part.group) for one in found[name].to_numpy()]  # condition, time, k
+    spread = [_means_over(one[:, k], part.group) for one in found[f"{name}_sem"].to_numpy()]
+    axes = axes_of(part.time, means, from_zero=name == "rates")
+    lines = []
+    for c, (mean, sem) in enumerate(zip(means, spread, strict=True)):
+        if name != "factors" and (area := axes.area(part.time, mean - sem, mean + sem)):
+            lines.append(Line(area, NAMED[c % len(NAMED)], "area"))
+    for c, mean in enumerate(means):
+        condition = str(found["condition"].to_numpy()[c])
+        lines.append(Line(axes.path(part.time, mean), NAMED[c % len(NAMED)], name=condition))
+    return _figure(axes, title, f"{title}, averages over {len(means)} conditions", lines, units)
 
 
 def _natural(text: str) -> tuple[bool, float, str]:
@@ -290,10 +387,6 @@ def _means_over(values: Array, group: int) -> Array:
     return found
 
 
-def _lists(values: Array) -> list[list[float | None]]:
-    """Return (time, something) as a list for each of the latter."""
-    return [_list(column) for column in values.T]
-
-
-def _list(values: Array) -> list[float | None]:
-    return [float(f"{one:.4g}") if math.isfinite(one) else None for one in values]
+def _sums_over(values: Array, group: int) -> Array:
+    found: Array = np.add.reduceat(np.nan_to_num(values), np.arange(0, values.shape[0], group), axis=0)
+    return found

@@ -1,25 +1,20 @@
-"""The table of runs as the report page holds it: columns of short values, which the page makes rows of.
-
-A thousand runs are a quarter of a megabyte so: words that come again and again are numbers of levels, and
-numbers have as many digits as are shown.
-"""
+"""The table of runs as the report page shows it: columns of texts, and numbers to sort them by."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.collection.summary import value_text
-from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.best import COSTS
+from lfadsrm_hpc.results.report_quality import ORDER
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Column = dict[str, Any]
-
-VERDICTS = ("good", "suspect", "bad")
+UNKNOWN = "–"
 _LABELS = {
     "spec": "run spec",
     "attempts": "tries",
@@ -51,10 +46,38 @@ _TITLES = {
     "latent_r2": "R² of true latents from factors",
     "decoding_r2": "R² of behaviour decoded from rates",
 }
-# what a narrow screen shows at first, besides the run and the metric that runs are compared by
-_ON_PHONES = frozenset({"state", "verdict", "lowest_valid_cost"})
-_HIDDEN = frozenset({"valid_cost", "lowest_valid_epoch", "gpu", "started", "ended", "spec", "params"})
-_MOST_CHOICES = 60  # different texts of a column that are worth a list of levels
+# what is not shown until somebody asks for it
+_HIDDEN = frozenset({"params", "valid_cost", "lowest_valid_epoch", "started", "ended", "gpu"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes
+    ----------
+    name, label, title : str
+        In `runs_table`, on the page, and in words.
+    kind : str
+        "number" (to the right), "text", "state" or "verdict".
+    texts : list of str
+        What is shown, a run each.
+    keys : list of (float or None), optional
+        By what rows are sorted where the texts do not say.
+    shown : bool
+        At first.
+    better : str
+        "high", "low", or "" where it means neither.
+    """
+
+    name: str
+    label: str
+    title: str
+    kind: str
+    texts: Sequence[str]
+    keys: Sequence[float | None] | None = None
+    shown: bool = True
+    better: str = ""
 
 
 def columns_of(table: pd.DataFrame, metric: str | None) -> list[Column]:
@@ -69,89 +92,76 @@ def columns_of(table: pd.DataFrame, metric: str | None) -> list[Column]:
 
     Returns
     -------
-    list of dict
-        `name`, `label`, `title`, `kind` ("category": `values` are numbers of `levels`; "number", "time" (s
-        since 1970), "duration" (s), "text"), `values` (null: not known), `group`, `shown` and `phone`
-        (whether it is shown at first), `better` ("high", "low") and `decimals` where they mean something.
-        Columns in which nothing is known are left out.
+    list of Column
+        Those in which anything is known.
     """
     swept, metrics = list(table.attrs["swept"]), list(table.attrs["metrics"])
     metrics.sort(key=lambda name: name != metric)
-    order = ["spec", "params", "state", "verdict", *metrics, "lowest_valid_cost", *swept]
+    order = ["state", "verdict", "spec", "params", *metrics, "lowest_valid_cost", *swept]
     found = []
     for name in [*order, *(str(one) for one in table.columns if one not in (*order, "reasons"))]:
-        group = "params" if name in swept else "metrics" if name in metrics or name in COSTS else "about"
-        column = _column(name, table[name].tolist(), group)
-        if all(value is None for value in column["values"]):
-            continue
-        column["phone"] = name in _ON_PHONES or name == metric
-        found.append(column)
+        raw = [None if name not in swept and _is_missing(one) else one for one in table[name].tolist()]
+        if name in swept or any(one is not None for one in raw):
+            found.append(_column(name, raw, is_swept=name in swept, is_metric=name in metrics))
     return found
 
 
-def _column(name: str, raw: Sequence[Any], group: str) -> Column:
-    values = [None if _is_missing(one) else one for one in raw]
-    about: Column = {
-        "name": name,
-        "label": _LABELS.get(name, name),
-        "title": _TITLES.get(name, ""),
-        "group": group,
-        "shown": name not in _HIDDEN,
-    }
-    if name in ("started", "ended"):
-        return about | {"kind": "time", "values": [None if v is None else round(v.timestamp()) for v in values]}
+def _column(name: str, raw: Sequence[Any], *, is_swept: bool, is_metric: bool) -> Column:
+    label, title = _LABELS.get(name, name), _TITLES.get(name, "")
+    shown = name not in _HIDDEN and not (name == "spec" and len(set(raw)) == 1)
+    if is_swept:
+        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in raw)
+        return Column(name, label, title, "number" if numbers else "text", [value_text(one) for one in raw])
     if name == "seconds":
-        return about | {"kind": "duration", "values": [None if v is None else round(v) for v in values]}
-    if group == "params":
-        return about | _swept(raw)
-    if name in ("state", "verdict"):
-        order = [state.value for state in RunState] if name == "state" else VERDICTS
-        return about | _levels(values, sorted(_words(values), key=lambda word: _place(word, order)))
-    if name in ("spec", "host", "gpu"):
-        return about | _levels(values, list(_words(values)))
-    if all(isinstance(one, int | float) for one in values if one is not None):
-        better = {} if group != "metrics" else {"better": "low" if name in COSTS else "high"}
-        return about | better | _numbers(values)
-    return about | {"kind": "text", "values": values}
+        texts = [UNKNOWN if one is None else duration(one) for one in raw]
+        return Column(name, label, title, "number", texts, [None if v is None else round(v) for v in raw])
+    if name in ("started", "ended"):
+        texts = [UNKNOWN if one is None else f"{one:%Y-%m-%d %H:%M}" for one in raw]
+        return Column(name, label, title, "text", texts, shown=shown)
+    if name == "state":
+        return Column(name, label, title, name, [word(one) for one in raw])
+    if name == "verdict":
+        return Column(name, label, title, name, [str(one or UNKNOWN) for one in raw], [_place(one) for one in raw])
+    if all(isinstance(one, int | float) for one in raw if one is not None):
+        cost = name in COSTS
+        better = "low" if cost else "high" if is_metric else ""
+        return Column(name, label, title, "number", _numbers(raw), shown=shown, better=better)
+    return Column(name, label, title, "text", [str(one or UNKNOWN) for one in raw], shown=shown)
 
 
-def _swept(raw: Sequence[Any]) -> Column:
-    """Return a hyperparameter: None, True and "" are values like others."""
-    if all(isinstance(one, int | float) and not isinstance(one, bool) for one in raw):
-        return {"kind": "number", "values": [one if math.isfinite(one) else None for one in raw]}
-    texts = [value_text(one) for one in raw]
-    if len(set(texts)) > _MOST_CHOICES:
-        return {"kind": "text", "values": texts}
-    return _levels(texts, sorted(_words(texts)))
-
-
-def _numbers(values: Sequence[float | None]) -> Column:
-    """Return numbers with the digits that are shown: about five, alike in all rows."""
-    known = [abs(one) for one in values if one is not None]
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    """Return numbers with about five digits, alike in all rows."""
+    known = [abs(one) for one in values if one is not None and math.isfinite(one)]
+    largest = max(known, default=0.0)
     if all(float(one).is_integer() for one in known):
-        return {"kind": "number", "decimals": 0, "values": [None if v is None else int(v) for v in values]}
-    largest = max(known)
-    decimals = min(6, max(3 if largest < 10 else 0, 4 - math.floor(math.log10(largest)))) if largest else 3
-    return {"kind": "number", "decimals": decimals, "values": [rounded(one, decimals + 1) for one in values]}
+        decimals = 0
+    else:
+        decimals = min(6, max(3 if largest < 10 else 0, 4 - math.floor(math.log10(largest)))) if largest else 3
+    return [
+        UNKNOWN if one is None else f"{one:.{decimals}f}" if math.isfinite(one) else str(one) for one in values
+    ]
 
 
-def rounded(value: float | None, decimals: int) -> float | None:
-    """Return a number with so many decimals; what is not finite has no place in JSON."""
-    return round(float(value), decimals) if value is not None and math.isfinite(value) else None
+def duration(seconds: float) -> str:
+    """Return how long something took, in the largest unit that suits.
+
+    Examples
+    --------
+    >>> [duration(s) for s in (7, 100, 5400, 200000)]
+    ['7 s', '1.7 min', '1.5 h', '55.6 h']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def _levels(values: Iterable[Any], levels: Sequence[str]) -> Column:
-    codes = {word: code for code, word in enumerate(levels)}
-    chosen = [None if one is None else codes[str(one)] for one in values]
-    return {"kind": "category", "levels": list(levels), "values": chosen}
+def word(state: object) -> str:
+    """Return a state as people read it: out of memory."""
+    return str(state).lower().replace("_", " ")
 
 
-def _words(values: Iterable[Any]) -> dict[str, None]:
-    return dict.fromkeys(str(one) for one in values if one is not None)
-
-
-def _place(word: str, order: Sequence[str]) -> tuple[int, str]:
-    return (list(order).index(word) if word in order else len(order)), word
+def _place(verdict: Any) -> float | None:
+    return ORDER.index(verdict) if verdict in ORDER else None
 
 
 def _is_missing(value: Any) -> bool:
