@@ -34,7 +34,7 @@ from lfadsrm_hpc.results.report_curves import TRAIN, Curves, curves_of
 from lfadsrm_hpc.results.report_quality import verdicts_of
 from lfadsrm_hpc.results.report_rates import Chosen, Panel, panels_of
 from lfadsrm_hpc.results.report_resources import Resources, resources_of
-from lfadsrm_hpc.results.report_table import columns_of, word
+from lfadsrm_hpc.results.report_table import columns_of, duration, word
 from lfadsrm_hpc.results.run_metrics import RunMetrics
 from lfadsrm_hpc.results.runs_table import runs_table, scores_of
 
@@ -109,7 +109,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of the runs of a page."""
+    """What is known of the runs of a page; `labels` name params, `names` the run spec too if there are several."""
 
     runs: Sequence[Run]
     facts: Mapping[str, RunFacts]
@@ -117,6 +117,7 @@ class _Known:
     scores: Mapping[str, RunMetrics]
     table: pd.DataFrame
     freshness: Freshness
+    labels: Mapping[str, str]
     names: Mapping[str, str]
 
 
@@ -184,20 +185,23 @@ def _gather(
     found = {run.id: _state(facts[run.id], freshness, states.get(run.id)) for run in runs}
     scores = {run.id: scores_of(run.layout, facts[run.id]) for run in runs}
     table = runs_table(runs, states=found, facts=facts)
+    labels = _labels(runs)
     known = {run_id: one for run_id, one in scores.items() if one is not None}
-    return _Known(runs, facts, found, known, table, freshness, _names(runs))
+    return _Known(runs, facts, found, known, table, freshness, labels, _names(runs, labels))
 
 
-def _names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return how runs are called: their run spec if there are several, and what distinguishes their params."""
+def _labels(runs: Sequence[Run]) -> dict[str, str]:
+    """Return what distinguishes the params of each run."""
     params = {run.params.param_hash: run.params for run in runs}
     varying = varying_names(params.values())
     labels = {key: params_label(one, varying) for key, one in params.items()}
-    several = len({run.spec.name for run in runs}) > 1
-    return {
-        run.id: f"{run.spec.name} {labels[run.params.param_hash]}" if several else labels[run.params.param_hash]
-        for run in runs
-    }
+    return {run.id: labels[run.params.param_hash] for run in runs}
+
+
+def _names(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, str]:
+    if len({run.spec.name for run in runs}) < 2:
+        return dict(labels)
+    return {run.id: f"{run.spec.name} {labels[run.id]}" for run in runs}
 
 
 def _state(facts: RunFacts, freshness: Freshness, told: RunStatus | None) -> RunStatus:
@@ -284,6 +288,7 @@ def _page(collection: RunCollection[Any], known: _Known, shown: _Shown, wish: Wi
         "n_complete": counts[RunState.COMPLETED],
         "best": list(shown.best.items()),
         "names": known.names,
+        "labels": known.labels,
         "columns": columns_of(known.table, metric),
         "rows": _rows(known, {one.run.id for one in shown.best.values()}),
         "kinds": {**_KINDS, **{word(state): _KINDS[state.value] for state in RunState}},
@@ -294,6 +299,7 @@ def _page(collection: RunCollection[Any], known: _Known, shown: _Shown, wish: Wi
         "notes": shown.notes,
         "versions": _versions(known),
         "colors": {"train": TRAIN, "valid": VALID, "inferred": INFERRED},
+        "duration": duration,
         "sections": _SECTIONS,
         "most_rows": _MOST_ROWS,
         "now": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -329,7 +335,7 @@ def _rows(known: _Known, best: set[str]) -> list[_Row]:
         found.append(
             _Row(
                 run.id,
-                known.names[run.id],
+                known.labels[run.id],
                 word(known.states[run.id].state),
                 "" if scores is None else scores.verdict,
                 run.id in best,

@@ -29,6 +29,8 @@ _MOST_EPOCHS = 400  # of one run
 _BUDGET = 60_000  # epochs of all runs together: about 400 kB
 _FEWEST_EPOCHS = 16
 _FEW = 12  # runs that are all drawn in full
+_TIMES = 3.0
+_MOST_SINGLE = 12
 _NEEDED = ("epoch", "train_total", "valid_total", "kl_weight", "l2_weight")
 
 
@@ -100,14 +102,11 @@ def curves_of(
     if not found:
         return Curves(None, (), 0, notes)
     place = {runs[row].id: row for row in rows}
-    colored = {
-        place[run_id]: NAMED[k % len(NAMED)]
-        for k, run_id in enumerate(run_id for run_id in chosen if place.get(run_id) in found)
-    }
     called = {row: names.get(runs[row].id) or runs[row].id for row in found}
-    together = _together(found, called, colored)
-    single = [_single(found[row], called[row]) for row in colored]
-    return Curves(together, single, len(found), notes)
+    single = [place[run_id] for run_id in chosen if place.get(run_id) in found]
+    together = _together(found, called, dict(zip(single, NAMED, strict=False)))
+    figures = [_single(found[row], called[row]) for row in single[:_MOST_SINGLE]]
+    return Curves(together, figures, len(found), notes)
 
 
 def _read(runs: Sequence[Run], rows: Sequence[int], epochs: int) -> tuple[dict[int, Costs], list[str]]:
@@ -174,21 +173,27 @@ def _single(costs: Costs, name: str) -> Figure:
         dot = axes.path(costs.epoch[at : at + 1], costs.valid[at : at + 1])
         lines.append(Line(f"{dot}h0", VALID, "dot"))
         about += f"; the lowest validation cost is {costs.valid[at]:.5g} at epoch {costs.epoch[at]:.0f}"
-    return Figure(name, about, axes.x_ticks(), axes.y_ticks(), lines, "epoch", "nats per trial")
+    return Figure(name, about, axes.x_ticks(), axes.y_ticks(), lines, "epoch")
 
 
 def _axes(shown: Sequence[tuple[Floats, Floats]]) -> Axes:
-    """Return axes that leave out the first tenth of each fit, which costs so much more than the rest.
+    """Return axes for what is learned late: the first epochs cost so much more that they are cut off.
 
-    Of many runs the few that cost most are left out too: one that diverged would flatten all others.
+    The first tenth of each fit does not count, nor what is higher than a few times the range of the second
+    half; and of many runs the few that cost most, since one that diverged would flatten all others.
     """
-    later = [costs[epoch >= epoch[0] + 0.1 * (epoch[-1] - epoch[0])] for epoch, costs in shown]
+    later = [costs[epoch >= _at(epoch, 0.1)] for epoch, costs in shown]
+    settled = [costs[epoch >= _at(epoch, 0.5)] for epoch, costs in shown]
     axes = axes_of(np.concatenate([epoch for epoch, _ in shown]), later)
-    highest = [float(np.nanmax(one)) for one in later if np.isfinite(one).any()]
-    if len(highest) <= _FEW:
+    highest = [float(one[np.isfinite(one)].max()) for one in settled if np.isfinite(one).any()]
+    if not highest:
         return axes
-    usual = axes_of([0.0], [[axes.low, float(np.quantile(highest, 0.95))]])
-    return axes._replace(high=min(axes.high, usual.high))
+    high = max(highest) if len(highest) <= _FEW else float(np.quantile(highest, 0.95))
+    return axes._replace(high=min(axes.high, axes.low + _TIMES * (high - axes.low)))
+
+
+def _at(epoch: Floats, share: float) -> float:
+    return float(epoch[0] + share * (epoch[-1] - epoch[0]))
 
 
 # ---------------------------------------------------------------- reading

@@ -125,18 +125,17 @@ def _column(name: str, raw: Sequence[Any], *, is_swept: bool, is_metric: bool) -
     if all(isinstance(one, int | float) for one in raw if one is not None):
         cost = name in COSTS
         better = "low" if cost else "high" if is_metric else ""
-        return Column(name, label, title, "number", _numbers(raw), shown=shown, better=better)
+        return Column(name, label, title, "number", _numbers(raw, 4 if is_metric else 5), shown=shown, better=better)
     return Column(name, label, title, "text", [str(one or UNKNOWN) for one in raw], shown=shown)
 
 
-def _numbers(values: Sequence[float | None]) -> list[str]:
-    """Return numbers with about five digits, alike in all rows."""
+def _numbers(values: Sequence[float | None], digits: int) -> list[str]:
+    """Return numbers alike in all rows: the largest has about so many digits."""
     known = [abs(one) for one in values if one is not None and math.isfinite(one)]
     largest = max(known, default=0.0)
-    if all(float(one).is_integer() for one in known):
-        decimals = 0
-    else:
-        decimals = min(6, max(3 if largest < 10 else 0, 4 - math.floor(math.log10(largest)))) if largest else 3
+    decimals = 0
+    if largest and not all(float(one).is_integer() for one in known):
+        decimals = min(6, max(0, digits - 1 - math.floor(math.log10(largest))))
     return [
         UNKNOWN if one is None else f"{one:.{decimals}f}" if math.isfinite(one) else str(one) for one in values
     ]
@@ -165,4 +164,4 @@ def _place(verdict: Any) -> float | None:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
