@@ -1,11 +1,11 @@
 """A real Chromium without a window for the tests, led by the DevTools protocol over two pipes.
 
-    with Browser() as browser:
-        page = browser.open(path, width=390, height=844, dark=True)
-        page.value("document.title")
-        page.messages        # what the console said, and errors that nobody caught
-        page.requests        # addresses that were asked for
-        page.picture(path)   # a PNG
+with Browser() as browser:
+    page = browser.open(path, width=390, height=844, dark=True)
+    page.value("document.title")
+    page.messages        # what the console said, and errors that nobody caught
+    page.requests        # addresses that were asked for
+    page.picture(path)   # a PNG
 """
 
 from __future__ import annotations
@@ -156,13 +156,15 @@ class Browser:
         page = Page(self, target, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.ask(f"{domain}.enable")
+        page.ask("Performance.enable", timeDomain="threadTicks")
         page.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
         page.ask("Emulation.setScriptExecutionDisabled", value=not script)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        page.ask("Emulation.setEmulatedMedia", features=[scheme])
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        page.ask("Emulation.setEmulatedMedia", features=features)
         page.ask("Page.navigate", url=path.absolute().as_uri() + (f"#{after}" if after else ""))
         self.wait_for("Page.loadEventFired", session)
         return page
@@ -182,6 +184,14 @@ class Page:
         found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        self.value(
+            f"(async () => {{ for (let k = 0; k < 500 && !({expression}); k++) "
+            "await new Promise(r => setTimeout(r, 10)); })()"
+        )
+        assert self.value(f"!!({expression})"), expression
 
     def _events(self, *methods: str) -> list[dict[str, Any]]:
         self.value("0")  # what was said before this answer has arrived

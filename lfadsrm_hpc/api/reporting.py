@@ -98,5 +98,3 @@ class CollectionReporting(_Collection):
         from lfadsrm_hpc.api.displaying import collection_html
 
         return collection_html(self)
-
-

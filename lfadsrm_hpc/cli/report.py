@@ -38,9 +38,7 @@ from lfadsrm_hpc.rendering import shell_quote
     help="Show rates, factors and learning curves of this run (its id, or a part of it); may be repeated. "
     "Without it, of the best run of each run spec.",
 )
-@click.option(
-    "--metric", metavar="NAME", help="By which score runs are compared; see `lfadsrm best --help`."
-)
+@click.option("--metric", metavar="NAME", help="By which score runs are compared; see `lfadsrm best --help`.")
 @click.option("--ask/--no-ask", default=True, show_default=True,
               help="Ask the scheduler for the states of runs that are with it.")  # fmt: skip
 @json_option
@@ -75,10 +73,17 @@ def report(
     collection = open_collection(where)
     runs = select_runs(collection, spec, match)
     if output is not None and output.is_dir():
-        raise UsageError("this is a folder", where=output, hint=f"--output {shell_quote(output / 'report.html')}")
+        raise UsageError(
+            "this is a folder", where=output, hint=f"--output {shell_quote(output / 'report.html')}"
+        )
     chosen = [find_one_run(collection, text) for text in named] or None
     made = collection.report(
-        output, runs, shown=chosen, metric=metric, ask=ask, made_by=_command(where, spec, match, named, metric)
+        output,
+        runs,
+        shown=chosen,
+        metric=metric,
+        ask=ask,
+        made_by=_command(where, spec, match, named, metric),
     )
     for note in made.notes:
         say(f"note: {note}")

@@ -1,8 +1,8 @@
 """One page of HTML about a run collection, which needs nothing else: no network, no other file.
 
-What the page shows is gathered here and in `report_*`; the template `report.html.j2` makes a page of it that is
-complete without its script, which sorts, filters and points. Whatever users have named stands in it as text
-alone: the template escapes it, and a policy in the page lets no other script run and nothing be fetched.
+What the page shows is gathered here and in `report_*`; the template `report.html.j2` makes a page of it that
+is complete without its script, which sorts, filters and points. Whatever users have named stands in it as
+text alone: the template escapes it, and a policy in the page lets no other script run and nothing be fetched.
 """
 
 from __future__ import annotations
@@ -19,24 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import params_label, value_text, varying_names
+from lfadsrm_hpc.collection.summary import listing, value_text, varying_names
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.manifest import store
-from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold
 from lfadsrm_hpc.manifest.publish import publish_replacing
-from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.rendering import render
 from lfadsrm_hpc.results.best import BestRun, choose
 from lfadsrm_hpc.results.plot_colors import INFERRED, VALID
 from lfadsrm_hpc.results.report_curves import TRAIN, Curves, curves_of
+from lfadsrm_hpc.results.report_known import Known, gather
 from lfadsrm_hpc.results.report_quality import verdicts_of
 from lfadsrm_hpc.results.report_rates import Chosen, Panel, panels_of
 from lfadsrm_hpc.results.report_resources import Resources, resources_of
 from lfadsrm_hpc.results.report_table import columns_of, duration, word
-from lfadsrm_hpc.results.run_metrics import RunMetrics
-from lfadsrm_hpc.results.runs_table import runs_table, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = "report.html.j2"
 _MOST_ROWS = 30  # of the smaller tables
+_MOST_VALUES = 12
 _KINDS = {  # state or verdict -> its colour
     **{state.value: "fail" for state in RunState if state.is_failure},
     "PREEMPTED": "warn", "TIMEOUT": "warn", "HELD": "warn", "COMPLETED": "ok", "RUNNING": "run",
@@ -107,20 +105,6 @@ class Wish:
     made_by: str = ""
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What is known of the runs of a page; `labels` name params, `names` the run spec too if there are several."""
-
-    runs: Sequence[Run]
-    facts: Mapping[str, RunFacts]
-    states: Mapping[str, RunStatus]
-    scores: Mapping[str, RunMetrics]
-    table: pd.DataFrame
-    freshness: Freshness
-    labels: Mapping[str, str]
-    names: Mapping[str, str]
-
-
 def write_report(
     path: Path,
     collection: RunCollection[Any],
@@ -152,7 +136,7 @@ def write_report(
     OSError
         The page cannot be written there.
     """
-    known = _gather(collection, runs, states or {})
+    known = gather(collection, runs, states or {})
     best = _best(known, wish.metric)
     chosen = _chosen(known, best, wish.shown)
     panels, left_out = panels_of(chosen)
@@ -172,45 +156,10 @@ def write_report(
     return Report(path, len(content), len(known.runs), ids, said)
 
 
-# ---------------------------------------------------------------- what is known
+# ---------------------------------------------------------------- which runs
 
 
-def _gather(
-    collection: RunCollection[Any], runs: Sequence[Run], states: Mapping[str, RunStatus]
-) -> _Known:
-    layout = collection.layout
-    cancelled = store.read_cancellations(layout)
-    freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)
-    facts = {run.id: store.read_facts(run.layout, cancelled=cancelled) for run in runs}
-    found = {run.id: _state(facts[run.id], freshness, states.get(run.id)) for run in runs}
-    scores = {run.id: scores_of(run.layout, facts[run.id]) for run in runs}
-    table = runs_table(runs, states=found, facts=facts)
-    labels = _labels(runs)
-    known = {run_id: one for run_id, one in scores.items() if one is not None}
-    return _Known(runs, facts, found, known, table, freshness, labels, _names(runs, labels))
-
-
-def _labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Return what distinguishes the params of each run."""
-    params = {run.params.param_hash: run.params for run in runs}
-    varying = varying_names(params.values())
-    labels = {key: params_label(one, varying) for key, one in params.items()}
-    return {run.id: labels[run.params.param_hash] for run in runs}
-
-
-def _names(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, str]:
-    if len({run.spec.name for run in runs}) < 2:
-        return dict(labels)
-    return {run.id: f"{run.spec.name} {labels[run.id]}" for run in runs}
-
-
-def _state(facts: RunFacts, freshness: Freshness, told: RunStatus | None) -> RunStatus:
-    """Return what a run is at; files tell more, but a scheduler may know better."""
-    found = fold(facts, freshness)
-    return found if told is None or told.state is found.state else told
-
-
-def _best(known: _Known, metric: str | None) -> dict[str, BestRun[Run]]:
+def _best(known: Known, metric: str | None) -> dict[str, BestRun[Run]]:
     """Return the best run of each run spec that has one: of those called bad only where there is no other."""
     found = dict(_choose(known.runs, known.table, metric, include_bad=False))
     others = [run for run in known.runs if run.spec.name not in found]
@@ -231,7 +180,7 @@ def _choose(
         return {}
 
 
-def _chosen(known: _Known, best: Mapping[str, BestRun[Run]], shown: Sequence[Run] | None) -> list[Chosen]:
+def _chosen(known: Known, best: Mapping[str, BestRun[Run]], shown: Sequence[Run] | None) -> list[Chosen]:
     if shown is not None:
         return [_named(known, run) for run in shown]
     found = []
@@ -243,7 +192,7 @@ def _chosen(known: _Known, best: Mapping[str, BestRun[Run]], shown: Sequence[Run
     return found
 
 
-def _named(known: _Known, run: Run) -> Chosen:
+def _named(known: Known, run: Run) -> Chosen:
     facts = known.facts.get(run.id) or store.read_facts(run.layout)
     if facts.completed is None or facts.completed[1].claim is None:
         state = fold(facts, known.freshness).state.value
@@ -253,7 +202,7 @@ def _named(known: _Known, run: Run) -> Chosen:
     return Chosen(run, facts.completed[1].claim.token, known.names.get(run.id, run.id), "named")
 
 
-def _messages(known: _Known) -> dict[str, str]:
+def _messages(known: Known) -> dict[str, str]:
     failed = [one for one in known.states.values() if one.state.is_failure and (one.message or one.reason)]
     return {
         one.run_id: (one.message.strip().splitlines() or [str(one.reason).replace("_", " ")])[0][:300]
@@ -275,7 +224,7 @@ class _Shown:
     notes: Mapping[str, Sequence[str]]
 
 
-def _page(collection: RunCollection[Any], known: _Known, shown: _Shown, wish: Wish) -> str:
+def _page(collection: RunCollection[Any], known: Known, shown: _Shown, wish: Wish) -> str:
     early, script = render("report_early.js.j2", {}), render("report.js.j2", {})
     counts = Counter(status.state for status in known.states.values())
     metric = next((one.metric for one in shown.best.values()), None)
@@ -326,7 +275,7 @@ class _Row:
     reasons: Sequence[str]
 
 
-def _rows(known: _Known, best: set[str]) -> list[_Row]:
+def _rows(known: Known, best: set[str]) -> list[_Row]:
     messages = _messages(known)
     differs = {run.params.param_hash: run.params.diff_text() for run in known.runs}
     found = []
@@ -352,12 +301,12 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
-def _about(collection: RunCollection[Any], known: _Known) -> list[tuple[str, str]]:
+def _about(collection: RunCollection[Any], known: Known) -> list[tuple[str, str]]:
     specs = list(dict.fromkeys(run.spec.name for run in known.runs))
     hashes = {run.params.param_hash for run in known.runs}
     names = {name for run in known.runs for name in run.dataset_names}
@@ -372,24 +321,23 @@ def _about(collection: RunCollection[Any], known: _Known) -> list[tuple[str, str
     return found
 
 
-def _swept(known: _Known) -> list[tuple[str, str]]:
+def _swept(known: Known) -> list[tuple[str, str]]:
     """Return hyperparameters that differ, and their values as one text."""
-    params = {run.params.param_hash: run.params.values() for run in known.runs}
-    found = []
-    for name in varying_names({run.params.param_hash: run.params for run in known.runs}.values()):
-        values = list(dict.fromkeys(value_text(one.get(name)) for one in params.values()))
-        numbers = [one.get(name) for one in params.values()]
-        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers):
-            numbers = sorted(set(numbers))
-            values = [value_text(one) for one in numbers]
-            if len(values) > 12:
-                values = [f"{len(values)} values from {values[0]} to {values[-1]}"]
-        shown = values if len(values) <= 12 else [*values[:12], f"and {len(values) - 12} more"]
-        found.append((name, ", ".join(shown)))
-    return found
+    params = {run.params.param_hash: run.params for run in known.runs}
+    every = [one.values() for one in params.values()]
+    return [(name, _values_text([one.get(name) for one in every])) for name in varying_names(params.values())]
 
 
-def _versions(known: _Known) -> list[tuple[str, str]]:
+def _values_text(values: Sequence[Any]) -> str:
+    if all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        texts = [value_text(one) for one in sorted(set(values))]
+        if len(texts) > _MOST_VALUES:
+            return f"{len(texts)} values from {texts[0]} to {texts[-1]}"
+        return ", ".join(texts)
+    return listing(list(dict.fromkeys(value_text(one) for one in values)), _MOST_VALUES)
+
+
+def _versions(known: Known) -> list[tuple[str, str]]:
     """Return the versions that complete runs were made with, and of how many each is."""
     found: dict[str, Counter[str]] = {}
     for one in known.scores.values():

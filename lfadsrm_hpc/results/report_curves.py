@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,8 +97,8 @@ def curves_of(
     if len(rows) < len(runs):
         notes.insert(
             0,
-            f"{len(rows):,} of {len(runs):,} runs are drawn, evenly spread over the collection, the chosen runs "
-            "among them; --match or --spec make a page of fewer runs.",
+            f"{len(rows):,} of {len(runs):,} runs are drawn, evenly spread over the collection, the chosen "
+            "runs among them; --match or --spec make a page of fewer runs.",
         )
     if not found:
         return Curves(None, (), 0, notes)
@@ -123,7 +124,7 @@ def _read(runs: Sequence[Run], rows: Sequence[int], epochs: int) -> tuple[dict[i
             continue
         kept = thin(costs, epochs)
         thinned = thinned or len(kept) < len(costs.epoch)
-        found[row] = Costs(*(array[kept] for array in costs))
+        found[row] = Costs(costs.epoch[kept], costs.train[kept], costs.valid[kept], costs.settled[kept])
     notes = []
     if without:
         notes.append(f"{without:,} run{' has' if without == 1 else 's have'} not finished an epoch yet.")
@@ -274,7 +275,7 @@ def thin(costs: Costs, most: int) -> npt.NDArray[np.int64]:
     if costs.settled.any():
         kept.add(int(np.argmin(np.where(costs.settled, costs.valid, np.inf))))
     edges = np.linspace(0, count, max(1, (most - 3) // 2) + 1).astype(int)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges):
         stretch = costs.valid[begin:end]
         if np.isfinite(stretch).any():
             kept.add(begin + int(np.argmin(np.where(np.isfinite(stretch), stretch, np.inf))))

@@ -147,12 +147,12 @@ def axes_of(x: npt.ArrayLike, ys: Iterable[npt.ArrayLike], *, from_zero: bool = 
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Return at most so many round numbers within an interval.
+    """Return round numbers within an interval, with at most so many steps between them.
 
     Examples
     --------
-    >>> ticks(0, 100, 5), ticks(0.1, 0.42, 4), ticks(3, 3, 4)
-    ([0.0, 50.0, 100.0], [0.2, 0.3, 0.4], [3.0])
+    >>> ticks(0, 100, 5), ticks(0.1, 0.42, 4)
+    ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.1, 0.2, 0.3, 0.4])
     """
     if not high > low:
         return [low]
@@ -160,8 +160,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9)), 10 * power)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    found = [round(k * step, 12) for k in range(first, last + 1)]
-    return found if len(found) <= most else found[::2]
+    return [round(k * step, 12) for k in range(first, last + 1)]
 
 
 def _ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:

@@ -166,9 +166,7 @@ def _works(facts: RunFacts, freshness: Freshness, plans: _Plans) -> Iterator[Wor
             yield _work(facts.run_id, attempt, one, outcome, plans)
 
 
-def _work(
-    run_id: str, attempt: AttemptFacts, one: IncarnationFacts, outcome: str, plans: _Plans
-) -> Work:
+def _work(run_id: str, attempt: AttemptFacts, one: IncarnationFacts, outcome: str, plans: _Plans) -> Work:
     seconds, computed = span(one), device(one)
     submission = one.claim.identity.submission if one.claim is not None else ""
     on_cluster = one.claim is not None and one.claim.identity.cluster != LOCAL

@@ -121,11 +121,15 @@ def _column(name: str, raw: Sequence[Any], *, is_swept: bool, is_metric: bool) -
     if name == "state":
         return Column(name, label, title, name, [word(one) for one in raw])
     if name == "verdict":
-        return Column(name, label, title, name, [str(one or UNKNOWN) for one in raw], [_place(one) for one in raw])
+        return Column(
+            name, label, title, name, [str(one or UNKNOWN) for one in raw], [_place(one) for one in raw]
+        )
     if all(isinstance(one, int | float) for one in raw if one is not None):
         cost = name in COSTS
         better = "low" if cost else "high" if is_metric else ""
-        return Column(name, label, title, "number", _numbers(raw, 4 if is_metric else 5), shown=shown, better=better)
+        return Column(
+            name, label, title, "number", _numbers(raw, 4 if is_metric else 5), shown=shown, better=better
+        )
     return Column(name, label, title, "text", [str(one or UNKNOWN) for one in raw], shown=shown)
 
 
@@ -137,7 +141,8 @@ def _numbers(values: Sequence[float | None], digits: int) -> list[str]:
     if largest and not all(float(one).is_integer() for one in known):
         decimals = min(6, max(0, digits - 1 - math.floor(math.log10(largest))))
     return [
-        UNKNOWN if one is None else f"{one:.{decimals}f}" if math.isfinite(one) else str(one) for one in values
+        UNKNOWN if one is None else f"{one:.{decimals}f}" if math.isfinite(one) else str(one)
+        for one in values
     ]
 
 
