@@ -82,7 +82,7 @@ class CollectionReporting(_Collection):
         wish = Wish(
             None if shown is None else list(shown),
             metric,
-            f"rc.report({str(path)!r})" if made_by is None else made_by,
+            made_by or (f"rc.report({str(path)!r})" if path is not None else "rc.report()"),
         )
         tracked = self.track(chosen) if ask else None
         return write_report(

@@ -16,7 +16,6 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.rendering import shell_quote
 
 
@@ -67,15 +66,11 @@ def report(
       lfadsrm report --json | jq -r .report
 
     \b
-    Exit codes: 0 written; 1 the page cannot be written, or a run named with --run is not complete; 2 there is
-    no such collection, run, hyperparameter or score.
+    Exit codes: 0 written; 1 the page cannot be written, or a run named with --run is not complete;
+    2 there is no such collection, run, hyperparameter or score.
     """
     collection = open_collection(where)
     runs = select_runs(collection, spec, match)
-    if output is not None and output.is_dir():
-        raise UsageError(
-            "this is a folder", where=output, hint=f"--output {shell_quote(output / 'report.html')}"
-        )
     chosen = [find_one_run(collection, text) for text in named] or None
     made = collection.report(
         output,
