@@ -11,7 +11,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, RunSpec, markup
 from lfadsrm_hpc.api.displaying import RunStates
@@ -76,7 +75,7 @@ def test_a_run(sweep: RunCollection) -> None:
 def test_states(sweep: RunCollection) -> None:
     states = sweep.status()
     assert isinstance(states, list)
-    assert states == [run.status() for run in sweep.runs] or len(states) == 8
+    assert [(one.run_id, one.state) for one in states] == [(run.id, run.status().state) for run in sweep.runs]
     text = Checked(states).text
     assert text.startswith("8 runs: 1 prepared, 7 completed")
     assert sweep.runs[3].id in text
@@ -143,16 +142,14 @@ def test_a_large_collection_is_shown_from_memory_alone(tmp_path: Path) -> None:
     assert len(rc._repr_html_()) < 3000
 
 
-@pytest.mark.parametrize(
-    "heavy", ["pandas", "xarray", "h5py", "netCDF4", "matplotlib", "tensorflow", "jinja2"]
-)
-def test_displays_import_nothing_heavy(sweep: RunCollection, heavy: str) -> None:
+def test_displays_import_nothing_heavy(sweep: RunCollection) -> None:
     code = (
         "import sys; from lfadsrm_hpc.api import RunCollection; "
         f"rc = RunCollection.open({str(sweep.path)!r}); "
         "rc._repr_html_(), rc.runs[0]._repr_html_(), rc.status()._repr_html_(); "
-        f"print({heavy!r} in sys.modules)"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout == "False\n"
+    heavy = {"pandas", "xarray", "h5py", "netCDF4", "matplotlib", "scipy", "tensorflow", "jinja2"}
+    assert not heavy & set(done.stdout.split())

@@ -27,7 +27,8 @@ FLOORS = [
 ]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
 LIGHT_ROOMS = {
-    "errors", "layout", "command", "markup", "rendering", "manifest", "schedulers", "collection", "api", "cli",
+    "errors", "layout", "command", "markup", "rendering", "manifest", "schedulers", "collection", "api",
+    "cli",
 }  # fmt: skip
 
 
