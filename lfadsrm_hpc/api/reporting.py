@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.collection import collection as collections
 from lfadsrm_hpc.collection import run as runs
+from lfadsrm_hpc.errors import NotFoundError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api.clusters import ClusterCollection
@@ -72,12 +73,18 @@ class CollectionReporting(_Collection):
         ResultsError
             A run whose rates are to be shown is not complete.
         NotFoundError
-            There is no such score.
+            There is no such score, or the collection is not prepared.
         OSError
             The page cannot be written there.
         """
         from lfadsrm_hpc.results.report import Wish, write_report
 
+        if not self.layout.collection_json.is_file():
+            raise NotFoundError(
+                "this run collection is not on disk yet",
+                where=self.path,
+                hint="call prepare_for_lfads(), or `lfadsrm prepare`",
+            )
         chosen = self.runs if runs is None else list(runs)
         wish = Wish(
             None if shown is None else list(shown),

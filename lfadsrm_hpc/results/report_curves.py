@@ -155,7 +155,7 @@ def _together(found: Mapping[int, Costs], called: Mapping[int, str], colored: Ma
     if lowest:
         about += f"; the lowest is {min(lowest):.5g} nats per trial"
     return Figure(
-        "Validation cost", about, axes.x_ticks(8), axes.y_ticks(6), lines, "epoch", "nats per trial"
+        "Validation cost", about, _epochs(axes, 8), axes.y_ticks(6), lines, "epoch", "nats per trial"
     )
 
 
@@ -174,7 +174,7 @@ def _single(costs: Costs, name: str) -> Figure:
         dot = axes.path(costs.epoch[at : at + 1], costs.valid[at : at + 1])
         lines.append(Line(f"{dot}h0", VALID, "dot"))
         about += f"; the lowest validation cost is {costs.valid[at]:.5g} at epoch {costs.epoch[at]:.0f}"
-    return Figure(name, about, axes.x_ticks(), axes.y_ticks(), lines, "epoch")
+    return Figure(name, about, _epochs(axes, 5), axes.y_ticks(), lines, "epoch")
 
 
 def _axes(shown: Sequence[tuple[Floats, Floats]]) -> Axes:
@@ -191,6 +191,11 @@ def _axes(shown: Sequence[tuple[Floats, Floats]]) -> Axes:
         return axes
     high = max(highest) if len(highest) <= _FEW else float(np.quantile(highest, 0.95))
     return axes._replace(high=min(axes.high, axes.low + _TIMES * (high - axes.low)))
+
+
+def _epochs(axes: Axes, most: int) -> list[tuple[float, str]]:
+    """Return labels for epochs: there is none between two."""
+    return [(at, label) for at, label in axes.x_ticks(most) if float(label).is_integer()]
 
 
 def _at(epoch: Floats, share: float) -> float:

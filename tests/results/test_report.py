@@ -6,8 +6,10 @@ import base64
 import hashlib
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -16,7 +18,9 @@ import pytest
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.errors import NotFoundError, ResultsError
+from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results import report
 from lfadsrm_hpc.results.report_curves import Costs, read_costs, thin
 from lfadsrm_hpc.results.report_figures import Axes, axes_of, ticks
@@ -175,6 +179,48 @@ def test_a_collection_in_which_nothing_ran(make: Any) -> None:
     ):
         assert words in text
     assert made.shown == ()
+
+
+def test_a_collection_that_is_not_on_disk(tmp_path: Path, fabricated: Any) -> None:
+    found = fabricated.sessions(tmp_path / "datasets")
+    rc = RunCollection(tmp_path / "runs", "later", found)
+    rc.add_params(RunParams(**fabricated.BASE))
+    rc.add_run_spec(RunSpec("one", found, ["day1"]))
+    with pytest.raises(NotFoundError, match="not on disk yet"):
+        rc.report()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_the_scheduler_says_is_believed(make: Any, fabricated: Any, tmp_path: Path) -> None:
+    rc = make(RunParams(**fabricated.BASE).generate_sweep(seed=[0, 1]), done=1)
+    told = {run.id: run.status() for run in rc.runs}
+    told[rc.runs[1].id] = replace(told[rc.runs[1].id], state=RunState.PENDING)
+    tracked = SimpleNamespace(statuses=told, warnings=("squeue was slow",))
+    with mock.patch.object(RunCollection, "track", return_value=tracked):
+        made = rc.report(tmp_path / "page.html")
+        assert made.notes[0] == "squeue was slow"
+        text = Elements(made.path.read_text()).text
+        assert "1 pending" in text
+        assert "squeue was slow" in text
+    with mock.patch.object(RunCollection, "track", side_effect=AssertionError):
+        assert "1 prepared" in Elements(rc.report(ask=False).path.read_text()).text
+
+
+def test_long_trials_many_datasets_and_data_that_are_no_counts(
+    fabricated: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fabricated, "BINS", 400)
+    params = RunParams(**fabricated.BASE, output_dist="gaussian")
+    names = [f"day{k}" for k in range(1, 6)]
+    rc = fabricated.collection(tmp_path, [params], specs={"all": names}, neurons=(3, 4, 5, 6, 7), trials=8)
+    fabricated.complete(rc.runs[0])
+    made = rc.report()
+    assert f"{rc.runs[0].id} has 5 datasets; shown are day1, day3, day5." in made.notes
+    text = Elements(made.path.read_text()).text
+    assert "8 trials of 400 bins of 4 ms, 3 neurons" in text
+    assert "Each point is the mean over 3 bins." in text
+    assert "the data" in text
+    assert "(units of the data)" in text
 
 
 def test_what_is_damaged_is_said(make: Any, fabricated: Any) -> None:
