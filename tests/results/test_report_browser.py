@@ -68,6 +68,17 @@ def choose(page: Page, selector: str, value: str) -> None:
     )
 
 
+def test_where_there_is_no_chromium(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = sys.modules["browser"].need_chromium
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LFADSRM_REQUIRE_TOOLS", "1")
+    with pytest.raises(pytest.fail.Exception, match="chromium is not installed"):
+        needed()
+    monkeypatch.delenv("LFADSRM_REQUIRE_TOOLS")
+    with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
+        needed()
+
+
 def test_it_sorts_both_ways_and_says_so(opened: Any) -> None:
     page = opened()
     before = column(page, "co_bps")
