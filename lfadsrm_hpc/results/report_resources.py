@@ -22,8 +22,8 @@ from lfadsrm_hpc.manifest.submissions import PlannedChunk, SubmissionOnDisk, rea
 from lfadsrm_hpc.results.runs_table import device, span
 
 COMPLETED, WENT_ON, FAILED = "completed the run", "stopped, to go on later", "failed"
-GONE, CANCELLED, AT_WORK = "lost", "cancelled", "at work"
-OUTCOMES = (COMPLETED, AT_WORK, WENT_ON, FAILED, GONE, CANCELLED)
+GONE, CANCELLED, AT_WORK, SILENT = "lost", "cancelled", "at work", "silent, its end not known"
+OUTCOMES = (COMPLETED, AT_WORK, SILENT, WENT_ON, FAILED, GONE, CANCELLED)
 WASTED = frozenset({FAILED, GONE, CANCELLED})
 LOCAL_QUEUE = "local queue"
 _OUTCOME = {
@@ -199,8 +199,8 @@ def _outcome(attempt: AttemptFacts, one: IncarnationFacts, freshness: Freshness,
     closed = attempt.closed
     if one.exit is not None:
         return _OUTCOME.get(_ended(one.exit, None if closed is None else closed.reason), FAILED)
-    if newest and closed is None and one.liveness(freshness) is not False:
-        return AT_WORK
+    if newest and closed is None and (alive := one.liveness(freshness)) is not False:
+        return AT_WORK if alive else SILENT  # of the latter a scheduler may know more
     state = state_of(-1, closed.reason if closed is not None and one is attempt.newest else LOST)
     return _OUTCOME.get(state, FAILED)
 

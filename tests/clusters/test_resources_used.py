@@ -1,4 +1,4 @@
-"""What runs have used on a cluster, as the report tells it: what their tasks were given, and what led nowhere."""
+"""What runs have used on a cluster, as the report tells it: by what their tasks were given."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lfadsrm_hpc.results.report_resources import (
     FAILED,
     GONE,
     LOCAL_QUEUE,
+    SILENT,
     WENT_ON,
     Resources,
     resources_of,
@@ -72,10 +73,18 @@ def test_hours_are_those_of_what_tasks_were_given(rc: RunCollection, cluster: Fa
     assert any("left no word of how long they took" in note for note in found.notes)
 
 
-def test_a_start_that_was_lost_counts_as_such(rc: RunCollection, cluster: FakeCluster) -> None:
-    job = rc.submit(site="hill", walltime="1:00:00").jobs[0].job
+def test_starts_that_left_no_word(rc: RunCollection, cluster: FakeCluster) -> None:
+    job = rc.submit(rc.runs[:1], site="hill", walltime="1:00:00").jobs[0].job
     cluster.start(job, 0, living=False)
     rc.layout.submissions()[0].plan.unlink()
+    run = rc.runs[1].layout
+    store.take_local(run, Identity.local("", 0))
+    claim = run.attempt(1).claim(0)
+    record = json.loads(claim.read_text())
+    record["process"] |= {"pid": 2**30, "start": 1}
+    claim.write_text(json.dumps(record))
     found = used(rc)
-    assert [(one.name, one.starts) for one in found.outcomes] == [(GONE, 1)]
-    assert [one.name for one in found.places] == ["a cluster"]
+    assert [(one.name, one.starts) for one in found.outcomes] == [(SILENT, 1), (GONE, 1)]
+    assert [one.name for one in found.places] == ["a cluster", LOCAL_QUEUE]
+    assert found.total.unknown == 2
+    assert found.total.hours == 0
