@@ -46,6 +46,7 @@ PartitionName=short Nodes=ALL MaxTime=1 State=UP
 PartitionName=closed Nodes=ALL State=INACTIVE"""
 
 if TYPE_CHECKING:
+    from browser import Browser
     from slurm_cluster import SlurmCluster
 
 
@@ -114,6 +115,20 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
             return cluster
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium (`tests/browser.py`), or a skip; with LFADSRM_REQUIRE_TOOLS=1 its absence fails."""
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).parent / "browser.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["browser"] = module
+    spec.loader.exec_module(module)
+    module.need_chromium()
+    with module.Browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

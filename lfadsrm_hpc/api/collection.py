@@ -11,6 +11,7 @@ from lfadsrm_hpc.api.clusters import ClusterCollection
 from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.loading import CollectionLoading
+from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.api.scoring import CollectionScoring
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
@@ -27,7 +28,9 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(CollectionScoring, CollectionDrawing, CollectionLoading, ClusterCollection):
+class RunCollection(
+    CollectionReporting, CollectionScoring, CollectionDrawing, CollectionLoading, ClusterCollection
+):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and

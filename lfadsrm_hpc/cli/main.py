@@ -44,6 +44,8 @@ _COMMANDS = {
     "check-runs": "Judge what runs have learned: good, suspect or bad, and why.",
     "nlb": "Write a submission file of the Neural Latents Benchmark.",
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
+    "report": "Write one HTML page about a collection: states, table, curves, rates.",
+    "tensorboard": "Start TensorBoard on a selection of runs.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }
