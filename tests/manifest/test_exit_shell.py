@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,16 +125,52 @@ def test_the_newest_attempt_of_many(run: RunLayout, dead: Process, forked: Fork)
     assert run_status(run).signal == signal.SIGABRT
 
 
+READ_START = 'lfadsrm_read_start "$1"; echo "$lfadsrm_start"'
+
+
 def test_start_time_is_what_python_reads() -> None:
-    assert bash('lfadsrm_start_time "$1"', os.getpid()).strip() == str(process_start_time(os.getpid()))
-    assert bash("lfadsrm_start_time 4194309; echo end") == "end\n"
+    assert bash(READ_START, os.getpid()).strip() == str(process_start_time(os.getpid()))
+    assert bash("lfadsrm_start=1; lfadsrm_read_start 4194309; echo :$lfadsrm_start:") == "::\n"
 
 
 def test_start_time_of_a_zombie_is_none() -> None:
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert bash('lfadsrm_start_time "$1"', child.pid) == ""
+    assert bash(READ_START, child.pid) == "\n"
     child.wait()
+
+
+def test_a_living_process_never_seems_dead_while_signals_come() -> None:
+    """Ctrl-C goes to all processes of a terminal: also to a subshell that would look."""
+    script = (
+        render("exit_record.sh.j2", {})
+        + """
+        trap '' INT
+        sleep 60 & child=$!
+        trap : INT
+        lfadsrm_read_start "$child"; start=$lfadsrm_start
+        echo ready
+        for ((k = 0; k < 5000; k++)); do
+            lfadsrm_read_start "$child"
+            [[ -n $start && $lfadsrm_start == "$start" ]] || { echo "dead at $k"; break; }
+        done
+        kill -9 "$child"
+        echo looked
+    """
+    )
+    shell = subprocess.Popen(
+        ["bash", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert shell.stdout is not None
+    assert shell.stdout.readline() == "ready\n"
+    sent = 0
+    while shell.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGINT)
+            sent += 1
+        time.sleep(0.002)
+    assert shell.stdout.read() == "looked\n"
+    assert sent >= 5
 
 
 def test_the_form_in_the_documentation_is_read(tmp_path: Path) -> None:

@@ -54,7 +54,10 @@ lf_fail() {
   exit 3
 }
 
-lf_alive() { [[ -n $lf_child_start && $(lfadsrm_start_time "$lf_child") == "$lf_child_start" ]]; }
+lf_alive() {
+  lfadsrm_read_start "$lf_child"
+  [[ -n $lf_child_start && $lfadsrm_start == "$lf_child_start" ]]
+}
 
 # A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
 # early is lost: once asked to, the task is told to stop again and again until it has gone.
@@ -84,16 +87,18 @@ trap 'lf_on_signal USR2' USR1 USR2
 
 # Included by scripts that start tasks. Needs bash 4.2, grep and coreutils; defines functions.
 
-# lfadsrm_start_time PID: the start of a living process in clock ticks since the boot, or nothing. With the
-# pid and the boot it names one process for good. (The second field may hold blanks: cut at the last ')'.)
-lfadsrm_start_time() {
+# lfadsrm_read_start PID: put the start of a living process, in clock ticks since the boot, into lfadsrm_start, or
+# nothing. With the pid and the boot it names one process for good. No subshell: a signal that all processes get,
+# such as Ctrl-C, would kill it, and a living process would seem to have ended.
+lfadsrm_read_start() {
     local stat="" fields
+    lfadsrm_start=""
     { read -r -d '' stat < "/proc/$1/stat"; } 2> /dev/null || :
     [ -n "$stat" ] || return 0
-    read -r -a fields <<< "${stat##*)}"
+    read -r -a fields <<< "${stat##*)}" # the second field may hold blanks: cut at the last ')'
     case ${fields[0]} in
         [ZXx]) ;; # ended; only its parent has not looked yet
-        *) echo "${fields[19]}" ;;
+        *) lfadsrm_start=${fields[19]} ;;
     esac
 }
 
@@ -265,7 +270,8 @@ command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_co
   exec "${lf_command[@]}" </dev/null
 ) &
 lf_child=$!
-lf_child_start=$(lfadsrm_start_time "$lf_child")
+lfadsrm_read_start "$lf_child"
+lf_child_start=$lfadsrm_start
 if [[ -n $lf_asked && -z $lf_told ]]; then lf_tell "$lf_asked"; fi # it came before the start
 
 while :; do
