@@ -95,7 +95,7 @@ def table_of(
     columns |= {name: [row[name] for row in rows] for name in VERDICT}
     table: pd.DataFrame = pd.DataFrame(
         {name: _column(name, column, metrics) for name, column in columns.items()},
-        index=pd.Index(ids, name="run", dtype=object),
+        index=pd.Index(list(ids), name="run", dtype=object),
     )
     table.attrs["swept"] = [f"param_{name}" if name in taken else name for name in swept]
     table.attrs["metrics"] = metrics

@@ -1,0 +1,159 @@
+"""Fit logs of other programs, in the form of ours.
+
+That of the original LFADS has neither a header nor columns: `epoch,0, step,5, total,80.1,79.2, recon,...`,
+labels and values in turn. It is appended to when a training is resumed, and counts epochs anew then.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.results.fitlog import as_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What follows each label: training and validation, or one number for both.
+_LABELS: Mapping[str, tuple[str, ...]] = {
+    "epoch": ("epoch",),
+    "step": ("step",),
+    "total": ("train_total", "valid_total"),
+    "recon": ("train_recon", "valid_recon"),
+    "kl": ("train_kl", "valid_kl"),
+    "l2": ("l2",),
+    "klweight": ("kl_weight",),
+    "l2weight": ("l2_weight",),
+    "lr": ("learning_rate",),
+}
+_AUTOLFADS: Mapping[str, str] = {
+    "epoch": "epoch",
+    "step": "step",
+    "loss": "train_total",
+    "val_loss": "valid_total",
+    "nll_heldin": "train_recon",
+    "val_nll_heldin": "valid_recon",
+    "wt_kl": "train_kl",
+    "val_wt_kl": "valid_kl",
+    "wt_l2": "l2",
+    "kl_wt": "kl_weight",
+    "l2_wt": "l2_weight",
+    "lr": "learning_rate",
+    "nll_heldout": "train_sv_recon",
+    "val_nll_heldout": "valid_sv_recon",
+}
+Row = dict[str, float]
+
+
+def read_lfads_log(path: Path) -> pd.DataFrame:
+    """Read `fitlog.csv` of the original LFADS (TensorFlow 1), also while it is being written.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `lfadsrm_hpc.results.fitlog.read_fitlog`. Epochs count from 0, and on where a training was resumed:
+        what it did again is there once, as it was done last. The original rounds costs to two digits, and
+        does not log the learning rate. `attrs["resumed"]` tells how often.
+
+    Raises
+    ------
+    ResultsError
+        There is no log, or a line is none.
+    """
+    rows: list[Row] = []
+    resumed = 0
+    for number, line in enumerate(_lines(path), start=1):
+        row = _row(line)
+        if row is None:
+            raise ResultsError(
+                f"the fit log holds a line that is none: {line[:80]!r}", where=f"{path}, line {number}"
+            )
+        if rows and row["step"] <= rows[-1]["step"]:
+            resumed += 1
+            while rows and rows[-1]["step"] >= row["step"]:
+                rows.pop()
+        elif rows and row["epoch"] == 0:
+            resumed += 1
+        row["epoch"] = rows[-1]["epoch"] + 1 if rows else row["epoch"]
+        rows.append(row)
+    log = _frame(rows)
+    log.attrs["resumed"] = resumed
+    return log
+
+
+def read_autolfads_log(path: Path) -> pd.DataFrame:
+    """Read `train_data.csv` of AutoLFADS (TensorFlow 2).
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `lfadsrm_hpc.results.fitlog.read_fitlog`, and the other columns of the file as they are. Its costs
+        are a mean over bins and neurons, unless it was configured otherwise; those of KL and L2 are weighted.
+
+    Raises
+    ------
+    ResultsError
+        There is no log, or it lacks a column.
+    """
+    rows: list[Row] = []
+    lines = _lines(path)
+    names = next(csv.reader([next(lines, "")]))
+    missing = [name for name in ("epoch", "step", "loss", "val_loss") if name not in names]
+    if missing:
+        raise ResultsError(f"the log has no column {missing[0]!r}", where=f"{path}, line 1")
+    for number, cells in enumerate(csv.reader(lines), start=2):
+        try:
+            row = {_AUTOLFADS.get(n, n): _number(cell) for n, cell in zip(names, cells, strict=True)}
+            row["epoch"], row["step"] = int(row["epoch"]), int(row["step"])
+        except ValueError:
+            raise ResultsError("the log holds a line that is none", where=f"{path}, line {number}") from None
+        while rows and rows[-1]["epoch"] >= row["epoch"]:  # a resumed training does them again
+            rows.pop()
+        rows.append(row)
+    return _frame(rows)
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["epoch", "step"]
+    return as_frame(names, [[row.get(name, float("nan")) for name in names] for row in rows])
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the complete lines that hold something."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ResultsError("there is no fit log here", where=path) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"the fit log cannot be read ({error})", where=path) from error
+    yield from filter(str.strip, text[: text.rfind("\n") + 1].splitlines())
+
+
+def _row(line: str) -> Row | None:
+    """Return the numbers of a line by our names, also of forks that log more; None if it is no line."""
+    values: dict[str, list[float]] = {}
+    label = ""
+    for cell in map(str.strip, line.split(",")):
+        try:
+            number = float(cell)
+        except ValueError:
+            label = cell
+            continue
+        values.setdefault(label, []).append(number)
+    found = {
+        name: number
+        for label, names in _LABELS.items()
+        for name, number in zip(names, values.get(label, ()), strict=False)
+    }
+    whole = all(name in found and found[name].is_integer() for name in ("epoch", "step"))
+    return found if whole and "train_total" in found else None
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:  # hyperparameters, which it can log too
+        return float("nan")
