@@ -231,6 +231,11 @@ class RunLayout:
         return any(any(folder.glob("*.npz")) for _, _, folder in self.checkpoint_dirs())
 
     @property
+    def deleted_attempts(self) -> Path:
+        """Attempts that are being deleted, or whose deletion was killed."""
+        return self.path / ".attempts.deleted"
+
+    @property
     def attempts_dir(self) -> Path:
         return self.path / "attempts"
 

@@ -26,6 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# First of all: submitit configures logging when it is imported, which closes the handlers that exist by then.
+# TensorFlow's (absl's) would close with itself the file into which pytest catches what tests write.
+import submitit  # noqa: F401
+
 # Tests are no package; this name is how they reach the module.
 _spec = importlib.util.spec_from_file_location("slurm_cluster", Path(__file__).parent / "slurm/cluster.py")
 assert _spec is not None

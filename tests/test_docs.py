@@ -115,6 +115,19 @@ def test_readers(place: Path) -> None:
     assert (place / "reaching/runs/reaching/collection.json").is_file()
 
 
+def test_stitching(place: Path) -> None:
+    matplotlib.use("Agg")
+    names: dict[str, Any] = {"__name__": "stitching"}
+    for block in blocks(ROOT / "docs/stitching.md"):
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    assert (place / "alignment.png").stat().st_size > 1000
+    assert "own principal components" in str(names["caught"][-1].message)
+    assert (place / "runs").is_dir()
+
+
 def test_plots(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of the page draws the pictures of the page, from runs that are made up."""
     monkeypatch.syspath_prepend(str(ROOT / "tests/results"))

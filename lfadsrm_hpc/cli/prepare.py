@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lfadsrm_hpc.cli.common import json_option, print_json, say
+from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment import Experiment
     from lfadsrm_hpc.collection.preparation import Progress
+
+_MOST_LINES = 6
 
 
 @click.command()
@@ -66,12 +69,24 @@ def prepare(experiment: Path, as_json: bool) -> None:
                 "inputs_kept": report.inputs_kept,
                 "left_out": left_out,
                 "warnings": report.warnings,
+                "alignment": report.alignment,
             }
         )
         return
+    for line in _alignment(report.alignment):
+        say(line)
     say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
     click.echo(collection.path)
     say(f"Next: lfadsrm run {shell_quote(experiment)}")
+
+
+def _alignment(rows: list[dict[str, Any]]) -> list[str]:
+    """Return how well stitched run specs are aligned, in a few lines."""
+    lines = alignment_lines(rows)
+    if lines:
+        lines[0] += " (in brackets: of conditions left out)"
+    rest = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], *([f"and {rest} more: lfadsrm show --run"] if rest > 0 else [])]
 
 
 def _left_out(experiment: Experiment, collection: RunCollection) -> list[str]:

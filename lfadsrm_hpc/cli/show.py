@@ -20,6 +20,7 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.state_tables import word
+from lfadsrm_hpc.collection.alignment_table import alignment_rows, quality
 from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.cli.attempts import Attempt
     from lfadsrm_hpc.collection.experiment import Experiment
 
+_MOST_FACTORS = 8
 _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "external_inputs")
 
 
@@ -111,12 +113,14 @@ def _run(run: Run, as_json: bool) -> None:
     state = run.status()
     attempts = attempts_of(run.layout)
     files = {name: str(path) for name, path in run.posterior_files().items() if path.is_file()}
+    aligned = alignment_rows(run) if run.is_prepared else []
     if as_json:
         print_json(
             {
                 **state.to_dict(),
                 "path": str(run.path),
                 "posterior_means": files,
+                "alignment": aligned,
                 "attempts": [attempt.to_dict() for attempt in attempts],
                 "record": run.record(),
             }
@@ -130,7 +134,21 @@ def _run(run: Run, as_json: bool) -> None:
         click.echo(f"  attempt {attempt.number}: {_attempt_text(attempt)}")
     for name in run.dataset_names:
         click.echo(f"  dataset {name}: {files.get(name, 'no posterior means yet')}")
+    for row in aligned:
+        click.echo(f"  alignment {row['dataset']}: {_alignment_text(row)}")
     click.echo(run.params.describe())
+
+
+def _alignment_text(row: dict[str, Any]) -> str:
+    """Return how well one dataset is aligned, all in all and by factor."""
+    if row["made_by"] != "conditions":
+        return f"none; {row['note']}"
+    factors = [f"{value:.2f}" for value in row["r2_by_factor"] if value is not None]
+    shown = " ".join(factors[:_MOST_FACTORS]) + (" ..." if len(factors) > _MOST_FACTORS else "")
+    return (
+        f"R2 {quality(row)}, by factor {shown}; {row['conditions']} of {row['all_conditions']} conditions"
+        + (", other data" if row["other_data"] else "")
+    )
 
 
 def _attempt_text(attempt: Attempt) -> str:

@@ -25,7 +25,7 @@ from lfadsrm_hpc.layout import check_name
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
-    from lfadsrm_hpc.data.dataset import DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 
 EXPERIMENT_FILE = "experiment.toml"
 
@@ -34,7 +34,7 @@ _CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
 # The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
-    "datasets": ("path", "files", "min_trials", "options", "sessions"),
+    "datasets": ("path", "files", "min_trials", "options", "sessions", "alignment", "alignment_options"),
     "params": (),
     "sweep": (),
     "run_specs": ("singles", "stitched", "specs"),
@@ -68,6 +68,11 @@ class Experiment:
         Of the readers of all files; their names are checked when the datasets are found.
     sessions : tuple of (name, file, options)
         Sessions with a name or options of their own. One that has the name of a file takes its place.
+    alignment : Path or None
+        A folder with other data to align the sessions by: for each a file of its name.
+    alignment_options : dict
+        How these are read, besides `options`; without such a folder: how the sessions' own files are read to
+        align them.
     params, sweep : dict
         Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
         `build`.
@@ -92,6 +97,8 @@ class Experiment:
     min_trials: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     sessions: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    alignment: Path | None = None
+    alignment_options: dict[str, Any] = field(default_factory=dict)
     comment: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
@@ -115,8 +122,8 @@ class Experiment:
         Raises
         ------
         ConfigError
-            The folder is missing, a name or pattern matches nothing that can be read, two files would be one
-            dataset, or every session is too small.
+            A folder is missing, a name or pattern matches nothing that can be read, two files would be one
+            dataset, every session is too small, or one has no file to be aligned by.
         DataError
             A session cannot be read (only where `min_trials` asks for their sizes).
         """
@@ -131,8 +138,30 @@ class Experiment:
             (file,) = matches(self.datasets, relative, where=where, one=True)
             with located(where):
                 Dataset(found, file, name=name, **(self.options | own))
-        if not self.min_trials:
-            return found
+        chosen = self._large_enough(found) if self.min_trials else found
+        for dataset in chosen:
+            self._align(dataset)
+        return chosen
+
+    def _align(self, dataset: Dataset) -> None:
+        """Say by which other data a session is to be aligned, where there are some."""
+        source: Path | None = None
+        if self.alignment is not None:
+            where = self.where("datasets", "alignment")
+            if not self.alignment.is_dir():
+                raise ConfigError(
+                    f"there is no folder {str(self.alignment)!r}",
+                    where=where,
+                    hint="put a file of the same name there for each session, or leave `alignment` out",
+                )
+            (file,) = matches(self.alignment, dataset.name, where=where, one=True)
+            source = self.alignment / file
+        options = self.alignment_options if source is None else self.options | self.alignment_options
+        if source is not None or options:
+            with located(self.where("datasets", "alignment_options")):
+                dataset.align_by(source, **options)
+
+    def _large_enough(self, found: DatasetCollection) -> DatasetCollection:
         found.load_info()
         chosen = found.filter_min_trials(self.min_trials)
         if not len(chosen):
@@ -169,7 +198,7 @@ class Experiment:
         ------
         ConfigError
         """
-        from lfadsrm_hpc.data.registry import name_of
+        from lfadsrm_hpc.data.formats.registry import name_of
 
         names = [name_of(self.datasets / file) for file in self.dataset_files()]
         names += [name for name, _, _ in self.sessions]
@@ -272,6 +301,10 @@ def read_experiment(path: Path | str) -> Experiment:
         min_trials=take.count("datasets", "min_trials", 0),
         options=reader_options(content["datasets"].get("options", {}), where=f"{file}, [datasets.options]"),
         sessions=sessions(content["datasets"].get("sessions", []), where=f"{file}, [[datasets.sessions]]"),
+        alignment=take.folder("datasets", "alignment", here) if "alignment" in content["datasets"] else None,
+        alignment_options=reader_options(
+            content["datasets"].get("alignment_options", {}), where=f"{file}, [datasets.alignment_options]"
+        ),
         params=dict(content["params"]),
         sweep=take.lists("sweep"),
         singles=take("run_specs", "singles", bool, True),
@@ -365,7 +398,7 @@ class _Taker:
                 check_name(value, "run spec" if table == "run_specs" else "run collection")
         return value
 
-    def folder(self, table: str, key: str, here: Path, default: str) -> Path:
+    def folder(self, table: str, key: str, here: Path, default: str = "") -> Path:
         try:
             return here / Path(self(table, key, str, default)).expanduser()
         except RuntimeError as error:

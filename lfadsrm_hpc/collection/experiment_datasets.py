@@ -35,7 +35,7 @@ def matches(folder: Path, entry: str, *, where: str, one: bool = False) -> list[
     ConfigError
         It means nothing that can be read; the message suggests a name.
     """
-    from lfadsrm_hpc.data.registry import can_read
+    from lfadsrm_hpc.data.formats.registry import can_read
 
     present = _present(folder, entry, where)
     readable = [path for path in present if can_read(path, by_name=path.suffix.lower() in entry.lower())]
@@ -63,7 +63,7 @@ def _present(folder: Path, entry: str, where: str) -> list[Path]:
 
 
 def _nothing(folder: Path, entry: str, there: bool, where: str) -> ConfigError:
-    from lfadsrm_hpc.data.registry import readable_suffixes
+    from lfadsrm_hpc.data.formats.registry import readable_suffixes
 
     hint = f"files that can be read end in {', '.join(readable_suffixes())}"
     if there:

@@ -90,6 +90,9 @@ FROZEN_DEFAULTS: Mapping[int, Mapping[str, Any]] = {
         "use_alignment_matrix": True,
         "use_single_dataset_alignment_matrix": False,
         "alignment_method": "least_squares",
+        "alignment_conditions": "all",
+        "alignment_weights": "datasets",
+        "alignment_without_conditions": "refuse",
         "scale_increase_steps_with_datasets": True,
         "scale_start_step_with_datasets": True,
     }

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -84,7 +85,7 @@ class Loaded:
 
     @functools.cached_property
     def alignment_data(self) -> xr.Dataset | None:
-        return self.dataset.alignment_data()
+        return self.dataset.load_alignment_data()
 
     def session(self, params: RunParams) -> Session:
         """Bin and split as the params say; once for all params that say the same.
@@ -295,19 +296,26 @@ def _made_with(run: Run, loaded: Sequence[Loaded]) -> str:
 
 def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) -> list[SessionInputs]:
     inputs = [session.inputs for session in sessions]
-    if not run.params.aligned(run.n_datasets):
+    params = run.params
+    if not params.aligned(run.n_datasets):
         return inputs
+    from lfadsrm_hpc.data import alignment_record
     from lfadsrm_hpc.data.alignment import align
 
+    names = ("method", "conditions", "weights", "without_conditions")
+    choices = {name: getattr(params, f"alignment_{name}") for name in names}
     data = [item.alignment_data for item in loaded]
-    found = align(
-        inputs,
-        run.params.factors_dim,
-        method=run.params.alignment_method,
-        data=data if any(d is not None for d in data) else None,
-    )
+    given = data if any(d is not None for d in data) else None
+    found = align(inputs, params.factors_dim, data=given, **choices)
+    told = {f"alignment_{name}": value for name, value in choices.items()}
     return [
-        dataclasses.replace(one, alignment_matrix_cxf=a.matrix, alignment_bias_c=a.bias)
+        dataclasses.replace(
+            one,
+            alignment_matrix_cxf=a.matrix,
+            alignment_bias_c=a.bias,
+            reconstruction=a.reconstruction,
+            attributes={**one.attributes, "alignment": alignment_record.described(a, told)},
+        )
         for one, a in zip(inputs, found, strict=True)
     ]
 
@@ -345,6 +353,8 @@ def _write_like(source: Path, path: Path, inputs: SessionInputs) -> None:
     """
     import h5py
 
+    from lfadsrm_hpc.data import alignment_record
+
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
     with h5py.File(path, "r+", locking=False) as file:
@@ -353,6 +363,8 @@ def _write_like(source: Path, path: Path, inputs: SessionInputs) -> None:
                 del file[key]
             if getattr(inputs, key) is not None:
                 file.create_dataset(key, data=getattr(inputs, key))
+        alignment_record.store(file, inputs.reconstruction)
+        file.attrs["attributes"] = json.dumps(inputs.attributes, sort_keys=True)
         file.attrs["fingerprint"] = inputs.fingerprint
     with path.open("rb") as written:
         os.fsync(written.fileno())

@@ -164,6 +164,27 @@ class RunParams(Hyperparameters):
         group=STITCHING,
         choices=("least_squares", "ridge"),
     )
+    alignment_conditions: str = param(
+        "all",
+        "Regress each dataset on all conditions that it has, or on those that all datasets have.",
+        kind="str",
+        group=STITCHING,
+        choices=("all", "shared"),
+    )
+    alignment_weights: str = param(
+        "datasets",
+        "What weighs alike in the global components: datasets, or neurons as they are.",
+        kind="str",
+        group=STITCHING,
+        choices=("datasets", "neurons"),
+    )
+    alignment_without_conditions: str = param(
+        "refuse",
+        "Datasets without conditions: refuse, or start at their own components, or at random.",
+        kind="str",
+        group=STITCHING,
+        choices=("refuse", "pca", "random"),
+    )
 
     start_from: str | None = param(
         None,
@@ -322,6 +343,10 @@ class RunParams(Hyperparameters):
         if self.aligned(n_datasets):
             # the matrices are neurons x factors, so only here do the factors change the files
             found["alignment"] = [self.alignment_method, self.factors_dim]
+            # choices that came later stand there only where they differ, so that no hash changes
+            for name in ("alignment_conditions", "alignment_weights", "alignment_without_conditions"):
+                if name in self._off_default:
+                    found["alignment"].append(f"{name}={getattr(self, name)}")
         return found
 
     def data_hash(self, n_datasets: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.collection import input_files, summary
+from lfadsrm_hpc.collection import alignment_table, input_files, summary
 from lfadsrm_hpc.collection import stored as stored_file
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
@@ -40,6 +40,9 @@ class PrepareReport:
     inputs_written, inputs_kept : list of Path
     warnings : list of str
         What is odd about the data.
+    alignment : list of dict
+        How well each dataset of each stitched run spec is aligned, for each data hash; see
+        `lfadsrm_hpc.collection.alignment_table.alignment_rows`.
     """
 
     written: list[str] = field(default_factory=list)
@@ -47,6 +50,7 @@ class PrepareReport:
     inputs_written: list[Path] = field(default_factory=list)
     inputs_kept: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    alignment: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -205,6 +209,11 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
         sessions = [item.session(runs[0].params) for item in loaded]
         work.warn(input_files.check(sessions, runs))
         inputs = _inputs(work, loaded, sessions, runs[0])
+        aligned = alignment_table.alignment_rows(runs[0])
+        work.report.alignment += aligned
+        for warning in alignment_table.alignment_warnings(aligned):
+            if warning not in work.report.warnings:
+                work.report.warnings.append(warning)
         for run in runs:
             _publish_run(work, run, inputs)
             work.step(run.id)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from lfadsrm_hpc.data.aligning import DatasetAligning
+from lfadsrm_hpc.data.formats.registry import name_of
 from lfadsrm_hpc.data.making import DatasetMaking
-from lfadsrm_hpc.data.registry import name_of
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.layout import check_name
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Dataset(DatasetMaking):
+class Dataset(DatasetMaking, DatasetAligning):
     """One recording session.
 
     Made from a file in the folder of its collection, or by `from_arrays`, `from_spike_times`, `from_xarray`,
-    `from_file`; or derive a class and override `read` (and `alignment_data`).
+    `from_file`; or derive a class and override `read` (and `alignment_data`). `align_by` names other data to
+    align it by.
 
     Parameters
     ----------
@@ -126,13 +128,6 @@ class Dataset(DatasetMaking):
 
         return readers.read(path, **self.options)
 
-    def alignment_data(self) -> xr.Dataset | None:
-        """Return other data of the same neurons to compute alignment matrices from; None: the dataset itself.
-
-        Override this to use, say, another window of time. Conditions must be shared with other datasets.
-        """
-        return None
-
     def load(self) -> xr.Dataset:
         """Return the data in memory, read and checked.
 
@@ -184,14 +179,12 @@ class Dataset(DatasetMaking):
         SHA-256 over the bin width, spikes, time, condition, truth and external input, and the same of
         `alignment_data`; not over names, attributes, further variables or the format of the file.
         """
-        stamp = self._stamp()
+        stamp = (self._stamp(), self._alignment_stamp())
         if self._fingerprint is None or self._fingerprint[0] != stamp:
-            from lfadsrm_hpc.data.form import check, fingerprint
+            from lfadsrm_hpc.data.form import fingerprint
 
-            parts, other = [self.load()], self.alignment_data()
-            if other is not None:
-                parts.append(check(other, name=f"{self.name} (alignment data)"))
-            self._fingerprint = (stamp, fingerprint(*parts))
+            other = self.load_alignment_data()
+            self._fingerprint = (stamp, fingerprint(self.load(), *([] if other is None else [other])))
         return self._fingerprint[1]
 
     def evaluation_params(self, spike_bin_ms: float) -> dict[str, Any]:
@@ -342,7 +335,7 @@ class DatasetCollection(Sequence[Dataset]):
         UsageError
             A reader has no such option.
         """
-        from lfadsrm_hpc.data.registry import can_read, readable_suffixes
+        from lfadsrm_hpc.data.formats.registry import can_read, readable_suffixes
 
         files = sorted(p for p in self.path.glob(pattern) if not p.name.startswith("."))
         files = [file for file in files if can_read(file, by_name=file.suffix.lower() in pattern.lower())]

@@ -14,11 +14,13 @@ alignment_matrix_cxf, alignment_bias_c  (neurons, factors), (neurons,) float64  
 time_ms, neuron_names                   (time,) float64, (neurons,) text          ours
 train_condition, valid_condition        (trials,) text or numbers                 ours, optional
 extra/<name>/train, valid               (trials,), (.., time), (.., [time,] own)  further variables
+alignment                               group, see `alignment_record`             ours, optional
 ======================================= ========================================= =====================
 
 `train_inds` and `valid_inds` have the attribute `index_base` = 1; in memory they count from 0.
 Attributes of the file: `format`, `dataset`, `bin_ms`, `fingerprint` of the data it was made from, and
-`attributes` (JSON); `extra_fingerprint` of the further variables.
+`attributes` (JSON), in which `alignment` tells how the read-in was made and how well it reconstructs;
+`extra_fingerprint` of the further variables.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data import alignment_record, binning
 from lfadsrm_hpc.data.evaluation import statement_of
 from lfadsrm_hpc.data.extra import Extra, collect
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
@@ -55,10 +57,12 @@ __all__ = [
     "make_inputs",
     "new_inputs",
     "open_inputs",
+    "read_attributes",
     "read_extra_fingerprint",
     "read_fingerprint",
     "read_head",
     "read_inputs",
+    "read_reconstruction",
     "validate",
     "write_inputs",
 ]
@@ -92,10 +96,13 @@ class SessionInputs:
     alignment_matrix_cxf : (D, F) or None
     alignment_bias_c : (D,) or None
         Counts a bin.
+    reconstruction : Reconstruction or None
+        How well the read-in reconstructs the components that all sessions share.
     fingerprint : str
         Of the dataset's contents.
     attributes : dict
-        Plain values: subject, date, how the split was made, and what is wanted withheld from the encoders.
+        Plain values: subject, date, how the split and the alignment were made, and what is wanted withheld
+        from the encoders.
     extra : dict of name to (dims, train, valid)
         Further variables, which LFADS does not see: `lfadsrm_hpc.data.extra`.
     extra_attrs : dict of name to dict
@@ -118,6 +125,7 @@ class SessionInputs:
     valid_condition: Array | None = None
     alignment_matrix_cxf: Array | None = None
     alignment_bias_c: Array | None = None
+    reconstruction: alignment_record.Reconstruction | None = None
     fingerprint: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Extra] = field(default_factory=dict)
@@ -290,6 +298,7 @@ def _fill(file: h5py.File, inputs: SessionInputs) -> None:
     for key in ("alignment_matrix_cxf", "alignment_bias_c"):
         if getattr(inputs, key) is not None:
             file.create_dataset(key, data=np.asarray(getattr(inputs, key), dtype=np.float64))
+    alignment_record.store(file, inputs.reconstruction)
     fill_extra(file, inputs.extra, inputs.extra_attrs)
     file.attrs["format"] = FORMAT
     file.attrs["dataset"] = inputs.dataset
@@ -359,6 +368,7 @@ def _session(file: h5py.File, *, on_disk: bool = False) -> SessionInputs:
         neuron_names=text(file["neuron_names"]),
         alignment_matrix_cxf=optional(file, "alignment_matrix_cxf"),
         alignment_bias_c=optional(file, "alignment_bias_c"),
+        reconstruction=alignment_record.read(file),
         fingerprint=str(file.attrs["fingerprint"]),
         attributes=json.loads(file.attrs["attributes"]),
         extra=extra,
@@ -389,6 +399,32 @@ def read_extra_fingerprint(path: str | os.PathLike[str]) -> str:
     """
     with _open(path) as file:
         return str(file.attrs.get("extra_fingerprint", ""))
+
+
+def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the plain values that an input file holds, `alignment` among them, without reading the data.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return dict(json.loads(file.attrs["attributes"]))
+
+
+def read_reconstruction(path: str | os.PathLike[str]) -> alignment_record.Reconstruction | None:
+    """Return how an input file's read-in reconstructs the components, without reading the data.
+
+    None where it has no read-in that was regressed.
+
+    Raises
+    ------
+    NotFoundError, DataError
+        As `read_inputs`.
+    """
+    with _open(path) as file:
+        return alignment_record.read(file)
 
 
 def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:

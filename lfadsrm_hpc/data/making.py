@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lfadsrm_hpc.data.registry import name_of
+from lfadsrm_hpc.data.formats.registry import name_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt

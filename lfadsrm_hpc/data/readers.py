@@ -4,7 +4,7 @@
 |---|---|
 | `.nc`; `.h5`, `.hdf5` that are netCDF-4 | `netcdf`: the variables of the in-memory form, by `save_dataset`
 or others |
-| `.h5`, `.hdf5` | `hdf5`: arrays with the names that `lfadsrm_hpc.data.fields` lists |
+| `.h5`, `.hdf5` | `hdf5`: arrays with the names that `lfadsrm_hpc.data.formats.fields` lists |
 | `.h5` with `train_data` | `lfads`: of the original LFADS or the Matlab run manager |
 | `.h5` with `train_encod_data` | `nlb`: of AutoLFADS and of the Neural Latents Benchmark |
 | `.nwb`, `.h5` | `nwb`: Neurodata Without Borders |
@@ -14,7 +14,7 @@ or others |
 | `.csv`, `.tsv`, when named | `csv`: a line a spike |
 
 Each has options: see docs/readers.md. Other packages add formats by entry points, a process by `register`:
-see `lfadsrm_hpc.data.registry`.
+see `lfadsrm_hpc.data.formats.registry`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import xarray as xr
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 from lfadsrm_hpc.data.chopping import chop, merge_windows
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
-from lfadsrm_hpc.data.netcdf import from_xarray, save_dataset
-from lfadsrm_hpc.data.registry import (
+from lfadsrm_hpc.data.formats.netcdf import from_xarray, save_dataset
+from lfadsrm_hpc.data.formats.registry import (
     Reader,
     check_options,
     find,

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.data.alignment import condition_folds, condition_trials, ridge
+from lfadsrm_hpc.data.conditions import condition_trials
 from lfadsrm_hpc.data.inputs import SessionInputs
+from lfadsrm_hpc.data.regression import condition_folds, ridge
 from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
 from lfadsrm_hpc.model.trained import TrainedSession
 

@@ -47,8 +47,9 @@ def forget(run: RunLayout) -> None:
     """Delete what the manifest knows of a run: part of deleting its outputs.
 
     The names in the outbox go first: a kill in between leaves facts without a name, never a name without
-    facts. A job that was handed over for one of these attempts and starts later finds its attempt gone, or
-    reserved for another submission, and ends.
+    facts. These go in one step: by half of them, a claim without its end, somebody would seem to be at work.
+    A job that was handed over for one of these attempts and starts later finds its attempt gone, or reserved
+    for another submission, and ends.
 
     Raises
     ------
@@ -60,8 +61,10 @@ def forget(run: RunLayout) -> None:
     for name in run.collection.outbox_names():
         if name.key == key:
             run.collection.outbox_file(name).unlink(missing_ok=True)
+    shutil.rmtree(run.deleted_attempts, ignore_errors=True)  # what a deletion before left, when it was killed
     if run.attempts_dir.is_dir():
-        shutil.rmtree(run.attempts_dir)
+        run.attempts_dir.rename(run.deleted_attempts)
+        shutil.rmtree(run.deleted_attempts)
     # Attempts count from 1 again: a cancellation of the old ones must not cover the new ones.
     if run.run_id in read_cancellations(run.collection):
         _publish(run.collection, {run.run_id: -1})

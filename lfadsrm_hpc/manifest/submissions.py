@@ -260,6 +260,17 @@ def _has_receipt(layout: SubmissionLayout, chunk: int) -> bool:
     return read_record(Receipt, layout.receipt(chunk))[0] is not None
 
 
+def is_sent(layout: SubmissionLayout) -> bool:
+    """Return whether the scheduler has all chunks of a plan; a receipt that was left half-written is none."""
+    numbers = layout.receipts()
+    if not numbers or len(numbers) < layout.script_count():
+        return False
+    try:
+        return all(_has_receipt(layout, number) for number in numbers)
+    except ManifestError:
+        return False  # who reads the submission tells what is wrong with it
+
+
 def record_refusal(layout: SubmissionLayout, chunk: int, number: int, reason: str) -> None:
     """Put on record that a sending was certainly not accepted."""
     publish_new(layout.refusal(chunk, number), to_json(Refusal(reason, time.time())))

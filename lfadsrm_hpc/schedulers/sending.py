@@ -26,6 +26,7 @@ from lfadsrm_hpc.manifest.submissions import (
     Receipt,
     SubmissionOnDisk,
     begin_sending,
+    is_sent,
     read_submission,
     record_receipt,
     record_refusal,
@@ -242,16 +243,11 @@ def is_void(layout: CollectionLayout, on_disk: SubmissionOnDisk, chunk: ChunkOnD
 
 
 def unfinished(layout: CollectionLayout) -> list[SubmissionOnDisk]:
-    """Return the submissions with a plan of which something is still to be sent, or uncertain, oldest first.
-
-    Two listings of a folder tell of each submission whether it needs to be read.
-    """
+    """Return the submissions of whose plans something is still to be sent, or uncertain, oldest first."""
     now = look(layout.state_dir if layout.state_dir.is_dir() else layout.path).now
     found = []
     for submission in layout.submissions():
-        receipts = len(submission.receipts())
-        scripts_there = submission.script_count()
-        if receipts and receipts >= scripts_there:
+        if is_sent(submission):
             continue
         on_disk = read_submission(submission, now)
         if on_disk is None or on_disk.is_copy:  # the scripts of a copy belong to the original

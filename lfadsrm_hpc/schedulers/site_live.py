@@ -11,7 +11,7 @@ from lfadsrm_hpc.errors import CommandError, SchedulerUnreachableError
 
 CLIENTS = {"slurm": "sinfo and scontrol", "pbspro": "qstat", "torque": "qstat"}
 # One row for each kind of node of each partition, also of those that this user may not use.
-_SINFO = ["sinfo", "-h", "-a", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%h"]
+_SINFO = ["sinfo", "-h", "-a", "-e", "-o", "%P|%a|%l|%D|%c|%m|%G|%h"]
 _GPU = re.compile(r"gpu(?::([^:,()]+))?:(\d+)")
 
 
@@ -157,31 +157,40 @@ def pbs_server(timeout_s: float) -> str:
 
 def _slurm(timeout_s: float) -> LiveSite:
     config = slurm_config(timeout_s)
-    size = config.get("MaxArraySize", "")
+    if not {"ClusterName", "MaxArraySize", "SLURM_VERSION"} <= config.keys():
+        raise CommandError("scontrol's answer cannot be read whole", command=["scontrol", "show", "config"])
+    size = config["MaxArraySize"]
+    queues = read_sinfo(_whole(_SINFO, timeout_s))
+    if not queues:
+        raise CommandError("sinfo lists no partition", command=_SINFO)
     return LiveSite(
         "slurm",
-        cluster=config.get("ClusterName", ""),
-        version=config.get("SLURM_VERSION", ""),
+        cluster=config["ClusterName"],
+        version=config["SLURM_VERSION"],
         largest_array_index=int(size) - 1 if size.isdigit() else None,
-        queues=read_sinfo(
-            ask(_SINFO, timeout_s=timeout_s).stdout,
-            default=_default_partition(ask(["sinfo", "-h", "-o", "%P"], timeout_s=timeout_s).stdout),
-        ),
+        queues=queues,
     )
 
 
-def _default_partition(text: str) -> str:
-    return next((line.strip()[:-1] for line in text.splitlines() if line.strip().endswith("*")), "")
+def _whole(command: list[str], timeout_s: float) -> str:
+    """Return what a program prints, unless it breaks off in a line: half a list would look like all of it."""
+    text = ask(command, timeout_s=timeout_s).stdout
+    if text and not text.endswith("\n"):
+        raise CommandError(f"the answer of {command[0]} breaks off", command=command)
+    return text
 
 
-def read_sinfo(text: str, *, default: str = "") -> dict[str, LiveQueue]:
-    """Read `sinfo -h -e -o '%R|%a|%l|%D|%c|%m|%G|%h'`; lines that are no such rows are left out."""
+def read_sinfo(text: str) -> dict[str, LiveQueue]:
+    """Read `sinfo -h -e -o '%P|%a|%l|%D|%c|%m|%G|%h'`; lines that are no such rows are left out.
+
+    The name of the default partition ends in a star.
+    """
     rows: dict[str, list[list[str]]] = {}
     for line in text.splitlines():
         parts = [part.strip() for part in line.split("|")]
         if len(parts) == 8 and parts[0]:
             rows.setdefault(parts[0], []).append(parts)
-    return {name: _partition(kinds, name == default) for name, kinds in rows.items()}
+    return {name.rstrip("*"): _partition(kinds, name.endswith("*")) for name, kinds in rows.items()}
 
 
 def _partition(kinds: list[list[str]], default: bool) -> LiveQueue:
@@ -215,11 +224,12 @@ def slurm_time(text: str) -> int | None:
 
 
 def _pbs(scheduler: str, timeout_s: float) -> LiveSite:
-    servers = _pbs_blocks(ask(["qstat", "-B", "-f"], timeout_s=timeout_s).stdout, "Server")
-    queues = _pbs_blocks(ask(["qstat", "-Q", "-f"], timeout_s=timeout_s).stdout, "Queue")
-    if not queues:
-        raise CommandError("qstat lists no queue", command=["qstat", "-Q", "-f"])
-    name, server = next(iter(servers.items()), ("", {}))
+    servers = _pbs_blocks(_whole(["qstat", "-B", "-f"], timeout_s), "Server")
+    queues = _pbs_blocks(_whole(["qstat", "-Q", "-f"], timeout_s), "Queue")
+    if not servers or not queues:
+        what = "queue" if servers else "server"
+        raise CommandError(f"qstat lists no {what}", command=["qstat", "-Q" if servers else "-B", "-f"])
+    name, server = next(iter(servers.items()))
     size = server.get("max_array_size", "")
     return LiveSite(
         scheduler,

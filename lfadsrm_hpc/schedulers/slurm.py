@@ -196,7 +196,8 @@ class Slurm(BatchScheduler):
     def hides_others(self) -> bool:
         """Return whether PrivateData keeps other users' jobs from us, or that cannot be told."""
         try:
-            return "jobs" in self.configuration().get("PrivateData", "").lower().split(",")
+            private = self.configuration().get("PrivateData")  # None: the answer broke off before it
+            return private is None or "jobs" in private.lower().split(",")
         except SchedulerUnreachableError:
             return True
 

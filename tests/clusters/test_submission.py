@@ -234,6 +234,23 @@ def test_a_job_that_is_found_nowhere_but_whose_task_has_claimed_is_adopted(
     assert clear(layout).adopted == ("100",)
 
 
+@pytest.mark.parametrize("left", ["", '{"job": "1'], ids=["empty", "half"])
+def test_a_receipt_that_was_left_half_written_is_found_again(
+    layout: CollectionLayout, site: Site, cluster: FakeCluster, run_ids: list[str], left: str
+) -> None:
+    """As a kill leaves it where there are no hard links."""
+    import fake_cluster
+
+    hand_over(layout, site, run_ids)
+    (submission,) = layout.submissions()
+    submission.receipt(0).write_text(left)
+    fake_cluster.age_submissions(layout, 1000)
+    assert chunks(layout) != [ChunkState.SENT]
+    assert clear(layout).adopted == ("100",)
+    assert chunks(layout) == [ChunkState.SENT]
+    assert unfinished(layout) == []
+
+
 @pytest.mark.parametrize("fault", ["interrupt", "accepted but interrupted"])
 def test_ctrl_c_while_sending(
     layout: CollectionLayout,

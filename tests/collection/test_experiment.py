@@ -278,6 +278,7 @@ class TestTemplate:
 
         text = self.uncommented()
         assert text.count("# ") < template("mine").count("# ")
+        write_sessions(folder / "alignment", day1=8, day2=8, day10=8)
         experiment = read(folder, text.replace("min_trials = 50", "min_trials = 20"))
         assert {"two_days"} < {spec.name for spec in experiment.build(RunCollection).run_specs}
         assert queue_options(experiment.queue).slots == 2

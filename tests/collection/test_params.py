@@ -48,6 +48,9 @@ OTHERS: dict[str, Any] = {
     "output_dist": "gaussian",
     "split": "random",
     "alignment_method": "ridge",
+    "alignment_conditions": "shared",
+    "alignment_weights": "neurons",
+    "alignment_without_conditions": "pca",
     "held_out_neurons": 0.2,
     "learning_rate_stop": 1e-4,
     "ic_prior_var_max": 0.2,
@@ -129,7 +132,8 @@ def test_the_data_hash_covers_data_alone(name: str) -> None:
     changed, base = RunParams(**{name: other_value(name)}), RunParams()
     always = {"spike_bin_ms", "train_to_test_ratio", "split", "split_seed", "output_dist"}
     single = always | {"use_single_dataset_alignment_matrix"}
-    stitched = always | {"use_alignment_matrix", "alignment_method", "factors_dim"}
+    stitched = always | {"use_alignment_matrix", "factors_dim"}
+    stitched |= {f"alignment_{n}" for n in ("method", "conditions", "weights", "without_conditions")}
     assert (changed.data_hash(1) != base.data_hash(1)) == (name in single)
     assert (changed.data_hash(2) != base.data_hash(2)) == (name in stitched)
 

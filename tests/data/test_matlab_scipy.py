@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 from scipy.sparse import csc_matrix, issparse
 
-from lfadsrm_hpc.data import matlab
-from lfadsrm_hpc.data.matlab_values import Structs
+from lfadsrm_hpc.data.formats import matlab
+from lfadsrm_hpc.data.formats.matlab_values import Structs
 
 
 def plain(value: Any) -> Any:

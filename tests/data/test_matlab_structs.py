@@ -12,7 +12,7 @@ from matlab_files import Structs, cell, save_mat
 from scipy.sparse import csc_matrix
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.matlab_values import linear, parse
+from lfadsrm_hpc.data.formats.matlab_values import linear, parse
 from lfadsrm_hpc.errors import DataError, UsageError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -53,7 +53,7 @@ def test_trials_are_aligned_and_spikes_counted(session: nwb_files.Session) -> No
 def test_what_describes_a_session_is_read_without_spikes(
     session: nwb_files.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lfadsrm_hpc.data.recording import Recording
+    from lfadsrm_hpc.data.formats.recording import Recording
 
     options: dict[str, Any] = {**GO, "condition": ["target"], "neurons": {"quality": "good"}}
     wanted = readers.info_of(readers.read(session.path, **options))

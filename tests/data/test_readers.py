@@ -14,7 +14,8 @@ import xarray as xr
 from matlab_files import cell, save_mat
 from scipy.io import savemat
 
-from lfadsrm_hpc.data import form, readers, registry
+from lfadsrm_hpc.data import form, readers
+from lfadsrm_hpc.data.formats import registry
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 
 Array = npt.NDArray[Any]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.data import readers, registry
+from lfadsrm_hpc.data import readers
 from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.formats import registry
 from lfadsrm_hpc.errors import DataError, DataWarning, NotFoundError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +172,7 @@ def test_packages_are_not_searched_for_files_that_we_read(tmp_path: Path, fresh:
 
 def test_it_is_light_to_import() -> None:
     code = (
-        "import sys; import lfadsrm_hpc.data.registry, lfadsrm_hpc.data.dataset as d;"
+        "import sys; import lfadsrm_hpc.data.formats.registry, lfadsrm_hpc.data.dataset as d;"
         "d.Dataset(d.DatasetCollection('x'), 'a.nwb');"
         "bad = {'xarray', 'h5py', 'pandas', 'scipy', 'pynwb', 'numpy'} & set(sys.modules);"
         "print(sorted(bad)); sys.exit(bool(bad))"

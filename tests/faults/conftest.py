@@ -3,8 +3,8 @@
 Fixtures
 --------
 faults : Faults
-    Stands before `sbatch squeue sacct scancel scontrol qsub qstat qdel qalter` on the PATH of this process,
-    and passes every call on unless it is told otherwise::
+    Stands before `sbatch squeue sacct scancel scontrol sinfo qsub qstat qdel qalter` on the PATH of this
+    process, and passes every call on unless it is told otherwise::
 
         def test_x(slurm, faults):          # ask for the scheduler first: it sets PATH too
             faults.inject("sbatch", "hang_after")                 # the next call
@@ -33,7 +33,9 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "qsub", "qstat", "qdel", "qalter")
+PROGRAMS = (
+    "sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "qsub", "qstat", "qdel", "qalter",
+)  # fmt: skip
 
 
 def load(name: str, path: Path) -> ModuleType:

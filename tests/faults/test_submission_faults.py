@@ -32,6 +32,7 @@ from lfadsrm_hpc.errors import (
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.schedulers.site_live import ask_scheduler
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -70,6 +71,8 @@ code = 75 if stopped else 0
 store.publish_exit(run, claim, Exit(code, reason_of(code)))
 sys.exit(code)
 """
+SLURM = ("sbatch", "squeue", "scancel", "scontrol", "scontrol")
+PBS = ("qsub", "qstat", "qdel", "qalter", "qstat")
 SUBMIT_ERRORS = (
     NothingEligibleError,
     PartlySubmittedError,
@@ -89,6 +92,8 @@ class Cluster:
     submit_program: str
     query_program: str
     cancel_program: str
+    throttle_program: str
+    greeting_program: str  # which is asked first whether anybody answers
 
     def submit(self, **more: Any) -> Any:
         sets = (
@@ -188,7 +193,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
         server.set(job_environment={"PATH": os.environ["PATH"]})
     faults = request.getfixturevalue("faults")  # last, so that it stands before the others on PATH
     rc = make_collection(tmp_path / "collections")
-    programs = ("sbatch", "squeue", "scancel") if request.param == "slurm" else ("qsub", "qstat", "qdel")
+    programs = SLURM if request.param == "slurm" else PBS
     return Cluster(rc, f"generic-{request.param}", faults, *programs)
 
 
@@ -250,7 +255,7 @@ def test_looking(cluster: Cluster) -> None:
     assert cluster.accepted() == 2
 
 
-@pytest.mark.parametrize("fault", ["fail", "error_after", "hang_before", "hang_after", "die_after"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_cancelling(cluster: Cluster, fault: str) -> None:
     """The call goes wrong; the cancellation is on record all the same, and doing it again works."""
     cluster.wait()
@@ -270,6 +275,77 @@ def test_cancelling(cluster: Cluster, fault: str) -> None:
     cluster.submit(states=["CANCELLED"])  # asked for explicitly
     cluster.until(lambda states: states[S.COMPLETED] == 4)
     assert sorted(cluster.trained().values()) == [1, 1, 2, 2]
+
+
+def test_throttling(cluster: Cluster) -> None:
+    """The call goes wrong: no run is touched by that, and doing it again works."""
+    cluster.wait()
+    cluster.submit(max_parallel=2)
+    cluster.until(lambda states: states == Counter({S.RUNNING: 2, S.PENDING: 2}))
+    for fault in FAULTS:
+        cluster.faults.inject(cluster.throttle_program, fault, text="error: Socket timed out on send/recv")
+        with quiet(), contextlib.suppress(SchedulerUnreachableError):
+            cluster.rc.throttle(2)
+        spoiled = [call.fault for call in cluster.faults.calls(cluster.throttle_program) if call.fault]
+        assert spoiled[-1] == fault
+        assert cluster.states() == Counter({S.RUNNING: 2, S.PENDING: 2}), fault
+        assert cluster.closed() == [], fault
+    cluster.rc.throttle(4)
+    cluster.until(lambda states: states == Counter({S.RUNNING: 4}))
+    cluster.go()
+    check_trained_once(cluster)
+
+
+def test_nobody_answers_at_first(cluster: Cluster) -> None:
+    """Before anything is written a scheduler must answer, and that answer may go wrong too."""
+    for fault in set(FAULTS) - {"half_output"}:  # half of a long answer is one
+        cluster.faults.inject(cluster.greeting_program, fault)
+        with pytest.raises(SchedulerUnreachableError):
+            cluster.submit()
+        assert cluster.rc.layout.submissions() == [], fault
+        assert not list(cluster.rc.path.glob("param_*/*/attempts/*")), fault
+    assert cluster.states() == Counter({S.PREPARED: 4})
+    assert cluster.faults.calls(cluster.submit_program) == []
+    cluster.submit()
+    check_trained_once(cluster)
+
+
+def test_the_history_goes_wrong(slurm_with_accounting: Any, faults: Any, tmp_path: Path) -> None:
+    """What became of the jobs is known to the accounts alone: while they answer badly nothing follows."""
+    rc = make_collection(tmp_path / "collections")
+    cluster = Cluster(rc, "generic-slurm", faults, *SLURM)
+    slurm = slurm_with_accounting
+    slurm.run("scontrol", "update", "PartitionName=debug", "State=DOWN")
+    try:
+        jobs = [job.job for job in cluster.submit().jobs]
+        slurm.run("scancel", *jobs)
+        for job in jobs:
+            slurm.until(lambda job=job: not slurm.states(job), "the queue forgets it", 60)
+            said = ("sacct", "-X", "-n", "-P", "-o", "State", "-j", job)
+            slurm.until(lambda said=said: "CANCELLED" in slurm.run(*said), "the accounts know it", 60)
+        time.sleep(2 * LATENCY_S)
+        for fault in FAULTS:
+            faults.inject("sacct", fault, times=1000)
+            assert cluster.states() == Counter({S.UNKNOWN: 4}), fault
+            faults.clear()
+            assert cluster.closed() == [], fault
+        assert cluster.states() == Counter({S.CANCELLED: 4})
+    finally:
+        slurm.run("scontrol", "update", "PartitionName=debug", "State=UP")
+    cluster.submit(states=["CANCELLED"])
+    check_trained_once(cluster)
+
+
+@pytest.mark.parametrize("program", ["sinfo", "scontrol"])
+def test_what_a_cluster_is_like(slurm: Any, faults: Any, program: str) -> None:
+    """`lfadsrm site check --live` takes no lost, cut or garbled answer for a description."""
+    known = ask_scheduler("slurm", 30)
+    assert set(known.queues) == {"debug", "gpu"}
+    for fault in FAULTS:
+        faults.inject(program, fault)
+        with pytest.raises(SchedulerUnreachableError):
+            ask_scheduler("slurm", 2)
+    assert ask_scheduler("slurm", 30) == known
 
 
 def test_two_submit_at_once_while_calls_go_wrong(cluster: Cluster) -> None:

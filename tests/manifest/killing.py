@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-CALLS = ("open", "write", "fsync", "link", "rename", "mkdir", "unlink", "chmod")
+CALLS = ("open", "write", "fsync", "link", "rename", "replace", "mkdir", "unlink", "rmdir", "chmod")
 
 
 def die() -> None:
@@ -25,7 +25,7 @@ def kill_before(number: int, *, links: bool = True, half: bool = False) -> None:
             if count == number:
                 if half and name == "write":
                     data = args[1]
-                    assert isinstance(data, bytes)
+                    assert isinstance(data, bytes | memoryview)
                     real(args[0], data[: len(data) // 2])
                 die()
             if name == "link" and not links:

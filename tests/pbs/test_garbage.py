@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from lfadsrm_hpc.schedulers.pbs_parsing import indices_of, parse_answer, tasks_o
 from lfadsrm_hpc.schedulers.torque_parsing import parse_full, parse_table, parse_xml
 from lfadsrm_hpc.schedulers.torque_parsing import tasks_of as torque_tasks_of
 
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "reference" / "schedulers"
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 ALIVE = {S.PENDING, S.HELD, S.RUNNING, S.UNKNOWN}
 INDICES = [PLAIN, *range(10)]
 
@@ -124,7 +123,6 @@ def test_only_what_ran_and_says_so_completed(word: str, status: str, substate: s
             assert host or index == PLAIN
 
 
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded outputs are not here")
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_recorded_answers_that_break_off(data: st.DataObject) -> None:

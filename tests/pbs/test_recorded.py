@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState as S
-from lfadsrm_hpc.schedulers.batch import PLAIN
+from lfadsrm_hpc.schedulers.batch import PLAIN, Job
 from lfadsrm_hpc.schedulers.pbs_parsing import Answer, JobRecord, never_runs, parse_answer, tasks_of
+from lfadsrm_hpc.schedulers.pbspro import SINGLY, PbsPro
 
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "reference" / "schedulers"
-
-pytestmark = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded outputs are not here")
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 
 Expected = list[tuple[S, str, int | None, int | None, str]]  # state, word, code, signal, host
 
@@ -219,7 +219,9 @@ def essential(job: JobRecord) -> dict[str, str]:
 
 def test_every_recorded_file_reads_the_same_line_by_line() -> None:
     """The way round invalid JSON leads to the same attributes."""
-    for path in sorted(RECORDED.glob("pbs_*.json")):
+    files = sorted(RECORDED.glob("pbs_*.json"))
+    assert len(files) == 14
+    for path in files:
         text = recorded(path.name)
         broken = text.replace('"Jobs":', '"unquoted": say "hi",\n\t"Jobs":', 1)
         with pytest.raises(ValueError):
@@ -261,3 +263,28 @@ def test_a_job_told_of_twice_in_two_ways_has_no_state() -> None:
     found = tasks_of(parse_answer(contested), "1", range(10), history=True)
     assert found is not None
     assert {seen.state for seen in found.values()} == {S.UNKNOWN}
+
+
+def test_client_programs_that_print_what_was_recorded(pbspro: Any) -> None:
+    """The same through the programs on PATH: one array, many plain jobs at once, bytes that are not UTF-8."""
+
+    def replay(name: str) -> PbsPro:
+        (pbspro.bin / "qstat").write_text(f"#!/bin/sh\nexec cat '{RECORDED / name}'\n")
+        return PbsPro(timeout_s=20)
+
+    array = Job("1[].vm", "arr", 10, 0.0)
+    for name in ("pbs_array_running_xt.json", "pbs_array_mid_xt.json", "pbs_array_finished_xt.json"):
+        report = replay(name).look([array])
+        assert (report.live_ok, report.history_ok, report.warnings) == (True, True, ())
+        assert list(report.tasks.values()) == tasks(name, "1", 10)
+    many = [Job(f"{number}.vm", "", 0, 0.0) for number in PLAIN_JOBS]
+    assert len(many) > SINGLY
+    report = replay("pbs_all_x.json").look(many)
+    assert report.live_ok
+    assert {key[0]: seen for key, seen in report.tasks.items()} == {
+        f"{number}.vm": plain("pbs_all_x.json", number) for number in PLAIN_JOBS
+    }
+    assert [text for text in report.warnings if "Can Never Run" in text]
+    (odd,) = answer("pbs_json_V_env.json").jobs
+    (found,) = replay("pbs_json_V_env.json").find([odd.attributes["Job_Name"]], 0.0)
+    assert found.job == odd.id

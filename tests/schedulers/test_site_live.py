@@ -25,9 +25,9 @@ from lfadsrm_hpc.schedulers.sites import LoadedSite, load_site
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
-# As `sinfo -h -a -e -o '%R|%a|%l|%D|%c|%m|%G|%h'` of Slurm 22.05 prints it.
+# As `sinfo -h -a -e -o '%P|%a|%l|%D|%c|%m|%G|%h'` of Slurm 22.05 prints it.
 SINFO = """\
-debug|up|infinite|2|4|4000|gpu:2|NO
+debug*|up|infinite|2|4|4000|gpu:2|NO
 gpu|up|2-00:00:00|3|64|256000|gpu:a100:4(S:0-1)|NO
 gpu|up|2-00:00:00|1|32|500000|gpu:v100:2,shard:8|NO
 old|down|30:00|1|16+|64000+|(null)|EXCLUSIVE
@@ -82,7 +82,7 @@ def test_times_of_slurm(text: str, seconds: int | None) -> None:
 
 
 def test_partitions_of_slurm() -> None:
-    found = read_sinfo(SINFO, default="debug")
+    found = read_sinfo(SINFO)
     assert list(found) == ["debug", "gpu", "old"]
     assert found["debug"] == LiveQueue(True, None, 2, 2, (), 4, 4000, False, True)
     assert found["gpu"] == LiveQueue(True, 172800, 4, 4, ("a100", "v100"), 64, 500000, False, False)

@@ -173,6 +173,20 @@ def test_receipts_name_the_cluster(say: Say, tmp_path: Path) -> None:
     assert calls.read_text().split() == ["--parsable", "--clusters=perlmutter", str(script)]
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("PrivateData             = none\n", False),
+        ("PrivateData             = jobs,usage\n", True),
+        ("ClusterName             = c\n", True),  # it broke off before it came to that
+        ("", True),
+    ],
+)
+def test_other_users_jobs_may_be_hidden(say: Say, text: str, hidden: bool) -> None:
+    say("scontrol", text)
+    assert Slurm().hides_others() is hidden
+
+
 TEXTS = st.one_of(
     st.text(max_size=60),
     st.builds(

@@ -34,7 +34,7 @@ description = "two nodes with two GPUs each"
 [partitions.gpu]
 gpus_per_node = 2
 cpus_per_gpu = 1
-memory_per_gpu = "600M"
+memory_per_gpu = "1G"
 max_walltime = "1h"
 
 [request]

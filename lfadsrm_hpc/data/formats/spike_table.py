@@ -1,0 +1,128 @@
+"""Spikes in a text file, a line each: columns `time`, `neuron`, and `trial` where times count from trials.
+
+Without `trial`, times are those of the session, and a table of trials is named by the option `trial_table`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
+from lfadsrm_hpc.data.formats.recording import Recording
+from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.trial_tables import UNITS, read_table, read_trials
+from lfadsrm_hpc.errors import DataError
+
+Float64 = npt.NDArray[np.float64]
+_NAMES = {
+    "time": ("time", "spike_time", "spike_times"),
+    "neuron": ("neuron", "unit", "cluster", "spike_neuron"),
+    "trial": ("trial", "spike_trial"),
+}
+
+
+def read(
+    path: Path,
+    bin_ms: float | None,
+    *,
+    trial_table: str | None = None,
+    time_unit: str | None = None,
+    **options: Any,
+) -> xr.Dataset | list[xr.Dataset]:
+    """Read a table of spikes.
+
+    Neurons and, with a column `trial`, trials are those that have spikes, in order; a table of trials with a
+    column `trial` says which others there are.
+
+    Parameters
+    ----------
+    path : Path
+    bin_ms : float
+    trial_table : str, optional
+        A .csv or .tsv file, relative to the folder of the spikes.
+    time_unit : {"s", "ms"}
+        Of all times; seconds where left out.
+    **options
+        See `lfadsrm_hpc.data.formats.epochs.Epochs`.
+
+    Raises
+    ------
+    DataError, NotFoundError, UsageError
+    """
+    epochs = Epochs.of(bin_ms, options)
+    return recording.read(_recording(path, epochs, trial_table, time_unit), epochs, name=path.stem)
+
+
+READER = Reader(
+    read, suffixes=(".csv", ".tsv"), by_name_only=True, options=(*OPTIONS, "trial_table", "time_unit")
+)
+
+
+def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: str | None) -> Recording:
+    spikes = _columns(read_table(path), path)
+    scale = UNITS[option_values.choice("time_unit", time_unit or "s", tuple(UNITS))]
+    times = spikes["time"].to_numpy(dtype=np.float64) * scale
+    trials = read_trials(trial_table, path.parent, (epochs.align_to,), time_unit)
+    if "trial" in spikes:
+        trials, times = _own_clocks(spikes["trial"], times, trials, epochs, path)
+    ids = np.unique(spikes["neuron"].to_numpy())
+    codes = np.searchsorted(ids, spikes["neuron"].to_numpy())
+    return Recording(
+        where=path,
+        neurons=pd.DataFrame({"neuron": ids}).astype(object),
+        names=np.array([str(name) for name in ids]),
+        spike_times=lambda row: times[codes == row],
+        trials=trials,
+    )
+
+
+def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    found = {}
+    for name, aliases in _NAMES.items():
+        there = [alias for alias in aliases if alias in table.columns]
+        if there:
+            found[name] = table[there[0]]
+        elif name != "trial":
+            raise DataError(
+                f"the table of spikes has no column {name!r}",
+                where=path,
+                hint=f"it has: {', '.join(table.columns) or 'none'}",
+            )
+    spikes: pd.DataFrame = pd.DataFrame(found)
+    if spikes["time"].dtype.kind not in "iuf":
+        raise DataError("the column of times holds what are no numbers", where=path)
+    if spikes.isna().any(axis=None):
+        line = int(np.argmax(spikes.isna().any(axis=1).to_numpy())) + 2
+        raise DataError(f"line {line} has an empty cell", where=path)
+    return spikes
+
+
+def _own_clocks(
+    of_spike: pd.Series[Any], times: Float64, trials: pd.DataFrame | None, epochs: Epochs, path: Path
+) -> tuple[pd.DataFrame, Float64]:
+    """Lay trials that have clocks of their own behind each other, too far apart for any window to reach over.
+
+    The spikes and the events of a trial move together.
+    """
+    table = pd.DataFrame({"trial": np.unique(of_spike.to_numpy())}) if trials is None else trials.copy()
+    if "trial" not in table.columns or table["trial"].duplicated().any():
+        raise DataError("the table of trials has no column 'trial', or a trial twice", where=path)
+    unknown = set(of_spike) - set(table["trial"])
+    if unknown:
+        raise DataError(f"trial {sorted(unknown)[0]} of a spike is not in the table of trials", where=path)
+    if epochs.align_to not in table.columns:
+        table[epochs.align_to] = 0.0
+    events = table[epochs.align_to].to_numpy(dtype=np.float64)
+    reach = float(np.nanmax(np.abs(np.concatenate([events, times])), initial=0.0))
+    apart = 4 * reach + (abs(epochs.before_ms) + abs(epochs.after_ms or 0.0)) / 1000 + 1.0
+    offsets = pd.Series(apart * np.arange(len(table)), index=table["trial"])
+    for name in {epochs.align_to, "start_time", "stop_time"} & set(table.columns):
+        table[name] = table[name] + offsets.to_numpy()
+    return table, times + offsets[of_spike].to_numpy()
