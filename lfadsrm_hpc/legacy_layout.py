@@ -1,4 +1,4 @@
-"""Paths and names of others: the Matlab run manager, the original LFADS, AutoLFADS. Ours are in `layout`.
+"""Paths and names of a collection of the Matlab run manager. Ours are in `layout`.
 
     <root>/<collection>/
       summary.txt  launch_tensorboard.sh  run_lfadsqueue.py
@@ -23,7 +23,6 @@ from pathlib import Path
 SPLITS = ("train", "valid")
 SAMPLED, PUSHED = "posterior_sample_and_average", "posterior_push_mean"
 KINDS = (SAMPLED, PUSHED, "posterior_sample")  # the last: before there was another one
-AUTOLFADS_MEANS = "posterior_samples.h5"
 
 _POSTERIOR = re.compile(
     rf"(?:model_runs_)?(?P<dataset>.+?)(?:\.h5)?_(?P<split>train|valid)_(?P<kind>{'|'.join(KINDS)})(?:\.h5)?"
@@ -83,18 +82,6 @@ class OutputLayout:
         """What names the checkpoint of lowest validation cost."""
         return self.path / "checkpoint_lve"
 
-    @property
-    def autolfads_means(self) -> Path:
-        return self.path / AUTOLFADS_MEANS
-
-    @property
-    def autolfads_log(self) -> Path:
-        return self.path / "train_data.csv"
-
-    @property
-    def autolfads_spec(self) -> Path:
-        return self.path / "model_spec.yaml"
-
     def posterior(self, dataset: str, split: str, kind: str) -> Path:
         return self.path / f"model_runs_{dataset}.h5_{split}_{kind}"
 
@@ -128,9 +115,7 @@ class OutputLayout:
     def is_one(self) -> bool:
         """Whether LFADS has left something here."""
         return any(
-            _HYPERPARAMETERS.fullmatch(name)
-            or _POSTERIOR.fullmatch(name)
-            or name in (_HYPERPARAMETERS_COPY, AUTOLFADS_MEANS)
+            _HYPERPARAMETERS.fullmatch(name) or _POSTERIOR.fullmatch(name) or name == _HYPERPARAMETERS_COPY
             for name in names_in(self.path)
         )
 

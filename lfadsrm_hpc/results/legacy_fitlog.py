@@ -1,12 +1,11 @@
-"""Fit logs of other programs, in the form of ours.
+"""The fit log of the original LFADS, in the form of ours.
 
-That of the original LFADS has neither a header nor columns: `epoch,0, step,5, total,80.1,79.2, recon,...`,
+It has neither a header nor columns: `epoch,0, step,5, total,80.1,79.2, recon,...`,
 labels and values in turn. It is appended to when a training is resumed, and counts epochs anew then.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,22 +28,6 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "l2weight": ("l2_weight",),
     "lr": ("learning_rate",),
 }
-_AUTOLFADS: Mapping[str, str] = {
-    "epoch": "epoch",
-    "step": "step",
-    "loss": "train_total",
-    "val_loss": "valid_total",
-    "nll_heldin": "train_recon",
-    "val_nll_heldin": "valid_recon",
-    "wt_kl": "train_kl",
-    "val_wt_kl": "valid_kl",
-    "wt_l2": "l2",
-    "kl_wt": "kl_weight",
-    "l2_wt": "l2_weight",
-    "lr": "learning_rate",
-    "nll_heldout": "train_sv_recon",
-    "val_nll_heldout": "valid_sv_recon",
-}
 Row = dict[str, float]
 
 
@@ -54,9 +37,10 @@ def read_lfads_log(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As `lfadsrm_hpc.results.fitlog.read_fitlog`. Epochs count from 0, and on where a training was resumed:
-        what it did again is there once, as it was done last. The original rounds costs to two digits, and
-        does not log the learning rate. `attrs["resumed"]` tells how often.
+        As `lfadsrm_hpc.results.fitlog.read_fitlog`: `epoch` is how many are done, where the file counts from
+        0, and it counts on where a training was resumed; what that did again is there once, as it was done
+        last. The original rounds costs to two digits, and does not log the learning rate. `attrs["resumed"]`
+        tells how often.
 
     Raises
     ------
@@ -77,43 +61,11 @@ def read_lfads_log(path: Path) -> pd.DataFrame:
                 rows.pop()
         elif rows and row["epoch"] == 0:
             resumed += 1
-        row["epoch"] = rows[-1]["epoch"] + 1 if rows else row["epoch"]
+        row["epoch"] = (rows[-1] if rows else row)["epoch"] + 1
         rows.append(row)
     log = _frame(rows)
     log.attrs["resumed"] = resumed
     return log
-
-
-def read_autolfads_log(path: Path) -> pd.DataFrame:
-    """Read `train_data.csv` of AutoLFADS (TensorFlow 2).
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `lfadsrm_hpc.results.fitlog.read_fitlog`, and the other columns of the file as they are. Its costs
-        are a mean over bins and neurons, unless it was configured otherwise; those of KL and L2 are weighted.
-
-    Raises
-    ------
-    ResultsError
-        There is no log, or it lacks a column.
-    """
-    rows: list[Row] = []
-    lines = _lines(path)
-    names = next(csv.reader([next(lines, "")]))
-    missing = [name for name in ("epoch", "step", "loss", "val_loss") if name not in names]
-    if missing:
-        raise ResultsError(f"the log has no column {missing[0]!r}", where=f"{path}, line 1")
-    for number, cells in enumerate(csv.reader(lines), start=2):
-        try:
-            row = {_AUTOLFADS.get(n, n): _number(cell) for n, cell in zip(names, cells, strict=True)}
-            row["epoch"], row["step"] = int(row["epoch"]), int(row["step"])
-        except ValueError:
-            raise ResultsError("the log holds a line that is none", where=f"{path}, line {number}") from None
-        while rows and rows[-1]["epoch"] >= row["epoch"]:  # a resumed training does them again
-            rows.pop()
-        rows.append(row)
-    return _frame(rows)
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
@@ -150,10 +102,3 @@ def _row(line: str) -> Row | None:
     }
     whole = all(name in found and found[name].is_integer() for name in ("epoch", "step"))
     return found if whole and "train_total" in found else None
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:  # hyperparameters, which it can log too
-        return float("nan")
