@@ -219,8 +219,10 @@ def resolve_link(link: Path, collection: Path) -> Path | None:
     if link.is_symlink() and link.is_file():
         return link
     match = _IN_DATA.search(target)
-    there = collection.joinpath(*re.split(r"[/\\]", match[1])) if match else None
-    return there if there is not None and there.is_file() else None
+    parts = re.split(r"[/\\]", match[1]) if match else []
+    # before version 3 a collection was a folder for each params, and data lay beside them
+    found = (folder.joinpath(*parts) for folder in (collection, collection.parent))
+    return next((path for path in found if parts and path.is_file()), None)
 
 
 def _text_of_link(link: Path) -> str | None:

@@ -6,7 +6,9 @@ binning. Either may be missing in a copy; what both have in common, the order of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from scipy.io.matlab import MatReadError
 
 from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.fields import bin_width
@@ -102,7 +105,7 @@ def read_legacy_inputs(
     except DataError as error:
         raise ResultsError(error.what, where=error.where or data, hint=error.hint) from error
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ResultsError(f"the input files cannot be read ({error})", where=data or info) from error
+        raise ResultsError(f"the input file cannot be read ({error})", where=data) from error
 
 
 def _from_file(
@@ -119,7 +122,8 @@ def _from_file(
         about = None
         width, factor = bin_ms if bin_ms is not None else bin_width(fields), None
     else:
-        about = InputInfo(info, fields, bin_ms)
+        with _reading(info):
+            about = InputInfo(info, fields, bin_ms)
         own = own if len(own) == len(SPLITS) else {split: about.inds(split) for split in SPLITS}
         width, factor = about.bin_ms, about.truth_scale(fields)
     names = file["neuron_names"].asstr()[...] if "neuron_names" in file else None
@@ -138,13 +142,34 @@ def _from_file(
 def _from_info_alone(info: Path | None, n_bins: int, bin_ms: float | None, where: Path) -> LegacyInputs:
     if info is None:
         raise _no_order(where)
-    with matlab.opened(info) as file:
-        if not all(f"{split}Inds" in file.names for split in SPLITS):
-            raise _no_order(info)
-        inds = {split: _counted(file.get([f"{split}Inds"])) for split in SPLITS}
-    shapes = {f"{split}_data": np.empty((len(own), n_bins, 0)) for split, own in inds.items()}
-    about = InputInfo(info, shapes, bin_ms)
+    with _reading(info):
+        with matlab.opened(info) as file:
+            if not all(f"{split}Inds" in file.names for split in SPLITS):
+                raise _no_order(info)
+            inds = {split: _counted(file.get([f"{split}Inds"])) for split in SPLITS}
+        shapes = {f"{split}_data": np.empty((len(own), n_bins, 0)) for split, own in inds.items()}
+        about = InputInfo(info, shapes, bin_ms)
     return LegacyInputs(inds, about.condition, about.times(n_bins), about.bin_ms, None, None)
+
+
+@contextmanager
+def _reading(info: Path) -> Iterator[None]:
+    """Name the file of the run manager where it is damaged; scipy has its own kinds of errors for that."""
+    try:
+        yield
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        MatReadError,
+        zlib.error,
+    ) as error:
+        raise ResultsError(
+            f"the file cannot be read ({error})", where=info, hint="copy it again if it is a copy"
+        ) from error
 
 
 def _no_order(where: object) -> ResultsError:

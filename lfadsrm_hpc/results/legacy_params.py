@@ -18,7 +18,7 @@ from typing import Any
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.errors import LfadsrmError, ResultsError
-from lfadsrm_hpc.results.matlab_params import ALIGNMENT, ALL_STEPS, BY_NAME, RETIRED
+from lfadsrm_hpc.results.matlab_params import ALIGNMENT, ALL_STEPS, BY_NAME, PROPERTIES, RETIRED
 
 _PARAMS = re.compile(r"\[\d+ (?:param_)?(?P<param>\S+?)(?: data_(?P<data>\S+))?\] \S+")
 _SPEC = re.compile(r'\[runSpec \d+\] \S+ "(?P<name>.*)" \(\d+ datasets?\)')
@@ -150,6 +150,8 @@ def translate(
     for name, value in summary.items():
         _put(found, other, name, value)
     notes = list(_from_lfads(found, other, used, scaled=n_datasets if summary else None))
+    if summary:  # what it does not name has Matlab's defaults, not ours
+        found = {**_DEFAULTS, **found}
     if bin_ms is not None:
         found["spike_bin_ms"] = bin_ms
     params, refused = _made(found)
@@ -199,6 +201,13 @@ def _put(found: dict[str, Any], other: dict[str, Any], name: str, value: Any) ->
 def _ours(name: str, value: Any) -> Any:
     every = name == "num_steps_for_gen_ic" and isinstance(value, int) and value >= ALL_STEPS
     return None if every else value
+
+
+_DEFAULTS = {
+    one.ours: ALIGNMENT.get(one.default, one.default) if one.kind == "char" else _ours(one.ours, one.default)
+    for one in PROPERTIES
+    if one.ours is not None
+}
 
 
 def _from_lfads(
