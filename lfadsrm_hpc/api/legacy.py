@@ -1,16 +1,38 @@
-"""Collections of the Matlab run manager, as users hold them: loaded, compared and drawn."""
+"""Collections of the Matlab run manager, as users hold them: loaded, compared, drawn and exported."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from lfadsrm_hpc.api.drawing import CollectionDrawing, RunDrawing
+from lfadsrm_hpc.api.exporting import CollectionExporting, RunExporting
 from lfadsrm_hpc.results import legacy, legacy_collection
 
+if TYPE_CHECKING:
+    from lfadsrm_hpc.results.one_file import Exported
 
-class LegacyRun(RunDrawing, legacy.LegacyRun):
+
+class LegacyRun(RunDrawing, RunExporting, legacy.LegacyRun):
     """A run of the Matlab run manager: see `lfadsrm_hpc.results.legacy.LegacyRun`."""
 
 
-class LegacyCollection(CollectionDrawing, legacy_collection.LegacyCollection[LegacyRun]):
+class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection.LegacyCollection[LegacyRun]):
     """A run collection of the Matlab run manager, to read: its runs, tables, figures; see `open`."""
 
     run_class = LegacyRun
+
+    def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:
+        from lfadsrm_hpc.results.one_file import Exported
+
+        done = [run for run in runs if run.is_complete]
+        found = [
+            Exported(
+                run.loadable(),
+                run.load_fit_log,
+                run.load_model_params,
+                {"spec": run.name, "params": run.values, "hyperparameters": run.hyperparameters()},
+            )
+            for run in done
+        ]
+        return found, [run.id for run in runs if run not in done]

@@ -139,9 +139,22 @@ def completed(runs: Iterable[R]) -> tuple[list[Own], list[R]]:
     return done, others
 
 
-def open_one(run: Loadable, dataset: str, wanted: Wanted) -> xr.Dataset:
-    """Open the posterior means of one dataset of a run, with what is wanted beside them."""
-    return _finished(run.open(dataset, cache=True), run, dataset, wanted)
+def open_one(
+    run: Loadable, dataset: str, wanted: Wanted, *, strict: bool = True, cache: bool = True
+) -> xr.Dataset:
+    """Open the posterior means of one dataset of a run, with what is wanted beside them.
+
+    Parameters
+    ----------
+    run : Loadable
+    dataset : str
+    wanted : Wanted
+    strict : bool
+        Refuse to attach what the dataset does not have; otherwise it is left out.
+    cache : bool
+        Keep in memory what is read whole.
+    """
+    return _finished(run.open(dataset, cache=cache), run, dataset, wanted, strict=strict)
 
 
 def open_tree_of(runs: Sequence[Loadable], wanted: Wanted, about: Mapping[str, Any]) -> xr.DataTree:
