@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lfadsrm_hpc.errors import ResultsError, UsageError
+from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.results.one_file import Exported
 
+LAYOUTS = ("netcdf", "run-manager")
+PARTS = ("posterior_means", "fit_log", "model_params")
 Names = str | Iterable[str]
 OnRun = Callable[[int, int, str], None]
 
@@ -55,6 +58,7 @@ class CollectionExporting:
         path: str | Path,
         runs: Iterable[Any] | None = None,
         *,
+        skip_incomplete: bool = False,
         layout: Literal["netcdf", "run-manager"] = "netcdf",
         spec: Any = None,
         params: Any = None,
@@ -62,7 +66,7 @@ class CollectionExporting:
         attach: Names = (),
         split: Literal["train", "valid"] | None = None,
         variables: Names | None = None,
-        parts: Names = ("posterior_means", "fit_log", "model_params"),
+        parts: Names = PARTS,
         overwrite: bool = False,
         on_run: OnRun = _silent,
         **match: Any,
@@ -75,6 +79,8 @@ class CollectionExporting:
             The file; or, with `layout="run-manager"`, the folder of the new collection.
         runs : iterable of Run, optional
             These; each must be complete. Otherwise those that the following select, as far as they are.
+        skip_incomplete : bool
+            Leave out those of `runs` that are not complete.
         layout : {"netcdf", "run-manager"}
             The second is the original's directories, for `LoadPosteriorMeans` of Matlab users: see
             `lfadsrm_hpc.results.matlab_layout`, also for what it cannot hold.
@@ -109,19 +115,38 @@ class CollectionExporting:
             No run is complete, or a named one is not; a run cannot be read; the disk refuses.
         NotFoundError, ParamsError
             There is no such run spec, dataset, variable or hyperparameter.
+
+        Warns
+        -----
+        LfadsrmWarning
+            What the layout of the Matlab run manager does not hold.
         """
+        from lfadsrm_hpc.results.matlab_layout import write_matlab_collection
         from lfadsrm_hpc.results.of_runs import Wanted, several
         from lfadsrm_hpc.results.one_file import write_one_file
 
-        if layout not in ("netcdf", "run-manager"):
-            raise UsageError(f"there is no layout {layout!r}", hint="netcdf or run-manager")
+        if layout not in LAYOUTS:
+            raise UsageError(f"there is no layout {layout!r}", hint=f"there are: {', '.join(LAYOUTS)}")
+        if layout == LAYOUTS[1] and (dataset or attach or split or variables or several(parts) != PARTS):
+            raise UsageError(
+                "the layout of the Matlab run manager holds whole runs",
+                hint="dataset, attach, split, variables and parts are for one file: leave them out",
+            )
         if runs is not None and (spec is not None or params is not None or match):
             raise UsageError("runs are given, so spec=, params= and values of params select nothing")
         chosen = self.find_runs(spec, params, **match) if runs is None else list(runs)
         done, others = self._exported(chosen)
-        if not done or (runs is not None and others):
+        if not done or (runs is not None and others and not skip_incomplete):
             what = "no run fits" if not chosen else f"{len(others)} of {len(chosen)} runs are not complete"
             raise ResultsError(what, where=self.path, hint=", ".join(others[:5]) or None)
+        if layout == LAYOUTS[1]:
+            notes = write_matlab_collection(Path(path), done, overwrite=overwrite, on_run=on_run)
+            warnings.warn(
+                f"the layout of the Matlab run manager does not hold: {'; '.join(notes)}",
+                LfadsrmWarning,
+                stacklevel=2,
+            )
+            return Path(path).absolute()
         return write_one_file(
             Path(path),
             done,
@@ -136,6 +161,12 @@ class CollectionExporting:
 
 class OwnExporting(CollectionExporting):
     """Exporting runs of this package."""
+
+    def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
+        """Return those of some runs that are complete."""
+        from lfadsrm_hpc.results.of_runs import completed
+
+        return [own.run for own in completed(runs)[0]]
 
     def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:
         from lfadsrm_hpc.results.of_runs import completed

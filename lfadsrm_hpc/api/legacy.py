@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.drawing import CollectionDrawing, RunDrawing
@@ -22,10 +22,14 @@ class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection
 
     run_class = LegacyRun
 
+    def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
+        """Return those of some runs that are complete."""
+        return [run for run in runs if run.is_complete]
+
     def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:
         from lfadsrm_hpc.results.one_file import Exported
 
-        done = [run for run in runs if run.is_complete]
+        done = self.complete_runs(runs)
         found = [
             Exported(
                 run.loadable(),

@@ -1,4 +1,4 @@
-"""Large files that appear under their names only when they are complete: where they are until then.
+"""Large files and folders that appear under their names only when they are complete: where they are before.
 
 `lfadsrm_hpc.manifest.publish` does the same for small ones, which are written at once.
 """
@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import uuid
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def remove_leftovers(path: Path) -> None:
         pid = leftover.name.split(".")[-3]
         if pid.isdigit() and not _alive(int(pid)):
             with contextlib.suppress(OSError):
-                leftover.unlink(missing_ok=True)
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -86,7 +86,7 @@ def read_summary(path: Path) -> Summary:
     spec = values = None
     for line in map(str.strip, lines):
         if match := _SPEC.fullmatch(line):
-            spec = specs.setdefault(match["name"], [])
+            spec, values = specs.setdefault(match["name"], []), None
         elif (match := _DATASET.match(line)) and spec is not None:
             spec.append(match["name"])
         elif match := _PARAMS.match(line):
@@ -184,7 +184,9 @@ def _put(found: dict[str, Any], other: dict[str, Any], name: str, value: Any) ->
     """Put a value of the run manager under our name, or where the others are."""
     known = BY_NAME.get(name)
     if known is None:
-        if name not in RETIRED and not _NOT_OF_THE_MODEL.fullmatch(name.removeprefix("c_")):
+        if name in _OURS:  # a collection that we have written
+            found[name] = value
+        elif name not in RETIRED and not _NOT_OF_THE_MODEL.fullmatch(name.removeprefix("c_")):
             other[name] = value
     elif known.ours is None:
         if value not in (known.default, "{}"):
@@ -224,8 +226,10 @@ def _from_lfads(
     for name, value in used.items():
         known = BY_NAME.get(f"c_{name}")
         if known is None:
-            if not _NOT_OF_THE_MODEL.fullmatch(name) and name not in found:
-                (found if name in _OURS else other)[name] = value
+            if name in _OURS:  # JSON has types that summary.txt has not
+                found[name] = tuple(value) if isinstance(value, list) else value
+            elif not _NOT_OF_THE_MODEL.fullmatch(name):
+                other[name] = value
             continue
         if known.ours is None:
             continue

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VERSION = 20171107
 ALL_STEPS = 2**32 - 1  # num_steps_for_gen_ic: "all of them"
 HASH_LENGTH = 6
 

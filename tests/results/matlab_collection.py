@@ -209,7 +209,7 @@ class Made:
             text += f'  [runSpec {number}] MyExperiment.RunSpec "{spec}" ({len(datasets)} datasets)\n'
             for place, dataset in enumerate(datasets, start=1):
                 text += f'    [ds {place}] MyExperiment.Dataset "{dataset}"\n'
-        (self.path / "summary.txt").write_text(text)
+        (self.path / "summary.txt").write_text(text + "  comment: none\n")
 
 
 def write_means(folder: Path, dataset: str, kind: str, arrays: Mapping[str, Array]) -> None:
