@@ -80,8 +80,8 @@ def export(
 
     TARGET is one netCDF-4 file, which is HDF5: `/posterior_means/<run id>/<dataset>/rates` and so on,
     `/fit_log/<run id>`, `/model_params/<run id>`. Python opens it by xr.open_datatree, Matlab by h5read. With
-    --layout run-manager it is a folder in the layout of the Matlab run manager, whose LoadPosteriorMeans goes
-    on with it; what that cannot hold is told. WHERE may also be a collection that the Matlab run manager made.
+    --layout run-manager it is a folder in the layout of the Matlab run manager, which goes on with it; what
+    that cannot hold is told. WHERE may also be a collection that the Matlab run manager made.
 
     \b
     Examples:
@@ -91,8 +91,8 @@ def export(
       lfadsrm export old.nc -C ~/matlab/runs/of_2018
 
     \b
-    Exit codes: 0 written; 1 no run is complete, or files are damaged, or the disk is full; 2 usage: TARGET is
-    there already, or there is no such collection, run spec, dataset or variable.
+    Exit codes: 0 written; 1 no run is complete, files are damaged, or the disk is full;
+    2 TARGET is there already, or there is no such collection, run spec, dataset, variable.
     """
     collection: Any = _open(where, bin_ms)
     runs = select_runs(collection, spec, match)

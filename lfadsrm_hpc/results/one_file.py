@@ -172,7 +172,8 @@ def _write_run(
             means = open_one(run.loadable, dataset, wanted, strict=False, cache=False)
             found |= {dataset, *map(str, means.variables)}
             if variables is not None:
-                means = means[[name for name in means.data_vars if name in variables]]
+                own = run.loadable.open(dataset, cache=False).data_vars  # what is attached stays
+                means = means[[n for n in means.data_vars if n in variables or n not in own]]
             _write(_group(file, f"{MEANS}/{run.id}/{dataset}"), means)
         if MEANS in file.groups and found:
             _group(file, f"{MEANS}/{run.id}").setncatts(attribute_values(about))

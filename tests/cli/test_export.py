@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc import LegacyCollection, RunCollection
+from lfadsrm_hpc.errors import LfadsrmWarning
 
 
 def test_one_file(call: Any, sweep: RunCollection, tmp_path: Path) -> None:
@@ -41,7 +43,9 @@ def test_json_and_selections(call: Any, sweep: RunCollection, tmp_path: Path) ->
 
 def test_the_layout_of_matlab(call: Any, sweep: RunCollection, tmp_path: Path) -> None:
     path = tmp_path / "for_matlab"
-    said = call("export", path, "-C", sweep.path, "--layout", "run-manager", "--match", "seed=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LfadsrmWarning)  # as for users
+        said = call("export", path, "-C", sweep.path, "--layout", "run-manager", "--match", "seed=0")
     assert (said.code, said.out) == (0, f"{path}\n")
     assert "does not hold" in said.err
     assert "posterior standard deviations" in said.err

@@ -77,7 +77,7 @@ def test_plain_hdf5_has_the_arrays_under_their_paths(sweep: RunCollection, expor
 
 def test_a_selection(sweep: RunCollection, tmp_path: Path) -> None:
     path = sweep.export(
-        tmp_path / "few.nc", spec="both", seed=1, dataset="day2", variables=("rates", "spikes"),
+        tmp_path / "few.nc", spec="both", seed=1, dataset="day2", variables="rates",
         attach="spikes", split="valid", parts="posterior_means", factors_dim=2,
     )  # fmt: skip
     with xr.open_datatree(path) as tree:
