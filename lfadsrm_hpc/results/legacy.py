@@ -16,10 +16,12 @@ from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.collection.summary import listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.legacy_layout import KINDS, LegacyCollectionLayout, LegacyRunLayout, resolve_link
+from lfadsrm_hpc.legacy_layout import KINDS, LegacyCollectionLayout, LegacyRunLayout
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.legacy_fitlog import read_lfads_log
+from lfadsrm_hpc.results.legacy_inputs import RunInputs
+from lfadsrm_hpc.results.legacy_kept import Kept
 from lfadsrm_hpc.results.legacy_params import (
     LegacyParams,
     Summary,
@@ -85,11 +87,15 @@ class LegacyRun:
         bin_ms: float | None,
     ) -> None:
         self.collection, self.layout = collection, layout
-        self._root, self._summary, self._bin_ms = root, summary, bin_ms
+        self._summary, self._bin_ms = summary, bin_ms
         parent = layout.path.parent.name
         has_hash = layout.path.parent != root.path
         self.param_hash = parent.removeprefix("param_") if has_hash else NO_HASH
         self.id = f"{parent}/{layout.path.name}" if has_hash else layout.path.name
+        told = summary.params.get(self.param_hash, {}).get("spikeBinMs")
+        self._inputs = RunInputs(
+            layout, root, summary.data.get(self.param_hash), told if bin_ms is None else bin_ms
+        )
 
     @property
     def name(self) -> str:
@@ -139,7 +145,11 @@ class LegacyRun:
         used, faults = self._readable_hyperparameters()
         if not used and not told:
             used = read_flags(self.layout.train_script)
-        found = translate(told, used, n_datasets=self.n_datasets, bin_ms=self._bin_ms)
+        try:
+            count = self.n_datasets
+        except ResultsError:  # nothing names them: the run has not begun
+            count = 1
+        found = translate(told, used, n_datasets=count, bin_ms=self._bin_ms)
         return replace(found, notes=(*faults, *found.notes))
 
     @property
@@ -176,6 +186,8 @@ class LegacyRun:
     def status(self) -> LegacyStatus:
         """Return how far the run is, from the files that are there."""
         done = self.layout.done.is_file()
+        if not done and not self.layout.output.is_one and not self.layout.input_datasets():
+            return LegacyStatus(self.id, RunState.PREPARED)
         try:
             lacking = self._lacking()
         except ResultsError as error:
@@ -312,59 +324,15 @@ class LegacyRun:
 
     def input_files(self) -> dict[str, Path]:
         """Return the input file of each dataset, wherever it is; where it is not, where it should be."""
-        return {
-            name: self._found(f"lfads_{name}.h5", self.layout.input_link(name))
-            or self.layout.input_link(name)
-            for name in self.dataset_names
-        }
+        return {name: self._inputs.data_file(name) for name in self.dataset_names}
 
     def info_files(self) -> dict[str, Path]:
         """Return `inputInfo_<dataset>.mat` of each dataset, as `input_files`."""
-        return {
-            name: self._found(f"inputInfo_{name}.mat", self.layout.info_link(name))
-            or self.layout.info_link(name)
-            for name in self.dataset_names
-        }
-
-    def _found(self, name: str, link: Path) -> Path | None:
-        """Follow a link; one that is gone is looked up by the data hash, or by the only file of its name."""
-        found = resolve_link(link, self._root.path)
-        if found is not None:
-            return found
-        data_hash = self._summary.data.get(self.param_hash)
-        if data_hash is not None:
-            folder = self._root.data_dir(data_hash, self.name)
-            for path in (folder / name, folder.parent / name):
-                if path.is_file():
-                    return path
-        every = list(self._root.files_of_data(name, self.name))
-        if len(every) > 1:
-            raise ResultsError(
-                f"there are several {name}, and nothing tells which of them the run was fitted to: "
-                f"{listing([str(path.parent.relative_to(self._root.path)) for path in every], 3)}",
-                where=link,
-                hint="copy the collection again with its links (rsync -a), or make this one again",
-            )
-        return every[0] if every else None
+        return {name: self._inputs.info_file(name) for name in self.dataset_names}
 
     def trials(self, dataset: str, n_bins: int) -> LegacyInputs:
         """Return what is known of the trials of a dataset whose posterior means have so many bins."""
-        from lfadsrm_hpc.results.legacy_inputs import read_legacy_inputs
-
-        data, info = self.input_files()[dataset], self.info_files()[dataset]
-        return read_legacy_inputs(
-            data if data.is_file() else None,
-            info if info.is_file() else None,
-            n_bins=n_bins,
-            bin_ms=self._known_bin_ms(),
-            where=self.layout.input_dir,
-        )
-
-    def _known_bin_ms(self) -> float | None:
-        if self._bin_ms is not None:
-            return self._bin_ms
-        told = self._summary.params.get(self.param_hash, {}).get("spikeBinMs")
-        return None if told is None else float(told)  # None: the times of inputInfo tell it
+        return self._inputs.trials(dataset, n_bins)
 
     # ---------------------------------------------------------------- for loaders
 
@@ -428,42 +396,3 @@ class LegacyRun:
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} "{self.id}" {self.params.diff_text()}'.rstrip()
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A run of the Matlab run manager as loaders take it (`of_runs.Loadable`)."""
-
-    run: LegacyRun
-    kind: str | None = None
-
-    @property
-    def id(self) -> str:
-        return self.run.id
-
-    @property
-    def spec_name(self) -> str:
-        return self.run.name
-
-    @property
-    def dataset_names(self) -> tuple[str, ...]:
-        return self.run.dataset_names
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        return self.run.values
-
-    @property
-    def shaping(self) -> frozenset[str]:
-        params = self.run.params
-        return frozenset(name for name in self.run.values if params.affects(name) == "data")
-
-    def open(self, dataset: str, *, cache: bool) -> xr.Dataset:
-        return self.run.open_means(dataset, self.kind, cache=cache)
-
-    def attach(self, means: xr.Dataset, dataset: str, names: Sequence[str], *, strict: bool) -> xr.Dataset:
-        from lfadsrm_hpc.results.attaching import attach_from
-
-        trials = self.run.trials(dataset, means.sizes["time"])
-        inputs = trials.attachable(dataset, self.run.layout.input_link(dataset))
-        return attach_from(means, inputs, names, strict=strict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.best import Best, choose
 from lfadsrm_hpc.results.legacy import LegacyRun, LegacyStatus
+from lfadsrm_hpc.results.legacy_fitlog import read_lfads_summary
 from lfadsrm_hpc.results.legacy_params import read_summary
 from lfadsrm_hpc.results.of_runs import Chunks, Names, Wanted, open_stacks, open_tree_of, several
 from lfadsrm_hpc.results.runs_table import FIT, RESOURCES, summary_of, table_of
@@ -333,17 +333,12 @@ def _row(run: LegacyRun) -> Mapping[str, Any]:
         "verdict": None,
     }
     try:
-        log = run.load_fit_log()
+        fit = read_lfads_summary(run.layout.output.fitlog)
     except ResultsError as error:
         if status.state is RunState.COMPLETED:
             notes.append(error.what)
     else:
-        if len(log):
-            last = float(log["valid_total"].iloc[-1])
-            found["epochs"] = int(log["epoch"].iloc[-1])
-            found["valid_cost"] = None if math.isnan(last) else last
-        found["lowest_valid_cost"] = log.attrs["lowest_valid_cost"]
-        found["lowest_valid_epoch"] = log.attrs["lowest_valid_epoch"]
+        found |= {} if fit is None else fit._asdict()
     return {**found, "reasons": "; ".join(note for note in notes if note)}
 
 

@@ -6,11 +6,13 @@ labels and values in turn. It is appended to when a training is resumed, and cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.results.fit_summary import FitSummary
 from lfadsrm_hpc.results.fitlog import as_frame
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "l2weight": ("l2_weight",),
     "lr": ("learning_rate",),
 }
+_IN_ORDER = [cell for label, names in _LABELS.items() if label != "lr" for cell in (f":{label}", *names)]
+_PLACES = [(place, cell[1:]) for place, cell in enumerate(_IN_ORDER) if cell.startswith(":")]
+_USUAL = {place: "" if cell.startswith(":") else cell for place, cell in enumerate(_IN_ORDER)}
 Row = dict[str, float]
 
 
@@ -47,6 +52,38 @@ def read_lfads_log(path: Path) -> pd.DataFrame:
     ResultsError
         There is no log, or a line is none.
     """
+    rows, resumed = _read_rows(path)
+    log = _frame(rows)
+    log.attrs["resumed"] = resumed
+    return log
+
+
+def read_lfads_summary(path: Path) -> FitSummary | None:
+    """Return the few numbers of a fit log that a table shows, without pandas; None: no epoch is done.
+
+    Raises
+    ------
+    ResultsError
+        As `read_lfads_log`.
+    """
+    rows, _ = _read_rows(path)
+    if not rows:
+        return None
+    nan = float("nan")
+    best, epoch = math.inf, None
+    for row in rows:
+        cost = row.get("valid_total", nan)
+        full = row.get("kl_weight", nan) >= 1 and row.get("l2_weight", nan) >= 1
+        if full and math.isfinite(cost) and cost < best:
+            best, epoch = cost, int(row["epoch"])
+    last = rows[-1]
+    return FitSummary(
+        int(last["epoch"]), last.get("valid_total", nan), None if epoch is None else best, epoch
+    )
+
+
+def _read_rows(path: Path) -> tuple[list[Row], int]:
+    """Return the rows that stand, and how often the training was resumed."""
     rows: list[Row] = []
     resumed = 0
     for number, line in enumerate(_lines(path), start=1):
@@ -63,9 +100,7 @@ def read_lfads_log(path: Path) -> pd.DataFrame:
             resumed += 1
         row["epoch"] = (rows[-1] if rows else row)["epoch"] + 1
         rows.append(row)
-    log = _frame(rows)
-    log.attrs["resumed"] = resumed
-    return log
+    return rows, resumed
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
@@ -86,6 +121,21 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _row(line: str) -> Row | None:
     """Return the numbers of a line by our names, also of forks that log more; None if it is no line."""
+    return _usual_row(line.split(",")) or _any_row(line)
+
+
+def _usual_row(cells: list[str]) -> Row | None:
+    """Return the numbers of a line with the labels of the original, quickly; None for another."""
+    if len(cells) != len(_USUAL) or any(cells[place].strip() != label for place, label in _PLACES):
+        return None
+    try:
+        found = {name: float(cells[place]) for place, name in _USUAL.items() if name}
+    except ValueError:
+        return None
+    return found if found["epoch"].is_integer() and found["step"].is_integer() else None
+
+
+def _any_row(line: str) -> Row | None:
     values: dict[str, list[float]] = {}
     label = ""
     for cell in map(str.strip, line.split(",")):

@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io.matlab import MatReadError
 
+from lfadsrm_hpc.collection.summary import listing
 from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.fields import bin_width
 from lfadsrm_hpc.data.formats.lfads_file import InputInfo
 from lfadsrm_hpc.errors import DataError, NotFoundError, ResultsError
+from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout, LegacyRunLayout, resolve_link
 from lfadsrm_hpc.results.attaching import Inputs, Part
 from lfadsrm_hpc.results.posterior_format import VARIABLES
 from lfadsrm_hpc.results.split_arrays import SPLITS
@@ -73,6 +75,66 @@ class LegacyInputs:
                 hint="copy the data_<HASH> folders of the collection, too",
             )
         return self.inputs
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Where the input files of a run are.
+
+    Attributes
+    ----------
+    run : LegacyRunLayout
+    root : LegacyCollectionLayout
+    data_hash : str or None
+        What `summary.txt` says.
+    bin_ms : float or None
+        What the user, or `summary.txt`, says; otherwise the times of `inputInfo` tell it.
+    """
+
+    run: LegacyRunLayout
+    root: LegacyCollectionLayout
+    data_hash: str | None
+    bin_ms: float | None
+
+    def data_file(self, dataset: str) -> Path:
+        """Return the input file of a dataset, wherever it is; where it is not, where it should be."""
+        return self._found(self.run.input_link(dataset))
+
+    def info_file(self, dataset: str) -> Path:
+        """Return the file of the run manager beside it, in the same way."""
+        return self._found(self.run.info_link(dataset))
+
+    def trials(self, dataset: str, n_bins: int) -> LegacyInputs:
+        """Return what is known of the trials of a dataset whose posterior means have so many bins."""
+        data, info = self.data_file(dataset), self.info_file(dataset)
+        return read_legacy_inputs(
+            data if data.is_file() else None,
+            info if info.is_file() else None,
+            n_bins=n_bins,
+            bin_ms=None if self.bin_ms is None else float(self.bin_ms),
+            where=self.run.input_dir,
+        )
+
+    def _found(self, link: Path) -> Path:
+        """Follow a link; one that is gone is looked up by the data hash, or by the only file of its name."""
+        found = resolve_link(link, self.root.path)
+        if found is not None:
+            return found
+        spec = self.run.path.name
+        if self.data_hash is not None:
+            folder = self.root.data_dir(self.data_hash, spec)
+            for path in (folder / link.name, folder.parent / link.name):
+                if path.is_file():
+                    return path
+        every = list(self.root.files_of_data(link.name, spec))
+        if len(every) > 1:
+            raise ResultsError(
+                f"there are several {link.name}, and nothing tells which of them the run was fitted to: "
+                f"{listing([str(path.parent.relative_to(self.root.path)) for path in every], 3)}",
+                where=link,
+                hint="copy the collection again with its links (rsync -a), or make this one again",
+            )
+        return every[0] if every else link
 
 
 def read_legacy_inputs(

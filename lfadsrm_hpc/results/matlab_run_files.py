@@ -76,7 +76,9 @@ def write_info(source: Path, target: Path, data_hash: str) -> list[str]:
         if not too_large:
             counts = np.zeros((count, *file["train_data"].shape[1:]), kind)
             for split in SPLITS:
-                counts[inds[split]] = file[f"{split}_data"][()]
+                stored = file[f"{split}_data"]
+                for rows in _slices(stored.shape):
+                    counts[inds[split][rows]] = stored[rows]
             content["counts"] = counts.transpose(2, 1, 0)
     savemat(target, content, do_compression=True)
     return (
@@ -103,9 +105,14 @@ def _conditions(file: h5py.File, inds: Mapping[str, Array], count: int) -> Array
 
 def _copy(stored: h5py.Dataset, out: h5py.File, name: str, kind: str) -> None:
     made = _created(out, name, stored.shape, kind)
-    step = max(1, _BLOCK_BYTES // max(1, 8 * int(np.prod(stored.shape[1:]))))
-    for start in range(0, len(stored), step):
-        made[start : start + step] = stored[start : start + step]
+    for rows in _slices(stored.shape):
+        made[rows] = stored[rows]
+
+
+def _slices(shape: tuple[int, ...]) -> list[slice]:
+    """Cut the first axis into blocks of bounded size."""
+    step = max(1, _BLOCK_BYTES // max(1, 8 * int(np.prod(shape[1:]))))
+    return [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
 
 
 def _created(out: h5py.File, name: str, shape: tuple[int, ...], kind: str = "f8") -> h5py.Dataset:
@@ -169,20 +176,15 @@ def _write_outputs(means: xr.Dataset, rows: Array, out: h5py.File) -> None:
     mean, variance = means["output_mean"].variable, means["output_var"].variable
     width = mean.shape[2]
     made = _created(out, OUTPUTS, (len(rows), mean.shape[1], 2 * width))
-    for start, stop in _blocks(mean, len(rows)):
-        made[start:stop, :, :width] = mean[rows[start:stop]].to_numpy()
-        made[start:stop, :, width:] = variance[rows[start:stop]].to_numpy()
+    for part in _slices((len(rows), *mean.shape[1:])):
+        made[part, :, :width] = mean[rows[part]].to_numpy()
+        made[part, :, width:] = variance[rows[part]].to_numpy()
 
 
 def _write_rows(variable: xr.Variable, rows: Array, out: h5py.File, name: str, scale: float = 1.0) -> None:
     made = _created(out, name, (len(rows), *variable.shape[1:]))
-    for start, stop in _blocks(variable, len(rows)):
-        made[start:stop] = variable[rows[start:stop]].to_numpy().astype("f8") * scale
-
-
-def _blocks(variable: xr.Variable, count: int) -> list[tuple[int, int]]:
-    step = max(1, _BLOCK_BYTES // max(1, 8 * int(np.prod(variable.shape[1:]))))
-    return [(start, min(start + step, count)) for start in range(0, count, step)]
+    for part in _slices((len(rows), *variable.shape[1:])):
+        made[part] = variable[rows[part]].to_numpy().astype("f8") * scale
 
 
 # ---------------------------------------------------------------- what is text

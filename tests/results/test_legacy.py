@@ -66,6 +66,15 @@ def test_every_layout_gives_the_same(matlab: Any, tmp_path: Path, layout: str, l
             np.testing.assert_allclose(means["truth"].values, made.truth(dataset))
 
 
+def test_data_beside_a_collection_of_one_params(matlab: Any, tmp_path: Path) -> None:
+    """Before version 3 each params had a collection folder of its own, and data lay beside them."""
+    made = matlab.Made(tmp_path / "runs/reaching_x", layout="no params", links="text", factors=(2,))
+    for folder in made.path.glob("data_*"):
+        folder.rename(made.path.parent / folder.name)
+    run = LegacyCollection.open(made.path).find_run("single_ds1")
+    check(run.load_posterior_means(), made, "single_ds1", 2, "ds1")
+
+
 def test_rates_and_units_are_as_ours(opened: LegacyCollection, sweep: RunCollection) -> None:
     theirs = opened.find_run("single_ds1", factors_dim=2).load_posterior_means()
     ours = sweep.find_run("single_day1", factors_dim=2, seed=0).load_posterior_means()
@@ -199,6 +208,12 @@ def test_states(matlab: Any, tmp_path: Path) -> None:
     (output.parent / "lfads.done").unlink()
     shutil.rmtree(output)
     assert run.status().state == "PREPARED"
+    shutil.rmtree(output.parent / "lfadsInput")
+    (output.parent / "lfads_train.sh").write_text("python run_lfads.py --gen_dim=30")
+    (made.path / "summary.txt").unlink()
+    table = LegacyCollection.open(made.path).runs_table()
+    assert table["state"].tolist() == ["PREPARED"]
+    assert LegacyCollection.open(made.path).runs[0].params.gen_dim == 30
 
 
 def test_means_of_an_untrained_model_are_called_so(matlab: Any, tmp_path: Path) -> None:
@@ -290,6 +305,13 @@ def test_a_resumed_fit_log_counts_on(matlab: Any, tmp_path: Path) -> None:
     assert log["epoch"].tolist() == [1, 2, 3, 4]
     assert log["valid_total"].tolist() == [9.0, 8.0, 6.0, 5.0]
     assert log.attrs["resumed"] == 1
+    row = LegacyCollection.open(made.path).runs_table().iloc[0]
+    assert (row["epochs"], row["valid_cost"], row["lowest_valid_cost"], row["lowest_valid_epoch"]) == (
+        4,
+        5,
+        5,
+        4,
+    )
     path.write_text(path.read_text().replace("step,6", "step,six") + "\n")
     with pytest.raises(ResultsError, match=r"fitlog\.csv, line 2"):
         LegacyCollection.open(made.path).runs[0].load_fit_log()
