@@ -113,10 +113,10 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
                     hint=f"lfadsrm prepare {shell_quote(start)}",
                 )
             return place
-    if where is not None and LegacyCollectionLayout(where).runs():
+    if LegacyCollectionLayout(where or Path.cwd()).runs():
         raise NotFoundError(
             "this collection is one of the Matlab run manager",
-            where=where,
+            where=where or Path.cwd(),
             hint="`lfadsrm export` makes one file of it; in Python: LegacyCollection.open(path)",
         )
     raise NotFoundError(

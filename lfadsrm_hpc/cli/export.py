@@ -11,6 +11,7 @@ import click
 from lfadsrm_hpc.api.exporting import LAYOUTS, PARTS
 from lfadsrm_hpc.cli.common import (
     collection_option,
+    is_place,
     json_option,
     open_collection,
     print_json,
@@ -120,10 +121,11 @@ def export(
 
 
 def _open(where: Path | None, bin_ms: float | None) -> Any:
-    if where is not None and LegacyCollectionLayout(where).runs():
+    folder = where or Path.cwd()
+    if not is_place(folder) and LegacyCollectionLayout(folder).runs():
         from lfadsrm_hpc.api.legacy import LegacyCollection
 
-        return LegacyCollection.open(where, bin_ms=bin_ms)
+        return LegacyCollection.open(folder, bin_ms=bin_ms)
     if bin_ms is not None:
         raise UsageError("--bin-ms is for collections of the Matlab run manager: ours tell it themselves")
     return open_collection(where)

@@ -6,7 +6,7 @@ Nothing is believed because a log says it: a run is complete if its posterior me
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path

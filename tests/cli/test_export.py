@@ -54,13 +54,20 @@ def test_the_layout_of_matlab(call: Any, sweep: RunCollection, tmp_path: Path) -
     assert said.code == 2
 
 
-def test_a_collection_of_matlab(call: Any, matlab: Any, tmp_path: Path) -> None:
+def test_a_collection_of_matlab(
+    call: Any, matlab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = matlab.Made(tmp_path / "old")
     path = tmp_path / "new.nc"
     said = call("export", path, "-C", made.path, "--spec", "all", "--match", "factors_dim=3", "--json")
     assert said.json["runs"] == ["param_aB-_9z/all"]
     with xr.open_datatree(path, group="posterior_means") as tree:
         assert [leaf.name for leaf in tree.leaves] == ["ds2", "ds1"]
+    monkeypatch.chdir(made.path)
+    said = call("export", tmp_path / "again.nc", "--bin-ms", "4", "--json")
+    assert len(said.json["runs"]) == 4
+    with xr.open_datatree(tmp_path / "again.nc", group="posterior_means") as tree:
+        assert {leaf.attrs["bin_ms"] for leaf in tree.leaves} == {4.0}
 
 
 def test_wrong_words(call: Any, sweep: RunCollection, tmp_path: Path) -> None:

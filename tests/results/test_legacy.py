@@ -159,6 +159,31 @@ def test_without_inputinfo_the_input_file_tells_the_order(matlab: Any, tmp_path:
     assert means["time"].values.tolist() == [0, 4, 8, 12, 16, 20]
 
 
+def test_inputinfo_of_matlab_7_3(matlab: Any, tmp_path: Path) -> None:
+    """What is larger than 2 GB is HDF5, whose axes are the other way round."""
+    made = matlab.Made(tmp_path / "c", factors=(2,), specs={"single_ds1": ["ds1"]}, with_summary=False)
+    path = made.data_path("single_ds1", 2) / "inputInfo_ds1.mat"
+    path.unlink()
+    content = {
+        "trainInds": np.array([matlab.TRAIN]) + 1.0,
+        "validInds": np.array([matlab.VALID]) + 1.0,
+        "seq_timeVector": np.arange(13.0)[:, None] - 3,
+        "seq_binSizeMs": np.array([[1.0]]),
+        "conditionId": made.conditions("ds1")[:, None].astype(float),
+        "counts": made.raw_counts("ds1").transpose(2, 1, 0).astype(float),
+    }
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in content.items():
+            file[name] = values.T
+            file[name].attrs["MATLAB_class"] = np.bytes_("double")
+    with path.open("r+b") as head:
+        head.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    run = LegacyCollection.open(made.path).runs[0]
+    means = run.load_posterior_means(attach=("spikes", "truth"))
+    check(means, made, "single_ds1", 2, "ds1")
+    np.testing.assert_array_equal(means["spikes"].values, made.counts("ds1"))
+
+
 def test_input_files_are_not_guessed(matlab: Any, tmp_path: Path) -> None:
     made = matlab.Made(tmp_path / "c", links="none", with_summary=False)
     run = LegacyCollection.open(made.path).find_run("all", factors_dim=2)
