@@ -112,3 +112,20 @@ def launch(
         )
     except OSError as error:
         raise CommandError(f"{command[0]} cannot be started: {error.strerror}", command=command) from error
+
+
+def end(process: Process, *, patience_s: float = 5.0) -> int:
+    """End a program that was launched, by TERM and, if it does not heed that in time, by KILL.
+
+    Returns
+    -------
+    int
+        Its exit code; what it was if it had ended already.
+    """
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()

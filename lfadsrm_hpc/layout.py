@@ -383,6 +383,11 @@ class CollectionLayout:
     def figures(self) -> Path:
         return self.path / "figures"
 
+    @property
+    def report(self) -> Path:
+        """The page that `lfadsrm report` writes."""
+        return self.path / "report.html"
+
     def figure(self, name: str, suffix: str = ".png") -> Path:
         return self.figures / f"{check_name(name, 'figure')}{suffix}"
 

@@ -1,8 +1,8 @@
 """The Jinja environment: StrictUndefined, one shell-quoting filter, and the template search path.
 
-Filters: `q` for every text that reaches a shell, `comment` for what stands behind a `#`, and for the lines
-that a scheduler reads (`#SBATCH`, `#PBS`) `word`, `slurm_path`, `pbs_path` and `directive`, which refuse
-what cannot stand there.
+In `*.html.j2` every value is escaped. Filters for scripts: `q` for every text that reaches a shell, `comment`
+for what stands behind a `#`, and for the lines that a scheduler reads (`#SBATCH`, `#PBS`) `word`,
+`slurm_path`, `pbs_path` and `directive`, which refuse what cannot stand there.
 """
 
 from __future__ import annotations
@@ -139,6 +139,11 @@ def pbs_path(value: object) -> str:
     return text
 
 
+def _is_page(template: str | None) -> bool:
+    """Return whether a template makes HTML, where names must not be able to mean anything."""
+    return template is not None and template.endswith(".html.j2")
+
+
 @lru_cache(maxsize=8)
 def _environment(packaged: Path, search: tuple[Path, ...]) -> jinja2.Environment:
     import jinja2
@@ -157,7 +162,7 @@ def _environment(packaged: Path, search: tuple[Path, ...]) -> jinja2.Environment
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # shell scripts: every value goes through the filter q
+        autoescape=_is_page,  # in shell scripts every value goes through the filter q instead
     )
     environment.filters |= {
         "q": shell_quote,

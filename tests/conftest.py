@@ -18,6 +18,8 @@ tests are skipped; with LFADSRM_REQUIRE_TOOLS=1 they fail.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -44,7 +46,28 @@ PartitionName=short Nodes=ALL MaxTime=1 State=UP
 PartitionName=closed Nodes=ALL State=INACTIVE"""
 
 if TYPE_CHECKING:
+    from browser import Browser
     from slurm_cluster import SlurmCluster
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last test of a module give back what TensorFlow keeps of every function that was compiled.
+
+    Some hundred models are built in one process; without this it ends with 8 GB.
+    """
+    if "tensorflow" not in sys.modules or (nextitem is not None and nextitem.path == item.path):
+        return
+    from tensorflow.python.eager import context
+
+    from lfadsrm_hpc.model import backend
+
+    gc.collect()
+    context._reset_context()
+    backend._configure()  # which the new context must be told again
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +115,20 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
             return cluster
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium (`tests/browser.py`), or a skip; with LFADSRM_REQUIRE_TOOLS=1 its absence fails."""
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).parent / "browser.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["browser"] = module
+    spec.loader.exec_module(module)
+    module.need_chromium()
+    with module.Browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

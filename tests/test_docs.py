@@ -156,6 +156,36 @@ def test_plots(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["found"].frequency_hz[0] == pytest.approx(2, rel=1e-3)
 
 
+def test_report(place: Path, fabricated: Any) -> None:
+    """The page's collection is there, with results that are made up."""
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.collection.run_spec import RunSpec
+
+    found = fabricated.sessions(place / "datasets")
+    rc = RunCollection(place / "runs", "reaching", found)
+    rc.add_params(RunParams(**fabricated.BASE).generate_sweep(factors_dim=[4, 8], seed=[0, 1]))
+    rc.add_run_spec([RunSpec("single_day1", found, ["day1"]), RunSpec("both", found, found.names)])
+    with fabricated.quickly():
+        rc.prepare_for_lfads(warn=False)
+    for run in rc.runs:
+        fabricated.complete(run, metrics={"co_bps": 0.1 + run.params.seed / 10}, verdict="good")
+    names: dict[str, Any] = {"__name__": "report"}
+    for block in blocks(ROOT / "docs/report.md"):
+        if block.language == "text":  # starts servers
+            continue
+        try:
+            execute(block, names)
+        except Exception as error:
+            raise AssertionError(f"{block} does not work: {error}") from error
+    for name in ("runs/reaching/report.html", "day1.html", "seed0.html", "reaching.html", "chosen.html"):
+        assert (place / name).read_text().startswith("<!doctype html>")
+    assert names["page"].shown == (names["chosen"][0].id,)
+    assert (place / "tensorboard.sh").read_text().count("ln -s") == 4
+    for name in re.findall(r"\]\(images/(.*?)\)", (ROOT / "docs/report.md").read_text()):
+        assert (ROOT / "docs/images" / name).stat().st_size < 150_000
+
+
 @pytest.mark.train
 @pytest.mark.slow
 def test_metrics(place: Path) -> None:

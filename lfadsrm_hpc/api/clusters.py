@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.api.displaying import RunStates
 from lfadsrm_hpc.api.handing_over import HandingOver, Order, Planned, Submitted
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.collection import collection as collections
@@ -54,11 +55,11 @@ class ClusterCollection(collections.RunCollection[Run]):
         chosen = self.runs if runs is None else list(runs)
         if not ask:
             states = store.collection_states(self.layout, [run.layout for run in chosen], rescan=rescan)
-            return [states[run.id] for run in chosen]
+            return RunStates(states[run.id] for run in chosen)
         tracked = self.track(chosen, rescan=rescan)
         for warning in tracked.warnings:
             warnings.warn(warning, LfadsrmWarning, stacklevel=2)
-        return [tracked.statuses[run.id] for run in chosen]
+        return RunStates(tracked.statuses[run.id] for run in chosen)
 
     def track(
         self, runs: Iterable[Run] | None = None, *, rescan: bool = False, record: bool = True

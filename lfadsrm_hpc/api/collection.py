@@ -12,6 +12,7 @@ from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.exporting import OwnExporting
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.loading import CollectionLoading
+from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.api.scoring import CollectionScoring
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
@@ -28,7 +29,14 @@ Watch = Callable[[Sequence[RunStatus]], None]
 _POLL_S = 1.0
 
 
-class RunCollection(CollectionScoring, CollectionDrawing, OwnExporting, CollectionLoading, ClusterCollection):
+class RunCollection(
+    CollectionReporting,
+    CollectionScoring,
+    CollectionDrawing,
+    OwnExporting,
+    CollectionLoading,
+    ClusterCollection,
+):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
     See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
@@ -87,7 +95,8 @@ class RunCollection(CollectionScoring, CollectionDrawing, OwnExporting, Collecti
         Parameters
         ----------
         runs : iterable of Run, optional
-            Which runs, in which order; all that are not complete unless given.
+            Which runs, in which order; all that are not complete unless given. Where none is left, nothing is
+            started, so that a notebook may be run again from its top.
         on_update : callable, optional
             Called about once a second with the states of these runs. Without it the queue reports on
             standard error, a line for each run that starts or ends.
@@ -97,12 +106,12 @@ class RunCollection(CollectionScoring, CollectionDrawing, OwnExporting, Collecti
         Returns
         -------
         list of RunStatus
-            How each run ended.
+            How each run ended; of all runs of the collection where nothing was left to do.
 
         Raises
         ------
         NothingEligibleError
-            Every run is complete.
+            There are no runs.
         SchedulerError
             The queue could not start; nothing was trained.
         InterruptedRunError
@@ -114,6 +123,8 @@ class RunCollection(CollectionScoring, CollectionDrawing, OwnExporting, Collecti
                 hint="write_shell_script_run_queue(survive_hangup=True), then: bash run_queue.sh",
             )
         chosen = self._to_do(queue_options(options)) if runs is None else list(runs)
+        if runs is None and not chosen and self.runs and not options.get("posterior_only"):
+            return self.status()
         script = self.write_shell_script_run_queue(chosen, **options)
         log = script.with_suffix(".log") if on_update is not None else None
         queue = local.start_queue(script, log=log)

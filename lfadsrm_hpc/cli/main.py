@@ -45,6 +45,8 @@ _COMMANDS = {
     "nlb": "Write a submission file of the Neural Latents Benchmark.",
     "export": "Write results into one file, or in the layout of the Matlab run manager.",
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
+    "report": "Write one HTML page about a collection: states, table, curves, rates.",
+    "tensorboard": "Start TensorBoard on a selection of runs.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }

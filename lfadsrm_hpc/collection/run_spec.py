@@ -152,6 +152,15 @@ class RunSpec:
         n = self.n_datasets
         return f'RunSpec "{self.name}" ({n} dataset{"" if n == 1 else "s"}: {", ".join(self.dataset_names)})'
 
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc import markup
+
+        rows = list(enumerate(self.dataset_names[: markup.MOST_ROWS]))
+        return markup.block(
+            markup.title(type(self).__name__, self.name, f"{self.n_datasets} datasets"),
+            markup.table(("", "dataset"), rows, numbers=(0,), count=self.n_datasets),
+        )
+
 
 def _is_truth_value(item: Any) -> bool:
     """Return whether it is True or False, numpy's included: as a position it would mean dataset 1 or 0."""

@@ -97,6 +97,18 @@ class Dataset(DatasetMaking, DatasetAligning):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} from {self.path or 'memory'}>"
 
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc import markup
+
+        about = {"from": self.path or "memory", **self._known_info()}
+        return markup.block(markup.title(type(self).__name__, self.name), markup.pairs(about))
+
+    def _known_info(self) -> dict[str, Any]:
+        """Return what is known without reading a file."""
+        info = {} if self._info is None else self._info[1]
+        words = {"trials": "n_trials", "neurons": "n_neurons", "bins": "n_bins", "bin, ms": "bin_ms"}
+        return {word: info.get(key) for word, key in words.items()}
+
     @property
     def single_run_name(self) -> str:
         """The name of the run spec that fits this dataset alone: `single_<name>`."""
@@ -291,6 +303,30 @@ class DatasetCollection(Sequence[Dataset]):
         lines = [f"{type(self).__name__} {self.name!r}: {len(self)} datasets in {self.path}"]
         lines += [f"  [{index:2d}] {dataset.name}" for index, dataset in enumerate(self)]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc import markup
+
+        shown = self._datasets[: markup.MOST_ROWS]
+        known = [dataset._known_info() for dataset in shown]
+        words = [word for word in (known[0] if known else ()) if any(one[word] is not None for one in known)]
+        rows = [
+            (index, dataset.name, dataset.path_relative or "memory", *(one[word] for word in words))
+            for index, (dataset, one) in enumerate(zip(shown, known, strict=True))
+        ]
+        numbers = (0, *range(3, 3 + len(words)))
+        return markup.block(
+            markup.title(type(self).__name__, self.name, f"{len(self)} datasets in {self.path}"),
+            markup.table(
+                ("", "dataset", "file", *words),
+                rows,
+                numbers=numbers,
+                count=len(self),
+                more="dc.info_table()",
+            )
+            if rows
+            else "",
+        )
 
     @property
     def names(self) -> list[str]:

@@ -122,6 +122,21 @@ class RunStatus:
         """Return plain values, as `--json` prints them."""
         return {**asdict(self), "state": self.state.value}
 
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc import markup
+
+        about = {
+            "attempt": self.attempt,
+            "epoch": self.progress.get("epoch"),
+            "training cost": self.progress.get("train_total"),
+            "validation cost": self.progress.get("valid_total"),
+            "host": self.host,
+            "reason": self.reason,
+            "message": self.message.strip()[:500],
+        }
+        state = self.state.value.lower().replace("_", " ")
+        return markup.block(markup.title(type(self).__name__, self.run_id, state), markup.pairs(about))
+
 
 def fold(facts: RunFacts, freshness: Freshness) -> RunStatus:
     """Return what the run is at."""

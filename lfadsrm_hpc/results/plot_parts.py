@@ -28,9 +28,9 @@ _LONGEST = 20
 
 
 def new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
+    from lfadsrm_hpc.results.notebook_figure import NotebookFigure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def split_figure(figure: Figure | SubFigure, rows: int, columns: int, **ratios: Any) -> list[SubFigure]:

@@ -37,6 +37,7 @@ def runs_table(
     every: Iterable[Run] | None = None,
     *,
     states: Mapping[str, RunStatus] | None = None,
+    facts: Mapping[str, RunFacts] | None = None,
 ) -> pd.DataFrame:
     """Return a row for each run.
 
@@ -48,6 +49,8 @@ def runs_table(
         The runs whose params decide which hyperparameters are columns; `runs` unless given.
     states : dict of str to RunStatus, optional
         By id, states that are known already (from a scheduler); files are asked for the others.
+    facts : dict of str to RunFacts, optional
+        By id, what was read already of the manifest.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def runs_table(
     values = {run.params.param_hash: run.params.values() for run in runs}
     return table_of(
         [run.id for run in runs],
-        _rows(runs, states or {}),
+        _rows(runs, states or {}, facts or {}),
         [values[run.params.param_hash] for run in runs],
         _swept(runs if every is None else every),
     )
@@ -150,7 +153,9 @@ def _column(name: str, values: list[Any], metrics: Sequence[str]) -> Any:
 # ---------------------------------------------------------------- rows
 
 
-def _rows(runs: Sequence[Run], states: Mapping[str, RunStatus]) -> list[dict[str, Any]]:
+def _rows(
+    runs: Sequence[Run], states: Mapping[str, RunStatus], known: Mapping[str, RunFacts]
+) -> list[dict[str, Any]]:
     if not runs:
         return []
     collection = runs[0].layout.collection
@@ -158,14 +163,14 @@ def _rows(runs: Sequence[Run], states: Mapping[str, RunStatus]) -> list[dict[str
     freshness = look(collection.state_dir if collection.state_dir.is_dir() else collection.path)
     rows = []
     for run in runs:
-        facts = store.read_facts(run.layout, cancelled=cancelled)
+        facts = known.get(run.id) or store.read_facts(run.layout, cancelled=cancelled)
         rows.append(_row(run, facts, freshness, states.get(run.id)))
     return rows
 
 
 def _row(run: Run, facts: RunFacts, freshness: Freshness, known: RunStatus | None) -> dict[str, Any]:
     status = fold(facts, freshness) if known is None else known
-    scores = _scores(run.layout, facts)
+    scores = scores_of(run.layout, facts)
     quality = {} if scores is None else scores.quality
     return {
         "spec": run.spec.name,
@@ -179,7 +184,7 @@ def _row(run: Run, facts: RunFacts, freshness: Freshness, known: RunStatus | Non
     }
 
 
-def _scores(layout: RunLayout, facts: RunFacts) -> RunMetrics | None:
+def scores_of(layout: RunLayout, facts: RunFacts) -> RunMetrics | None:
     """Return the scores of the incarnation that completed the run; others are of results that are gone."""
     if facts.completed is None or facts.completed[1].claim is None:
         return None
@@ -206,11 +211,11 @@ def _spent(facts: RunFacts, *, live: bool) -> dict[str, Any]:
     """Return when, where and how long a run was worked on, in all its incarnations."""
     every = [one for attempt in facts.attempts for one in attempt.incarnations]
     claims = [one.claim for one in every if one.claim is not None]
-    spans = [_span(one) for one in every]
+    spans = [span(one) for one in every]
     memory = [one.exit.peak_memory_mb for one in every if one.exit is not None and one.exit.peak_memory_mb]
     last = every[-1] if every else None
-    devices = [_device(one) for one in every]
-    gpu = next((device for device in reversed(devices) if device), None)
+    devices = [device(one) for one in every]
+    gpu = next((name for name in reversed(devices) if name), None)
     return {
         "attempts": sum(bool(attempt.incarnations) for attempt in facts.attempts),
         "started": min((one.claimed for one in claims if one.claimed), default=None),
@@ -224,7 +229,7 @@ def _spent(facts: RunFacts, *, live: bool) -> dict[str, Any]:
     }
 
 
-def _span(one: IncarnationFacts) -> float | None:
+def span(one: IncarnationFacts) -> float | None:
     """Return how long an incarnation worked: to its end, or to its last sign of life."""
     if one.claim is None or not one.claim.claimed:
         return None
@@ -234,5 +239,6 @@ def _span(one: IncarnationFacts) -> float | None:
     return max(0.0, one.heartbeat.written - begun) if one.heartbeat is not None else None
 
 
-def _device(one: IncarnationFacts) -> str:
+def device(one: IncarnationFacts) -> str:
+    """Return what computed: "cpu, 2 threads", the name of a GPU, or "" where that is not on record."""
     return str(one.heartbeat.progress.get("device") or "") if one.heartbeat is not None else ""

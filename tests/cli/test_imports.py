@@ -61,6 +61,7 @@ def imported(shell: Any) -> Any:
         ["status", "--json", "--rescan", "--match", "factors_dim=2"],
         ["logs", "single_day1", "-n", "1"],
         ["show"],
+        ["tensorboard", "--dry-run"],
         ["show", "--datasets"],
         ["show", "--params"],
         ["init", "another"],

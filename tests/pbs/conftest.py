@@ -109,7 +109,7 @@ class FakePbs:
         number = job.partition("[")[0].partition(".")[0]
         return "".join(task["state"] for task in self.jobs()[number]["tasks"].values())
 
-    def wait(self, job: str, states: str | None = None, *, seconds: float = 30.0) -> None:
+    def wait(self, job: str, states: str | None = None, *, seconds: float = 90.0) -> None:
         """Wait until all tasks of a job have ended, or have just these states."""
         number = job.partition("[")[0].partition(".")[0]
 
@@ -175,7 +175,7 @@ def kill_session(leader: int) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := true():

@@ -19,7 +19,7 @@ from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 from lfadsrm_hpc.errors import LfadsrmWarning, SchedulerUnreachableError
 from lfadsrm_hpc.manifest.states import RunState
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUICK, LONG = 4, 2000  # epochs: none to speak of, and enough to be caught in the middle
 SETS = ["filesystem.latency_s=1", "stopping.warning=20s"]
@@ -63,7 +63,7 @@ def states(collection: RunCollection, runs: Sequence[Run]) -> list[str]:
         return [status.state.value for status in collection.status(runs)]
 
 
-def until(collection: RunCollection, runs: Sequence[Run], *wanted: str, seconds: float = 120) -> None:
+def until(collection: RunCollection, runs: Sequence[Run], *wanted: str, seconds: float = 300) -> None:
     """Wait until each run is in its state; one state stands for all runs."""
     want = list(wanted) * (len(runs) if len(wanted) == 1 else 1)
     end = time.monotonic() + seconds
@@ -77,7 +77,7 @@ def until(collection: RunCollection, runs: Sequence[Run], *wanted: str, seconds:
 
 def until_trained(run: Run) -> None:
     """Wait until a run has done some epochs and has a checkpoint to go on from."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 200
     while run.status().progress.get("epoch", 0) < 20 or not run.layout.has_checkpoint:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -159,7 +159,7 @@ def test_what_has_checkpointed_goes_on_while_its_array_lives(collection: RunColl
     until_trained(stopped)
     pbspro.call("qsig", "-s", "SIGTERM", "1[0].vm")
     pbspro.wait(job, "XR")
-    until(collection, [stopped], "PREEMPTED", seconds=20)
+    until(collection, [stopped], "PREEMPTED", seconds=60)
     again = collection.retry([stopped], **asked("generic-pbspro"))
     assert [job.job for job in again.jobs] == ["2.vm"]
     collection.cancel()

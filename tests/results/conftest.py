@@ -128,3 +128,48 @@ def write_means(
 def made() -> SimpleNamespace:
     """What tests of scores make sessions and posterior means of."""
     return SimpleNamespace(session=make_session, together=together, write=write_means, bin_ms=BIN_MS)
+
+
+NASTY = '<img src=x onerror="hacked=1">'
+SCRIPT = "</script><script>hacked=2</script>"
+
+
+@pytest.fixture(scope="session")
+def reported(fabricated: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A collection to make pages of: two run specs x 2 factors x 3 seeds, with names that look like HTML.
+
+    Of each run spec five runs are complete (good, good, suspect, bad, good), and the last one has failed.
+    The stitched runs of one more run spec never ran.
+    """
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
+
+    rc = fabricated.collection(
+        tmp_path_factory.mktemp("reported"),
+        RunParams(**fabricated.BASE).generate_sweep(factors_dim=[4, 10], seed=[0, 1, 2]),
+        specs={NASTY: ["day1"], "plain": ["day1"], "both": ["day1", "day2"]},
+    )
+    rc.comment = SCRIPT
+    verdicts = ("good", "good", "suspect", "bad", "good", None)
+    for number, run in enumerate(rc.runs[:12]):
+        place = number % 6
+        fabricated.complete(
+            run,
+            valid_costs=[50 / epoch + number / 10 for epoch in range(1, 31)],
+            metrics={"co_bps": 0.1 + place / 100, "bits_per_spike": 0.2} if place < 5 else None,
+            verdict=verdicts[place],
+            reasons=[f"It says {SCRIPT}."] if verdicts[place] in ("suspect", "bad") else (),
+            code=0 if place < 5 else 1,
+            means=place == 4,
+            device="NVIDIA A100" if number % 2 else "cpu, 2 threads",
+        )
+    with fabricated.quickly():
+        rc.prepare_for_lfads(warn=False)  # the comment
+    return RunCollection.open(rc.path)
+
+
+@pytest.fixture(scope="session")
+def page(reported: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its page."""
+    path: Path = reported.report(tmp_path_factory.mktemp("page") / "report.html").path
+    return path

@@ -394,6 +394,14 @@ def test_finding(opened: LegacyCollection) -> None:
         opened.run_by_id("param_aB-_9z/al")
 
 
+def test_what_is_shown(opened: LegacyCollection) -> None:
+    assert repr(opened).startswith('LegacyCollection "reaching" (4 runs, 4 complete)')
+    html = opened._repr_html_()
+    assert "param_aB-_9z/all" in html
+    assert "4, 4 complete" in html
+    assert repr(opened.runs[0]).startswith('LegacyRun "param_Ab-_9z/single_ds1" batch_size=4')
+
+
 def test_figures(opened: LegacyCollection) -> None:
     import matplotlib.pyplot as plt
 

@@ -187,3 +187,10 @@ def test_nothing_imports_pyplot(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_notebook_shows_a_figure_without_pyplot() -> None:
+    log = pd.DataFrame({"epoch": [0], "train_total": [1.0], "valid_total": [2.0]})
+    picture = learning_curves(log).figure._repr_png_()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert len(picture) > 1000

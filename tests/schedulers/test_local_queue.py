@@ -136,7 +136,7 @@ def test_default_is_not_to_repeat_a_failure(bench: Bench) -> None:
 def test_a_new_queue_tries_what_failed(bench: Bench) -> None:
     bench.add("a", plan=["0 1", "0 0"])
     assert bench.run() == 5
-    assert bench.start().wait(20) == 0
+    assert bench.start().wait(60) == 0
     assert bench.marks() == {"a": ["done"]}
 
 
@@ -234,19 +234,19 @@ def test_run_killed_from_outside(bench: Bench) -> None:
     queue = bench.start()
     [start] = bench.wait_for_starts(1)
     os.kill(start["pid"], signal.SIGKILL)
-    assert queue.wait(20) == 0
+    assert queue.wait(60) == 0
     assert bench.starts() == ["a", "a"]
 
 
 def test_finished_runs_are_skipped_only_with_their_exit_record(bench: Bench) -> None:
     bench.add("a", "b")
     assert bench.run() == 0
-    assert bench.start().wait(20) == 0
+    assert bench.start().wait(60) == 0
     assert len(bench.events()) == 4  # two starts, two ends: the second queue started no process
     assert "2 runs, 2 of them finished already" in bench.said
     record = bench.layout.run("abc", "a").attempt(1).exit(1)
     record.unlink()
-    assert bench.start().wait(20) == 0
+    assert bench.start().wait(60) == 0
     assert bench.starts() in (["a", "b", "a"], ["b", "a", "a"])
 
 
@@ -254,7 +254,7 @@ def test_posterior_only_is_done_once_a_script(bench: Bench) -> None:
     bench.add("a")
     assert bench.run() == 0
     assert bench.run(posterior_only=True) == 0
-    assert bench.start().wait(20) == 0
+    assert bench.start().wait(60) == 0
     assert ["--posterior-only" in event["argv"] for event in bench.events("start")] == [False, True]
 
 
@@ -287,7 +287,7 @@ def test_script_of_one_run(bench: Bench) -> None:
     # Started by hand from a terminal the task may get HUP and INT; here they are ignored as by the queue.
     bench.env["BASH_ENV"] = str(bench.fake / "ignore")
     (bench.fake / "ignore").write_text("trap '' HUP INT\n")
-    assert bench.start(script, "--posterior-only").wait(20) == 0
+    assert bench.start(script, "--posterior-only").wait(60) == 0
     [start] = bench.events("start")
     assert start["run"] == run_id
     assert start["environment"]["SHOW_IT"] == "1"
@@ -318,7 +318,7 @@ def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) ->
     )
     os.close(writer)
     os.close(reader)
-    assert queue.wait(20) == 0
+    assert queue.wait(60) == 0
     assert bench.starts() == ["a", "b"]
 
 
@@ -326,7 +326,7 @@ def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) ->
 def test_unknown_words_are_refused(bench: Bench, word: str) -> None:
     bench.add("a")
     bench.write()
-    assert bench.start(None, word).wait(20) == 2
+    assert bench.start(None, word).wait(60) == 2
     assert bench.events() == []
 
 

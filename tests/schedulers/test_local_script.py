@@ -122,7 +122,7 @@ def test_a_script_that_is_being_executed_is_replaced_and_not_changed(bench: Benc
         bench.wait_for_starts(1)
         bench.write(bench.tasks[:1], slots=2)
         assert open_script.read() == before
-    assert queue.wait(20) == 0
+    assert queue.wait(60) == 0
     assert bench.starts() == ["a", "b"]
     assert not list(script.parent.glob(".*.tmp"))
 

@@ -115,7 +115,7 @@ class SlurmCluster:
         monkeypatch.setenv("SLURM_CONF", str(self.conf))
         monkeypatch.setenv("PATH", self.env["PATH"])
 
-    def run(self, *args: object, check: bool = True, timeout: float = 30) -> str:
+    def run(self, *args: object, check: bool = True, timeout: float = 90) -> str:
         """Return what a program prints; with `check`, its standard error is in the failure's text."""
         command = [str(arg) for arg in args]
         done = subprocess.run(
@@ -151,7 +151,7 @@ class SlurmCluster:
                 found[index] = state.group(1)
         return found
 
-    def until(self, true: Callable[[], object], what: str, timeout: float = 30, every: float = 0.05) -> None:
+    def until(self, true: Callable[[], object], what: str, timeout: float = 90, every: float = 0.05) -> None:
         """Wait for something; a daemon that dies meanwhile, or the time limit, fails with all logs."""
         end = time.monotonic() + timeout
         while not true():
@@ -194,7 +194,7 @@ class SlurmCluster:
         """End slurmctld: client programs fail after their retries."""
         self._end("slurmctld", how)
 
-    def start_controller(self, timeout: float = 30) -> None:
+    def start_controller(self, timeout: float = 90) -> None:
         """Start slurmctld, unless it runs, and wait until it answers. It knows its jobs from its files."""
         if "slurmctld" not in self.daemons:
             self._spawn("slurmctld", "slurmctld", "-D")
@@ -231,7 +231,7 @@ class SlurmCluster:
         self.cancel_all()
         self._nodes_idle()
 
-    def cancel_all(self, timeout: float = 30) -> None:
+    def cancel_all(self, timeout: float = 90) -> None:
         """Cancel every job and wait until none is queued or running."""
 
         def none_left() -> bool:

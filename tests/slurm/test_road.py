@@ -31,7 +31,7 @@ from lfadsrm_hpc.timing import time_run
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
-pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(450)]
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.timeout(900)]
 
 QUICK = 4  # epochs: none to speak of
 LONG_S, LONGER_S = 20.0, 70.0  # seconds, about: enough to be caught in the middle; longer than a time limit
@@ -104,7 +104,7 @@ class Road:
             warnings.simplefilter("ignore", LfadsrmWarning)
             return [status.state.value for status in self.collection.status(runs)]
 
-    def until(self, runs: Sequence[Run], *wanted: str, seconds: float = 200) -> None:
+    def until(self, runs: Sequence[Run], *wanted: str, seconds: float = 400) -> None:
         """Wait until each run is in its state; one state stands for all runs."""
         want = list(wanted) * (len(runs) if len(wanted) == 1 else 1)
         end = time.monotonic() + seconds
@@ -115,7 +115,7 @@ class Road:
 
     def until_trained(self, run: Run, epochs: int = 20) -> None:
         """Wait until a run has done some epochs and has a checkpoint to go on from."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + 200
         while run.status().progress.get("epoch", 0) < epochs or not run.layout.has_checkpoint:
             assert time.monotonic() < end, self._told([run])
             time.sleep(0.1)
@@ -235,7 +235,7 @@ def test_a_time_limit(road: Road) -> None:
     road.until([run], "TIMEOUT")
     before = run.status()
     assert (before.code, before.reason) == (75, "timeout")
-    assert road.retry([run], walltime="5m")
+    assert road.retry([run], walltime="10m")
     road.until([run], "COMPLETED")
     assert_trained_once(run)
     assert "resumes from" in run.layout.attempt(2).log.read_text()
@@ -265,7 +265,7 @@ def test_a_dead_node_and_its_zombie(collection: RunCollection, new_slurm: NewSlu
     os.kill(zombie, signal.SIGSTOP)  # it must not end before its node is given up
     road.cluster.kill_node(node)
     try:
-        road.until([run], "NODE_FAIL", seconds=90)
+        road.until([run], "NODE_FAIL", seconds=200)
         road.retry([run])
         road.until_trained(run, epochs=100)
     finally:
