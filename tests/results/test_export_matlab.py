@@ -233,3 +233,29 @@ def test_options_that_make_no_sense(sweep: RunCollection, matlab: Any, tmp_path:
     with pytest.raises(UsageError, match="already"):
         LegacyCollection.open(made.path).export(tmp_path / "out", layout="run-manager")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("output_dist", ["poisson", pytest.param("gaussian", marks=pytest.mark.slow)])
+def test_what_is_exported_is_a_model_of_the_original(
+    fabricated: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], output_dist: str
+) -> None:
+    """Trained in truth: exported parameters make the exported outputs of the exported inputs."""
+    from lfadsrm_hpc.model import tf1_check
+
+    params = RunParams(
+        **{**fabricated.BASE, "co_dim": 2, "ic_dim": 5},
+        factors_dim=3, ci_enc_dim=6, con_dim=7, output_dist=output_dist, max_epochs=3, kl_increase_steps=1,
+        l2_increase_steps=1, posterior_mean_kind="posterior_push_mean", keep_prob=1.0,
+    )  # fmt: skip
+    rc = fabricated.collection(tmp_path, [params], specs={"both": ["day1", "day2"]})
+    assert RunCollection.open(rc.path).runs[0].train() == 0
+    path = export(RunCollection.open(rc.path), tmp_path / "out")
+    ((mine, theirs),) = pairs(RunCollection.open(rc.path), path)
+    check(mine, theirs)
+    case = tmp_path / "case"
+    case.mkdir()
+    for folder in (theirs.layout.output.path, theirs.layout.input_dir):
+        for file in folder.iterdir():
+            (case / file.name).symlink_to(file.resolve())
+    assert tf1_check.main([str(case)]) == 0, capsys.readouterr().out

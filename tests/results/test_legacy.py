@@ -131,6 +131,9 @@ def test_gaussian_outputs_are_means_and_variances(matlab: Any, tmp_path: Path, i
     wanted = made.means("single_ds1", 2, "ds1")["output_dist_params"]
     np.testing.assert_array_equal(means["output_mean"].values, wanted[..., :4])
     np.testing.assert_array_equal(means["output_var"].isel(neuron=2).values, wanted[..., 6])
+    for key in (slice(None, None, 2), [3, 1], slice(1, 3), -1, slice(None, None, -1)):
+        part = means["output_var"].isel(neuron=key, trial=slice(3, 9))
+        np.testing.assert_array_equal(part.values, wanted[3:9, :, 4:][..., key])
     assert "rates" not in means
 
 
@@ -340,6 +343,24 @@ def test_a_resumed_fit_log_counts_on(matlab: Any, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("step,6", "step,six") + "\n")
     with pytest.raises(ResultsError, match=r"fitlog\.csv, line 2"):
         LegacyCollection.open(made.path).runs[0].load_fit_log()
+
+
+def test_logs_of_forks_hold_more(matlab: Any, tmp_path: Path) -> None:
+    made = matlab.Made(tmp_path / "c", factors=(2,), specs={"single_ds1": ["ds1"]})
+    path = made.run_path("single_ds1", 2) / "lfadsOutput" / "fitlog.csv"
+    plain = LegacyCollection.open(made.path).runs[0].load_fit_log()
+    lines = [f"{line}, lr,{0.01 / (k + 1)}" for k, line in enumerate(path.read_text().splitlines())]
+    path.write_text("\n".join(lines) + "\n")
+    log = LegacyCollection.open(made.path).runs[0].load_fit_log()
+    np.testing.assert_allclose(log["learning_rate"], [0.01, 0.005, 0.01 / 3, 0.0025])
+    same = [name for name in plain.columns if name != "learning_rate"]
+    np.testing.assert_array_equal(log[same].to_numpy(), plain[same].to_numpy())
+    path.write_text("epoch,total,recon\n1,2,3\n")
+    with pytest.raises(ResultsError, match=r"fitlog\.csv, line 1"):
+        LegacyCollection.open(made.path).runs[0].load_fit_log()
+    path.write_text("")
+    assert len(LegacyCollection.open(made.path).runs[0].load_fit_log()) == 0
+    assert LegacyCollection.open(made.path).runs_table()["epochs"].isna().all()
 
 
 def test_model_params(made: Any, opened: LegacyCollection) -> None:
