@@ -290,7 +290,7 @@ def _coordinates(
         "split": ("trial", split, {"units": "1", "long_name": TRIAL_LABELS["split"].long_name}),
     }
     condition = trials.condition
-    if condition is not None and condition.size:
+    if condition is not None:
         if len(condition) <= order.max(initial=0):
             raise ResultsError(
                 f"there are {len(condition)} conditions for {int(order.max()) + 1} trials", where=files.where

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from lfadsrm_hpc import LegacyCollection, RunCollection, RunParams
+from lfadsrm_hpc import Dataset, DatasetCollection, LegacyCollection, RunCollection, RunParams, RunSpec
+from lfadsrm_hpc.data.formats import lfads_file
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
 from lfadsrm_hpc.results import matlab_run_files
 from lfadsrm_hpc.results.matlab_params import param_hash, to_matlab
@@ -170,6 +171,30 @@ def test_gaussian_data(make: Callable[..., Any], fabricated: Any, tmp_path: Path
     check(mine, theirs)
     with h5py.File(theirs.posterior_files()["day1"]["valid"]) as file:
         assert file["output_dist_params"].shape[2] == 10
+
+
+def test_data_without_conditions_and_without_names(fabricated: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    spikes = np.random.default_rng(0).poisson(0.5, (12, 20, 3))
+    np.savez(folder / "day.npz", spikes=spikes, bin_ms=4.0)
+    sessions = DatasetCollection(folder)
+    Dataset(sessions, "day.npz")
+    rc = RunCollection(tmp_path / "runs", "plain", sessions)
+    rc.add_params(RunParams(**{**fabricated.BASE, "ext_input_dim": 0}))
+    rc.add_run_spec(RunSpec("single", sessions, ["day"]))
+    with fabricated.quickly():
+        rc.prepare_for_lfads(warn=False)
+    fabricated.complete(rc.runs[0])
+    path = export(rc, tmp_path / "out")
+    ((mine, theirs),) = pairs(rc, path)
+    one, other = (run.load_posterior_means(attach="spikes") for run in (mine, theirs))
+    assert "condition" not in other.coords
+    np.testing.assert_array_equal(other["spikes"].values, spikes)
+    np.testing.assert_allclose(other["rates"].values, one["rates"].values, rtol=1e-6)
+    again = lfads_file.read(theirs.input_files()["day"], None)  # as a dataset to fit anew
+    np.testing.assert_array_equal(again["spikes"].values, spikes)
+    assert again["given_split"].values.tolist() == one["split"].values.tolist()
 
 
 def test_where_there_are_no_links_there_are_copies(

@@ -226,9 +226,9 @@ class InputInfo:
 
     @property
     def condition(self) -> Array | None:
-        """Of each trial of the dataset: numbers, or texts."""
+        """Of each trial of the dataset: numbers, or texts; None where there are none."""
         found = self._found.get("conditionId")
-        return None if found is None else _plain(np.ravel(found))
+        return None if found is None or not np.size(found) else _plain(np.ravel(found))
 
     def truth_scale(self, fields: Mapping[str, Any]) -> float | None:
         """Return what true rates are multiplied with to be in spikes/s; None where the file cannot tell."""
