@@ -11,7 +11,6 @@ import click
 from lfadsrm_hpc.api.exporting import LAYOUTS, PARTS
 from lfadsrm_hpc.cli.common import (
     collection_option,
-    is_place,
     json_option,
     open_collection,
     print_json,
@@ -19,8 +18,8 @@ from lfadsrm_hpc.cli.common import (
     select_runs,
     selection_options,
 )
+from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,11 +120,9 @@ def export(
 
 
 def _open(where: Path | None, bin_ms: float | None) -> Any:
-    folder = where or Path.cwd()
-    if not is_place(folder) and LegacyCollectionLayout(folder).runs():
-        from lfadsrm_hpc.api.legacy import LegacyCollection
-
-        return LegacyCollection.open(folder, bin_ms=bin_ms)
+    found = find_matlab_collection(where, bin_ms)
+    if found is not None:
+        return found
     if bin_ms is not None:
         raise UsageError("--bin-ms is for collections of the Matlab run manager: ours tell it themselves")
     return open_collection(where)

@@ -12,6 +12,8 @@ import xarray as xr
 from lfadsrm_hpc import LegacyCollection, RunCollection
 from lfadsrm_hpc.errors import LfadsrmWarning
 
+FIT = ("epochs", "lowest_valid_cost", "lowest_valid_epoch")
+
 
 def test_one_file(call: Any, sweep: RunCollection, tmp_path: Path) -> None:
     path = tmp_path / "out.nc"
@@ -90,7 +92,23 @@ def test_wrong_words(call: Any, sweep: RunCollection, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["status", "best", "show"])
+def test_show_lists_the_runs_of_a_collection_of_matlab(call: Any, matlab: Any, tmp_path: Path) -> None:
+    made = matlab.Made(tmp_path / "old")
+    made.means_path("all", 3, "ds1", "valid").unlink()
+    said = call("show", made.path)
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0] == 'LegacyCollection "old" (4 runs, 3 complete)'
+    header = next(line for line in lines if line.startswith("run "))
+    assert header.split() == ["run", "state", "factors_dim", *FIT, "reasons"]
+    assert lines[-1].split()[:6] == ["param_aB-_9z/all", "FAILED", "3", "4", "7.3", "3"]
+    assert "no posterior means of the valid trials of ds1" in lines[-1]
+    runs = call("show", made.path, "--json").json["runs"]
+    assert [run["lowest_valid_cost"] for run in runs] == [7.2, 7.3, 7.2, 7.3]
+    assert runs[3]["state"] == "FAILED"
+
+
+@pytest.mark.parametrize("command", ["status", "best", "plan"])
 def test_other_commands_tell_what_to_do_with_a_collection_of_matlab(
     call: Any, matlab: Any, tmp_path: Path, command: str
 ) -> None:
