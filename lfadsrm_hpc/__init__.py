@@ -11,15 +11,26 @@ from lfadsrm_hpc._version import __version__
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
+    from lfadsrm_hpc.api.legacy import LegacyCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
     from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 
-__all__ = ["Dataset", "DatasetCollection", "Run", "RunCollection", "RunParams", "RunSpec", "__version__"]
+__all__ = [
+    "Dataset",
+    "DatasetCollection",
+    "LegacyCollection",
+    "Run",
+    "RunCollection",
+    "RunParams",
+    "RunSpec",
+    "__version__",
+]
 
 _HOMES = {
     "Dataset": "lfadsrm_hpc.data.dataset",
     "DatasetCollection": "lfadsrm_hpc.data.dataset",
+    "LegacyCollection": "lfadsrm_hpc.api.legacy",
     "Run": "lfadsrm_hpc.api",
     "RunCollection": "lfadsrm_hpc.api",
     "RunParams": "lfadsrm_hpc.collection.params",

@@ -175,3 +175,17 @@ def make(fabricated: Any, tmp_path: Path) -> Callable[..., Any]:
         return rc
 
     return made
+
+
+@pytest.fixture(scope="session")
+def matlab() -> Any:
+    """The module `tests/results/matlab_collection.py`: collections of the Matlab run manager."""
+    spec = importlib.util.spec_from_file_location(
+        "matlab_collection", Path(__file__).parent / "results/matlab_collection.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["matlab_collection"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -264,3 +264,41 @@ def test_results(place: Path, fabricated: Any, monkeypatch: pytest.MonkeyPatch) 
     assert (place / "reproduced/reaching").is_dir()
     assert (place / "reproduce_both.py").is_file()
     assert (place / "best.json").stat().st_size > 1000
+
+
+def test_legacy(place: Path, fabricated: Any, matlab: Any) -> None:
+    """A collection of the Matlab run manager and one of ours are there, made up."""
+    from lfadsrm_hpc.api import RunCollection
+    from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.collection.run_spec import RunSpec
+
+    matplotlib.use("Agg")
+    matlab.Made(place / "matlab/runs/reaching")
+    found = fabricated.sessions(place / "datasets")
+    rc = RunCollection(place / "runs", "reaching", found)
+    rc.add_params(RunParams(**fabricated.BASE).generate_sweep(factors_dim=[4, 8], seed=[0, 1]))
+    rc.add_run_spec(RunSpec("single_day1", found, ["day1"]))
+    rc.add_run_spec(RunSpec("both_days", found, found.names))
+    rc.prepare_for_lfads(warn=False)
+    for run in rc.runs:
+        fabricated.complete(run)
+    names: dict[str, Any] = {"__name__": "legacy"}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for block in blocks(ROOT / "docs/legacy.md"):
+            try:
+                execute(block, names)
+            except Exception as error:
+                raise AssertionError(f"{block} does not work: {error}") from error
+    padded, left_out = [str(one.message) for one in said if issubclass(one.category, LfadsrmWarning)]
+    assert "factor is padded" in padded
+    assert "standard deviations" in left_out
+    assert names["psth"].sizes["condition"] == 3
+    assert names["best"].params.factors_dim == 2
+    assert names["rates"].sizes == {"trial": 20, "time": 10, "neuron": 5}
+    assert names["params"].sizes["factor"] == 8
+    assert len(names["tree"].leaves) == 4
+    assert len(names["again"].runs) == 4
+    assert (place / "rates.nc").stat().st_size > 1000
+    assert (place / "old.nc").stat().st_size > 1000
+    assert (place / "for_matlab/single/summary.txt").is_file()

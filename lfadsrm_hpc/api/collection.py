@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.clusters import ClusterCollection
 from lfadsrm_hpc.api.drawing import CollectionDrawing
+from lfadsrm_hpc.api.exporting import OwnExporting
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
 from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.reporting import CollectionReporting
@@ -29,7 +30,12 @@ _POLL_S = 1.0
 
 
 class RunCollection(
-    CollectionReporting, CollectionScoring, CollectionDrawing, CollectionLoading, ClusterCollection
+    CollectionReporting,
+    CollectionScoring,
+    CollectionDrawing,
+    OwnExporting,
+    CollectionLoading,
+    ClusterCollection,
 ):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 

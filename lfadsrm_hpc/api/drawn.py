@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -34,7 +34,9 @@ class Drawn(Protocol):
 
     def input_files(self) -> dict[str, Path]: ...
 
-    def load_posterior_means(self, dataset: str | None = None) -> xr.Dataset: ...
+    def load_posterior_means(
+        self, dataset: str | None = None, *, attach: str | Iterable[str] = ()
+    ) -> xr.Dataset: ...
 
     def load_model_params(self) -> xr.Dataset: ...
 
@@ -95,26 +97,14 @@ def open_sessions(
 @contextmanager
 def open_with_spikes(run: Drawn, dataset: str | None) -> Iterator[xr.Dataset]:
     """Open the posterior means of a dataset with the counts that were fitted, from the run's inputs."""
-    import numpy as np
-    import xarray as xr
-
-    from lfadsrm_hpc.data.inputs import read_inputs
-
     with run.load_posterior_means(dataset) as means:
         if "spikes" in means:
             yield means
             return
-        path = run.input_files()[dataset or run.dataset_names[0]]
-        if not path.is_file():
-            raise NotFoundError(
-                "the inputs of the run are gone, and its posterior means hold no spikes", where=path
-            )
-        inputs = read_inputs(path)
-        trial = np.concatenate([inputs.train_inds, inputs.valid_inds])
-        counts = np.concatenate([inputs.train_data, inputs.valid_data])
-        sorted_counts = counts[np.argsort(trial)]
-        about = {"units": "spikes per bin"}
-        spikes = xr.DataArray(
-            sorted_counts, dims=("trial", "time", "neuron"), coords={"trial": np.sort(trial)}, attrs=about
+    path = run.input_files()[dataset or run.dataset_names[0]]
+    if not path.is_file():
+        raise NotFoundError(
+            "the inputs of the run are gone, and its posterior means hold no spikes", where=path
         )
-        yield means.assign(spikes=spikes.sel(trial=means["trial"].values).variable)
+    with run.load_posterior_means(dataset, attach="spikes") as means:
+        yield means

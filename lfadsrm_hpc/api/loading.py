@@ -71,10 +71,10 @@ class RunLoading(runs.Run):
         ResultsError
             The run is not complete, or its files are not those that its exit record vouches for.
         """
-        from lfadsrm_hpc.results.of_runs import Wanted, open_one
+        from lfadsrm_hpc.results.of_runs import Own, Wanted, open_one
 
         name = self._dataset(dataset)
-        return open_one(self, name, self._token(), Wanted.of(None, attach, split, chunks))
+        return open_one(Own(self, self._token()), name, Wanted.of(None, attach, split, chunks))
 
     def condition_averages(
         self,

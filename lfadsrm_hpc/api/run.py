@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.drawing import RunDrawing
+from lfadsrm_hpc.api.exporting import RunExporting
 from lfadsrm_hpc.api.loading import RunLoading
 from lfadsrm_hpc.api.reporting import RunReporting
 from lfadsrm_hpc.api.scoring import RunScoring
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.model.progress import Progress
 
 
-class Run(RunReporting, RunScoring, RunDrawing, RunLoading, RunStitching):
+class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.

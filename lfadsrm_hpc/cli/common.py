@@ -14,6 +14,7 @@ import click
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
@@ -112,6 +113,13 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
                     hint=f"lfadsrm prepare {shell_quote(start)}",
                 )
             return place
+    if LegacyCollectionLayout(where or Path.cwd()).runs():
+        raise NotFoundError(
+            "this collection is one of the Matlab run manager",
+            where=where or Path.cwd(),
+            hint="`lfadsrm show` lists its runs, `lfadsrm export` makes one file of it; in Python: "
+            "LegacyCollection.open(path)",
+        )
     raise NotFoundError(
         "there is no run collection and no experiment.toml here",
         where=where or Path.cwd(),

@@ -43,6 +43,7 @@ _COMMANDS = {
     "metrics": "Tell how good runs are: bits per spike, co-smoothing, R2.",
     "check-runs": "Judge what runs have learned: good, suspect or bad, and why.",
     "nlb": "Write a submission file of the Neural Latents Benchmark.",
+    "export": "Write results into one file, or in the layout of the Matlab run manager.",
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "report": "Write one HTML page about a collection: states, table, curves, rates.",
     "tensorboard": "Start TensorBoard on a selection of runs.",

@@ -19,6 +19,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     where_argument,
 )
+from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, show_matlab_collection
 from lfadsrm_hpc.cli.state_tables import word
 from lfadsrm_hpc.collection.alignment_table import alignment_rows, quality
 from lfadsrm_hpc.errors import UsageError
@@ -49,6 +50,8 @@ def show(
 ) -> None:
     """Show WHERE: a run collection, an experiment, or what is found from here upwards.
 
+    It may also be a collection that the Matlab run manager made: its runs are listed.
+
     \b
     Examples:
       lfadsrm show                       params, run specs, counts
@@ -65,6 +68,10 @@ def show(
         return
     if datasets:
         _datasets(find_place(where, prepared=False), as_json)
+        return
+    matlab = find_matlab_collection(where) if run_text is None else None
+    if matlab is not None:
+        show_matlab_collection(matlab, as_json=as_json)
         return
     collection = open_collection(where)
     if run_text is not None:

@@ -13,6 +13,7 @@ from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.collection.stored import read_stored
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.layout import CollectionLayout, check_name
+from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.dataset import DatasetCollection
@@ -344,10 +345,15 @@ class RunCollection(Generic[R]):
         layout = CollectionLayout(Path(path).absolute())
         stored = read_stored(layout)
         if stored is None:
+            matlab = LegacyCollectionLayout(layout.path).runs()
             raise NotFoundError(
-                "there is no run collection",
+                "this collection is one of the Matlab run manager"
+                if matlab
+                else "there is no run collection",
                 where=layout.path,
-                hint="prepare_for_lfads() writes collection.json",
+                hint="open it to read: LegacyCollection.open(path)"
+                if matlab
+                else "prepare_for_lfads() writes collection.json",
             )
         new = cls(layout.path.parent, layout.path.name, dataset_collection, comment=stored["comment"])
         new._stored = stored

@@ -503,15 +503,15 @@ def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:
     return values_match(params.values(), wanted)
 
 
-def plain_list(names: Iterable[str], params: RunParams) -> list[str]:
-    """Return names of hyperparameters as they are, `gen_dim` for `c_gen_dim`.
+def plain_list(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    """Return names of hyperparameters as they are in the values of params, `gen_dim` for `c_gen_dim`.
 
     Raises
     ------
     ParamsError
         There is no such hyperparameter, or it is named twice as both.
     """
-    return list(plain_names(dict.fromkeys(names), params.values()))
+    return list(plain_names(dict.fromkeys(names), values))
 
 
 def values_match(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

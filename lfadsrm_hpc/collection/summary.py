@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,9 +83,20 @@ def full_text(collection: RunCollection[Any]) -> str:
 
 def varying_names(params: Iterable[RunParams]) -> list[str]:
     """Return the hyperparameters that differ among run params, sorted."""
+    return varying(one.values() for one in params)
+
+
+def varying(params: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names under which values differ, or that some lack, sorted.
+
+    Examples
+    --------
+    >>> varying([{"seed": 0, "gen_dim": 8}, {"seed": 1, "gen_dim": 8}])
+    ['seed']
+    """
     found: set[str] = set()
-    first: dict[str, Any] | None = None
-    for values in (one.values() for one in params):
+    first: Mapping[str, Any] | None = None
+    for values in params:
         first = values if first is None else first
         found |= {name for name, value in values.items() if name not in first or first[name] != value}
         found |= first.keys() - values.keys()

@@ -17,13 +17,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from lfadsrm_hpc.data.inputs import FORMAT
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.results.posterior_format import VARIABLES
-from lfadsrm_hpc.results.stored_arrays import Source, by_axes, is_index, lazy
+from lfadsrm_hpc.results.split_arrays import SPLITS, InOrder, Piece, Places
+from lfadsrm_hpc.results.stored_arrays import Source, lazy
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +36,6 @@ _OTHER_WORDS = {
     "behavior": BEHAVIOUR,
     "extra": BEHAVIOUR,
 }
-_SPLITS = ("train", "valid")
 
 
 def attach(
@@ -72,7 +70,7 @@ def attach(
         The file is no input file, or damaged; or it holds other trials.
     """
     path = Path(path).absolute()
-    inputs = _Inputs.read(path)
+    inputs = Inputs.read(path)
     made_from = means.attrs.get("fingerprint")
     if made_from is not None and made_from != inputs.fingerprint:
         raise MismatchError(
@@ -80,6 +78,22 @@ def attach(
             where=path,
             hint="put the old file back, or prepare the runs in a new collection",
         )
+    return attach_from(means, inputs, names, strict=strict)
+
+
+def attach_from(
+    means: xr.Dataset, inputs: Inputs, names: str | Iterable[str], *, strict: bool = True
+) -> xr.Dataset:
+    """Return posterior means with more variables beside them, as `attach`, from inputs of any origin.
+
+    Raises
+    ------
+    NotFoundError
+        Something that was asked for is not there; the message lists what is.
+    ResultsError
+        The inputs are of other trials.
+    """
+    path = Path(inputs.source.path)
     places = _places(means, inputs, path)
     found = means
     for name in _wanted(names, inputs, path, strict=strict):
@@ -95,7 +109,7 @@ def available(path: str | os.PathLike[str]) -> list[str]:
     NotFoundError, ResultsError
         It is not there, or is none.
     """
-    return list(_Inputs.read(Path(path).absolute()).parts)
+    return list(Inputs.read(Path(path).absolute()).parts)
 
 
 @dataclass(frozen=True)
@@ -116,7 +130,7 @@ def counted(path: str | os.PathLike[str]) -> Counted:
     NotFoundError, ResultsError
         It is not there, or is none.
     """
-    inputs = _Inputs.read(Path(path).absolute())
+    inputs = Inputs.read(Path(path).absolute())
     bins, neurons = inputs.parts["spikes"].shape
     return Counted(len(inputs.inds["train"]), len(inputs.inds["valid"]), bins, neurons)
 
@@ -128,7 +142,7 @@ def is_there(name: str, variables: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One variable of an input file.
 
     Attributes
@@ -140,6 +154,8 @@ class _Part:
     shape : tuple of int
         Without trials.
     attrs : dict
+    scale : float
+        What the numbers in the file are multiplied with.
     """
 
     stored: str
@@ -147,10 +163,11 @@ class _Part:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     attrs: Mapping[str, Any]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
     """What an input file holds, without its data.
 
     Attributes
@@ -159,22 +176,22 @@ class _Inputs:
     fingerprint : str
     inds : dict of str to array
         By split, which trials of the dataset it has.
-    parts : dict of str to _Part
+    parts : dict of str to Part
     """
 
     source: Source
     fingerprint: str
     inds: Mapping[str, Array]
-    parts: Mapping[str, _Part]
+    parts: Mapping[str, Part]
 
     @classmethod
-    def read(cls, path: Path) -> _Inputs:
+    def read(cls, path: Path) -> Inputs:
         try:
             source = Source.of(path)
             with source.opened() as file:
                 if file.attrs.get("format") != FORMAT:
                     raise ResultsError("this is no input file of this version", where=path)
-                inds = {split: _indices(file[f"{split}_inds"]) for split in _SPLITS}
+                inds = {split: _indices(file[f"{split}_inds"]) for split in SPLITS}
                 return cls(source, str(file.attrs["fingerprint"]), inds, _parts(file))
         except FileNotFoundError:
             raise NotFoundError(
@@ -190,7 +207,7 @@ def _indices(stored: h5py.Dataset) -> Array:
     return np.asarray(np.rint(stored[...]).astype(np.int64) - int(stored.attrs["index_base"]))
 
 
-def _parts(file: h5py.File) -> dict[str, _Part]:
+def _parts(file: h5py.File) -> dict[str, Part]:
     found = {}
     for name, key in _STORED.items():
         if f"train_{key}" in file:
@@ -207,9 +224,9 @@ def _name_of(key: str) -> str:
     return key.replace("%2E", ".").replace("%2F", "/").replace("%25", "%")
 
 
-def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str, Any]) -> _Part:
+def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str, Any]) -> Part:
     one = file[stored.format("train")]
-    return _Part(stored, tuple(dims), one.dtype, one.shape[1:], attrs)
+    return Part(stored, tuple(dims), one.dtype, one.shape[1:], attrs)
 
 
 def _words(name: str, file: h5py.File) -> dict[str, Any]:
@@ -223,68 +240,21 @@ def _words(name: str, file: h5py.File) -> dict[str, Any]:
 # ---------------------------------------------------------------- the order of trials
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where each trial lies: in which split, and in which row of it."""
-
-    split: Array
-    row: Array
-
-
-def _places(means: xr.Dataset, inputs: _Inputs, path: Path) -> _Places:
-    where = {
-        int(trial): (place, row)
-        for place, split in enumerate(_SPLITS)
-        for row, trial in enumerate(inputs.inds[split])
-    }
+def _places(means: xr.Dataset, inputs: Inputs, path: Path) -> Places:
     try:
-        found = np.array([where[int(trial)] for trial in means["trial"].to_numpy()])
+        return Places.of(means["trial"].to_numpy(), inputs.inds)
     except KeyError as error:
         raise ResultsError(
             f"trial {error} of the posterior means is none of those in the input file",
             where=path,
             hint="posterior means of new trials have their own data: attach those yourself",
         ) from None
-    return _Places(found[:, 0], found[:, 1])
-
-
-class _InOrder(BackendArray):
-    """The training and validation trials of an input file in the order of the dataset."""
-
-    def __init__(self, source: Source, part: _Part, places: _Places) -> None:
-        self.source, self.part, self.places = source, part, places
-        self.shape = (len(places.row), *part.shape)
-        self.dtype = np.dtype(object) if part.dtype.kind in "OS" else part.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return by_axes(key, self.shape, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> Array:
-        if is_index(key[0]):
-            split, row = _SPLITS[self.places.split[key[0]]], int(self.places.row[key[0]])
-            return self.source.read(self.part.stored.format(split), (row, *key[1:]))
-        splits, rows = self.places.split[key[0]], self.places.row[key[0]]
-        blocks = []
-        for place, split in enumerate(_SPLITS):
-            mine = np.flatnonzero(splits == place)
-            if mine.size:
-                block = self.source.read(self.part.stored.format(split), (rows[mine], *key[1:]))
-                blocks.append((mine, block))
-        shape = blocks[0][1].shape[1:] if blocks else self._shape_of(key[1:])
-        out = np.empty((len(rows), *shape), self.dtype)
-        for mine, block in blocks:
-            out[mine] = block
-        return out
-
-    def _shape_of(self, key: Sequence[Any]) -> tuple[int, ...]:
-        sizes = zip(key, self.part.shape, strict=True)
-        return tuple(len(np.arange(size)[one]) for one, size in sizes if not is_index(one))
 
 
 # ---------------------------------------------------------------- what is wanted
 
 
-def _wanted(names: str | Iterable[str], inputs: _Inputs, path: Path, *, strict: bool) -> list[str]:
+def _wanted(names: str | Iterable[str], inputs: Inputs, path: Path, *, strict: bool) -> list[str]:
     """Return the variables to add."""
     found: list[str] = []
     behaviour = [name for name in inputs.parts if name not in _STORED]
@@ -303,7 +273,7 @@ def _wanted(names: str | Iterable[str], inputs: _Inputs, path: Path, *, strict: 
     return list(dict.fromkeys(found))
 
 
-def _not_there(name: str, inputs: _Inputs, path: Path) -> NotFoundError:
+def _not_there(name: str, inputs: Inputs, path: Path) -> NotFoundError:
     there = list(inputs.parts)
     near = suggest(name, [*there, *_OTHER_WORDS, BEHAVIOUR, ALL])
     listed = f"there are: {', '.join(there)}"
@@ -316,7 +286,7 @@ def _several(names: str | Iterable[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _with(means: xr.Dataset, name: str, inputs: _Inputs, places: _Places) -> xr.Dataset:
+def _with(means: xr.Dataset, name: str, inputs: Inputs, places: Places) -> xr.Dataset:
     """Add one variable; labels of trials that are there already stay as they are."""
     part = inputs.parts[name]
     if name in means.coords and part.dims == ("trial",):
@@ -329,7 +299,8 @@ def _with(means: xr.Dataset, name: str, inputs: _Inputs, places: _Places) -> xr.
         for d, n in zip(part.dims[1:], part.shape, strict=True)
     )
     attrs = {one: value for one, value in part.attrs.items() if one != "labels"}
-    array = _InOrder(inputs.source, part, places)
+    pieces = [Piece(inputs.source, part.stored.format(split)) for split in SPLITS]
+    array = InOrder(pieces, places, part.shape, part.dtype, scale=part.scale)
     variable = xr.Variable(("trial", *dims), lazy(array), attrs, fastpath=True)
     found: xr.Dataset
     if name == "condition":

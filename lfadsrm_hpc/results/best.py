@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pandas as pd
 
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.summary import listing, value_text, varying_names
-from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.methods_text import Chosen, methods_paragraph
 from lfadsrm_hpc.results.reproduction import reproducing_script
@@ -21,7 +21,21 @@ from lfadsrm_hpc.results.runs_table import KNOWN_METRICS
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.params import RunParams
 
-R = TypeVar("R", bound=Run)
+
+class Ranked(Protocol):
+    """A run, of whatever origin, as far as it can be compared with others."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def params(self) -> RunParams: ...
+
+    @property
+    def collection(self) -> Any: ...
+
+
+R = TypeVar("R", bound=Ranked)
 
 COSTS = ("lowest_valid_cost", "valid_cost")
 PREFERRED = "co_bps"
@@ -70,12 +84,22 @@ class BestRun(Generic[R]):
             numbers = all(isinstance(one, int | float) for one in values)
             swept[name] = [value_text(one) for one in (sorted(values) if numbers else values)]
         swept = {name: values for name, values in swept.items() if len(values) > 1}
-        return methods_paragraph(self.run, Chosen(self.metric, self.value, len(self.ranking), swept))
+        return methods_paragraph(self._own_run, Chosen(self.metric, self.value, len(self.ranking), swept))
 
     @cached_property
     def script(self) -> str:
         """A Python script that prepares the same run from the same data, checks that, and trains it."""
-        return reproducing_script(self.run)
+        return reproducing_script(self._own_run)
+
+    @property
+    def _own_run(self) -> Run:
+        if not isinstance(self.run, Run):
+            raise UsageError(
+                "another program made this run: what is on record of it is too little for that",
+                where=self.run.id,
+                hint="`params`, `differences` and `ranking` tell what is known",
+            )
+        return self.run
 
     def __str__(self) -> str:
         differ = self.run.params.diff_text() or "nothing"

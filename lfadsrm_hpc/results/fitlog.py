@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,10 +46,21 @@ def read_fitlog(path: str | os.PathLike[str]) -> pd.DataFrame:
     ResultsError
         The file is missing, or a line other than the last is not what the header announces.
     """
+    return as_frame(*read_rows(Path(path)))
+
+
+def as_frame(names: Sequence[str], rows: Sequence[Sequence[float]]) -> pd.DataFrame:
+    """Return the rows of a fit log as `read_fitlog` does, whatever file they are from.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the columns, `COLUMNS` where they mean the same; those that are absent are nan.
+    rows : sequence of sequence of float
+        One an epoch, in order.
+    """
     import pandas as pd
 
-    path = Path(path)
-    names, rows = read_rows(path)
     log: pd.DataFrame = pd.DataFrame(rows, columns=pd.Index(names), dtype=np.float64)
     for name in COLUMNS:
         if name not in log:

@@ -60,7 +60,7 @@ def open_model_params(path: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(path).absolute()
     arrays, attrs = _read(path)
     try:
-        dataset = _assembled(arrays, attrs)
+        dataset = assembled(arrays, attrs)
     except (KeyError, ValueError) as error:
         raise ResultsError(f"these are no parameters of lfadsrm_hpc ({error})", where=path) from error
     dataset.attrs.update(attrs)
@@ -152,8 +152,20 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[st
     return found, attrs
 
 
-def _assembled(arrays: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
-    """Return the Dataset of what the file holds; KeyError or ValueError if that is no model."""
+def assembled(arrays: dict[str, Array], attrs: dict[str, Any]) -> xr.Dataset:
+    """Return the Dataset of what a file holds, whose arrays have the names of `model_params.h5`.
+
+    Parameters
+    ----------
+    arrays : dict of arrays
+    attrs : dict
+        `hyperparameters` (JSON) tells the bounds of the prior's variance.
+
+    Raises
+    ------
+    KeyError, ValueError
+        That is no model.
+    """
     left = dict(arrays)  # whatever is understood is taken out
     found: Named = {}
     coords: dict[str, Sequence[Any]] = {"gate": GATES}

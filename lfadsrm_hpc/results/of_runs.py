@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import xarray as xr
 
 from lfadsrm_hpc.collection.hashing import canonical_json
 from lfadsrm_hpc.collection.params import plain_list
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import listing, varying_names
+from lfadsrm_hpc.collection.summary import listing, varying
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.results.attaching import attach, is_there
@@ -22,7 +22,76 @@ from lfadsrm_hpc.results.stacking import Member, stack
 R = TypeVar("R", bound=Run)
 Names = str | Iterable[str]
 Chunks = Mapping[str, int] | str | None
-Completed = Sequence[tuple[Run, str]]  # runs, and the tokens of the claims that completed them
+
+
+class Loadable(Protocol):
+    """A complete run, of whatever origin."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def spec_name(self) -> str: ...
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Its params, by name."""
+
+    @property
+    def shaping(self) -> frozenset[str]:
+        """Which of them change the data."""
+
+    def open(self, dataset: str, *, cache: bool) -> xr.Dataset:
+        """Open the posterior means of a dataset, lazily."""
+
+    def attach(self, means: xr.Dataset, dataset: str, names: Sequence[str], *, strict: bool) -> xr.Dataset:
+        """Return posterior means with more beside them: see `attaching.attach`."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A run of this package.
+
+    Attributes
+    ----------
+    run : Run
+    token : str
+        Of the claim that completed it.
+    """
+
+    run: Run
+    token: str
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def spec_name(self) -> str:
+        return self.run.spec.name
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return self.run.dataset_names
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.run.params.values()
+
+    @property
+    def shaping(self) -> frozenset[str]:
+        params = self.run.params
+        return frozenset(name for name in params.values() if params.affects(name) == "data")
+
+    def open(self, dataset: str, *, cache: bool) -> xr.Dataset:
+        path = self.run.layout.posterior_means(dataset)
+        return open_posterior_means(path, expect_token=self.token, cache=cache)
+
+    def attach(self, means: xr.Dataset, dataset: str, names: Sequence[str], *, strict: bool) -> xr.Dataset:
+        return attach(means, self.run.input_files()[dataset], names, strict=strict)
 
 
 @dataclass(frozen=True)
@@ -57,44 +126,55 @@ def several(names: Names | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
-def completed(runs: Iterable[R]) -> tuple[list[tuple[R, str]], list[R]]:
-    """Return the runs that are complete, with the tokens that their files carry, and the others."""
-    done, others = [], []
+def completed(runs: Iterable[R]) -> tuple[list[Own], list[R]]:
+    """Return the runs that are complete, and the others."""
+    done: list[Own] = []
+    others = []
     for run in runs:
         found = store.read_facts(run.layout, cancelled={}).completed
         if found is None or found[1].claim is None:
             others.append(run)
         else:
-            done.append((run, found[1].claim.token))
+            done.append(Own(run, found[1].claim.token))
     return done, others
 
 
-def open_one(run: Run, dataset: str, token: str, wanted: Wanted) -> xr.Dataset:
-    """Open the posterior means of one dataset of a run, with what is wanted beside them."""
-    means = open_posterior_means(run.layout.posterior_means(dataset), expect_token=token)
-    return _finished(means, run, dataset, wanted)
+def open_one(
+    run: Loadable, dataset: str, wanted: Wanted, *, strict: bool = True, cache: bool = True
+) -> xr.Dataset:
+    """Open the posterior means of one dataset of a run, with what is wanted beside them.
+
+    Parameters
+    ----------
+    run : Loadable
+    dataset : str
+    wanted : Wanted
+    strict : bool
+        Refuse to attach what the dataset does not have; otherwise it is left out.
+    cache : bool
+        Keep in memory what is read whole.
+    """
+    return _finished(run.open(dataset, cache=cache), run, dataset, wanted, strict=strict)
 
 
-def open_tree_of(runs: Completed, wanted: Wanted, about: Mapping[str, Any]) -> xr.DataTree:
+def open_tree_of(runs: Sequence[Loadable], wanted: Wanted, about: Mapping[str, Any]) -> xr.DataTree:
     """Open the posterior means of many runs as a tree of params, run specs and datasets.
 
     Parameters
     ----------
-    runs : sequence of (Run, str)
+    runs : sequence of Loadable
     wanted : Wanted
     about : mapping
         Attributes of the tree.
     """
     nodes = {"/": xr.Dataset(attrs=dict(about))}
-    swept = varying_names(run.params for run, _ in runs)
+    swept = varying(run.values for run in runs)
     there: set[str] = set()
-    for run, token in runs:
-        params = run.params.values()
+    for run in runs:
+        params = run.values
         for dataset in _datasets(run, wanted):
             nodes[run.id.partition("/")[0]] = xr.Dataset(attrs={n: _attribute(params.get(n)) for n in swept})
-            path = run.layout.posterior_means(dataset)
-            means = open_posterior_means(path, expect_token=token, cache=False)
-            means = _finished(means, run, dataset, wanted, strict=False)
+            means = _finished(run.open(dataset, cache=False), run, dataset, wanted, strict=False)
             there.update(map(str, means.variables))
             nodes[f"{run.id}/{dataset}"] = means
     _refuse_absent(runs, wanted, there, found=any("/" in name for name in nodes if name != "/"))
@@ -102,7 +182,7 @@ def open_tree_of(runs: Completed, wanted: Wanted, about: Mapping[str, Any]) -> x
     return tree
 
 
-def open_stacks(runs: Completed, along: Names, wanted: Wanted) -> xr.Dataset | xr.DataTree:
+def open_stacks(runs: Sequence[Loadable], along: Names, wanted: Wanted) -> xr.Dataset | xr.DataTree:
     """Open the posterior means of many runs as one Dataset for each run spec and dataset.
 
     Returns
@@ -116,10 +196,10 @@ def open_stacks(runs: Completed, along: Names, wanted: Wanted) -> xr.Dataset | x
         Something is padded, or a combination is missing.
     """
     names = _names_of_params(several(along), runs)
-    groups: dict[tuple[str, str], list[tuple[Run, str]]] = {}
-    for run, token in runs:
+    groups: dict[tuple[str, str], list[Loadable]] = {}
+    for run in runs:
         for dataset in _datasets(run, wanted):
-            groups.setdefault((run.spec.name, dataset), []).append((run, token))
+            groups.setdefault((run.spec_name, dataset), []).append(run)
     there: set[str] = set()
     nodes = {}
     remarks: dict[tuple[str, str], list[str]] = {}
@@ -127,7 +207,7 @@ def open_stacks(runs: Completed, along: Names, wanted: Wanted) -> xr.Dataset | x
         parts = _members(dataset, members)
         stacked = stack(parts, names)
         origin = parts[0].means.attrs.get("fingerprint")
-        means = _beside_stack(stacked.means, origin, members[0][0], dataset, names, wanted)
+        means = _beside_stack(stacked.means, origin, members[0], dataset, names, wanted)
         there.update(map(str, means.variables))
         nodes[f"{spec}/{dataset}"] = means
         if stacked.remark:
@@ -138,20 +218,12 @@ def open_stacks(runs: Completed, along: Names, wanted: Wanted) -> xr.Dataset | x
     return next(iter(nodes.values())) if len(nodes) == 1 else xr.DataTree.from_dict(nodes)
 
 
-def _members(dataset: str, runs: Completed) -> list[Member]:
-    return [
-        Member(
-            run.id,
-            run.params.values(),
-            open_posterior_means(run.layout.posterior_means(dataset), expect_token=token, cache=False),
-            frozenset(name for name in run.params.values() if run.params.affects(name) == "data"),
-        )
-        for run, token in runs
-    ]
+def _members(dataset: str, runs: Sequence[Loadable]) -> list[Member]:
+    return [Member(run.id, run.values, run.open(dataset, cache=False), run.shaping) for run in runs]
 
 
 def _beside_stack(
-    means: xr.Dataset, fingerprint: Any, run: Run, dataset: str, names: Sequence[str], wanted: Wanted
+    means: xr.Dataset, fingerprint: Any, run: Loadable, dataset: str, names: Sequence[str], wanted: Wanted
 ) -> xr.Dataset:
     """Return a stack with what is wanted beside it: once, since all its runs were fitted to the same data.
 
@@ -171,11 +243,11 @@ def _beside_stack(
 
 
 def _finished(
-    means: xr.Dataset, run: Run, dataset: str, wanted: Wanted, *, strict: bool = True
+    means: xr.Dataset, run: Loadable, dataset: str, wanted: Wanted, *, strict: bool = True
 ) -> xr.Dataset:
     """Return posterior means with what is wanted beside them, of the trials that are wanted."""
     if wanted.attached:
-        means = attach(means, run.input_files()[dataset], wanted.attached, strict=strict)
+        means = run.attach(means, dataset, wanted.attached, strict=strict)
     if wanted.split is not None:
         means = of_split(means, wanted.split)
     if wanted.chunks is None:
@@ -190,12 +262,12 @@ def _finished(
     return chunked
 
 
-def _datasets(run: Run, wanted: Wanted) -> list[str]:
+def _datasets(run: Loadable, wanted: Wanted) -> list[str]:
     return [name for name in run.dataset_names if not wanted.datasets or name in wanted.datasets]
 
 
-def _names_of_params(along: Sequence[str], runs: Completed) -> list[str]:
-    names = plain_list(along, runs[0][0].params)
+def _names_of_params(along: Sequence[str], runs: Sequence[Loadable]) -> list[str]:
+    names = plain_list(along, runs[0].values)
     if not names or len(names) < len(along):
         raise UsageError(
             "stack= names a param twice" if names else "stack= names no param",
@@ -204,9 +276,9 @@ def _names_of_params(along: Sequence[str], runs: Completed) -> list[str]:
     return names
 
 
-def _refuse_absent(runs: Completed, wanted: Wanted, there: set[str], *, found: bool) -> None:
+def _refuse_absent(runs: Sequence[Loadable], wanted: Wanted, there: set[str], *, found: bool) -> None:
     """Refuse datasets that no run has, and variables that no dataset has."""
-    names = sorted({name for run, _ in runs for name in run.dataset_names})
+    names = sorted({name for run in runs for name in run.dataset_names})
     for name in wanted.datasets:
         if name not in names or not found:
             raise NotFoundError(

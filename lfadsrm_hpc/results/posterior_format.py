@@ -175,15 +175,19 @@ def file_attributes(
         "bin_ms": bin_ms,
         "output_dist": output_dist,
     }
-    versions = {
+    theirs = given.get("versions")
+    ours["versions"] = {**versions(), **(theirs if isinstance(theirs, Mapping) else {})}
+    return attribute_values({**given, **ours})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what writes a file."""
+    return {
         "lfadsrm_hpc": __version__,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "numpy": np.__version__,
         "netCDF4": str(netCDF4.__version__),
     }
-    theirs = given.get("versions")
-    ours["versions"] = {**versions, **(theirs if isinstance(theirs, Mapping) else {})}
-    return attribute_values({**given, **ours})
 
 
 def attribute_values(given: Mapping[str, object]) -> dict[str, object]:

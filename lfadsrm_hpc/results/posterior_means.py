@@ -7,12 +7,7 @@ disk when it is handed over, and HDF5 keeps no more than about one row of chunks
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
-import os
-import platform
-import re
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError, suggest
+from lfadsrm_hpc.results.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.results.posterior_format import (
     COUNT_DISTS,
     MAY_BE_INFINITE,
@@ -125,10 +121,10 @@ class PosteriorMeansWriter:
         self._names = names_of(output_dist, self._size, extra, with_std=with_std)
         self._are_counts = output_dist in COUNT_DISTS
         self._written = np.zeros(len(trials), dtype=bool)
-        self._temporary = _temporary_beside(self.path)
+        self._temporary = temporary_beside(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.path)
+            remove_leftovers(self.path)
             self._nc = netCDF4.Dataset(str(self._temporary), "w", format="NETCDF4", clobber=False)
         except (OSError, RuntimeError) as error:
             raise self._cannot_write("the file cannot be made", error) from error
@@ -211,9 +207,9 @@ class PosteriorMeansWriter:
         try:
             self._nc.setncattr("complete", np.int32(1))
             self._nc.close()
-            _flush(self._temporary)
+            flush(self._temporary)
             self._temporary.replace(self.path)
-            _flush(self.path.parent)
+            flush(self.path.parent)
         except (OSError, RuntimeError) as error:
             self.abort()
             raise self._cannot_write("the file cannot be completed", error) from error
@@ -399,41 +395,3 @@ class PosteriorMeansWriter:
             where=self.path,
             hint="is the disk full, over quota, or read-only?",
         )
-
-
-def _temporary_beside(path: Path) -> Path:
-    return path.with_name(f".{_stem(path)}.{os.getpid()}.{uuid.uuid4().hex[:6]}.partial")
-
-
-def _stem(path: Path) -> str:
-    """Return what marks the unfinished files of one target on one host; short, whatever the names are."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:64]
-    return f"{hashlib.sha256(path.name.encode()).hexdigest()[:12]}.{host}"
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what writers of this file, killed on this host, left behind (it can be gigabytes)."""
-    for leftover in path.parent.glob(f".{_stem(path)}.*.partial"):
-        pid = leftover.name.split(".")[-3]
-        if pid.isdigit() and not _alive(int(pid)):
-            with contextlib.suppress(OSError):
-                leftover.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _flush(path: Path) -> None:
-    """Make a file or folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ import xarray as xr
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.errors import LfadsrmError, NotFoundError
 from lfadsrm_hpc.results.attaching import attach
-from lfadsrm_hpc.results.of_runs import Wanted, open_one
+from lfadsrm_hpc.results.of_runs import Own, Wanted, open_one
 from lfadsrm_hpc.results.report_figures import Figure
 from lfadsrm_hpc.results.report_rate_figures import (
     Part,
@@ -129,7 +129,7 @@ def panel_of(one: Chosen, dataset: str) -> Panel:
     LfadsrmError
         The results cannot be opened, or are not those of the run.
     """
-    with open_one(one.run, dataset, one.token, Wanted()) as means:
+    with open_one(Own(one.run, one.token), dataset, Wanted()) as means:
         notes: list[str] = []
         means = _with_spikes(means, one.run, dataset, notes)
         part = _part(means)

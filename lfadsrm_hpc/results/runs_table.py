@@ -57,24 +57,48 @@ def runs_table(
     pandas.DataFrame
         See `lfadsrm_hpc.api.loading.CollectionLoading.runs_table`.
     """
+    values = {run.params.param_hash: run.params.values() for run in runs}
+    return table_of(
+        [run.id for run in runs],
+        _rows(runs, states or {}, facts or {}),
+        [values[run.params.param_hash] for run in runs],
+        _swept(runs if every is None else every),
+    )
+
+
+def table_of(
+    ids: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    values: Sequence[Mapping[str, Any]],
+    swept: Sequence[str],
+) -> pd.DataFrame:
+    """Return the table of what is known of runs.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    rows : sequence of mapping
+        For each run what `BEFORE_PARAMS`, `FIT`, `RESOURCES` and `VERDICT` name, and `metrics`, a mapping.
+    values : sequence of mapping
+        The params of each run.
+    swept : sequence of str
+        Which of them become columns.
+    """
     import pandas as pd
 
-    swept = _swept(runs if every is None else every)
-    rows = _rows(runs, states or {}, facts or {})
     names = list(dict.fromkeys([*KNOWN_METRICS, *(name for row in rows for name in row["metrics"])]))
     metrics = [name for name in names if any(name in row["metrics"] for row in rows)]
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in BEFORE_PARAMS}
-    values = {run.params.param_hash: run.params.values() for run in runs}
     taken = {*BEFORE_PARAMS, *FIT, *RESOURCES, *VERDICT, *metrics}
     for name in swept:
-        own = [values[run.params.param_hash].get(name) for run in runs]
+        own = [one.get(name) for one in values]
         columns[f"param_{name}" if name in taken else name] = _plain_column(own)
     columns |= {name: [row[name] for row in rows] for name in (*FIT, *RESOURCES)}
     columns |= {name: [row["metrics"].get(name) for row in rows] for name in metrics}
     columns |= {name: [row[name] for row in rows] for name in VERDICT}
     table: pd.DataFrame = pd.DataFrame(
         {name: _column(name, column, metrics) for name, column in columns.items()},
-        index=pd.Index([run.id for run in runs], name="run", dtype=object),
+        index=pd.Index(list(ids), name="run", dtype=object),
     )
     table.attrs["swept"] = [f"param_{name}" if name in taken else name for name in swept]
     table.attrs["metrics"] = metrics

@@ -6,7 +6,7 @@ binned. Where it is there, it is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def read(
                 hint="name it: input_info='...'",
             )
         return _aligned(from_fields(fields, name=path.stem, bin_ms=width), alignment)
-    about = _InputInfo(beside, fields, bin_ms)
+    about = InputInfo(beside, fields, bin_ms)
     ds = from_fields(about.in_spikes_per_s(fields), name=path.stem, bin_ms=about.bin_ms)
     ds = about.raw_dataset(ds) if raw else about.completed(ds)
     return _aligned(ds, alignment)
@@ -114,16 +114,30 @@ def _info_file(path: Path, given: str | None) -> Path | None:
     return None
 
 
-class _InputInfo:
+class InputInfo:
     """The run manager's file beside an input file.
+
+    Parameters
+    ----------
+    path : Path
+        `inputInfo_<dataset>.mat`.
+    fields : mapping
+        `train_data` and `valid_data` of the input file, or what has their shapes; `train_inds` and so on.
+    width : float or None
+        Of the binned counts in ms, where it is known.
 
     Attributes
     ----------
     bin_ms : float
         Of the binned counts.
+
+    Raises
+    ------
+    DataError
+        They do not belong together, or the width of the bins is not known.
     """
 
-    def __init__(self, path: Path, fields: dict[str, Any], width: float | None) -> None:
+    def __init__(self, path: Path, fields: Mapping[str, Any], width: float | None) -> None:
         self._path = path
         with matlab.opened(path) as file:
             self._names = set(file.names)
@@ -142,7 +156,7 @@ class _InputInfo:
             raise DataError("the width of the bins is not known", where=path, hint="give bin_ms")
         self.bin_ms = found
 
-    def _trials(self, fields: dict[str, Any]) -> npt.NDArray[np.int64]:
+    def _trials(self, fields: Mapping[str, Any]) -> npt.NDArray[np.int64]:
         """Return, for the trials of the input file in order, their rows in this file."""
         mine, theirs = (
             np.concatenate([np.ravel(there[f"{part}{suffix}"]).astype(float) for part in ("train", "valid")])
@@ -160,7 +174,7 @@ class _InputInfo:
             )
         return mine.astype(np.int64) - 1
 
-    def _bins_per_bin(self, n_bins: int, width: float | None, fields: dict[str, Any]) -> int:
+    def _bins_per_bin(self, n_bins: int, width: float | None, fields: Mapping[str, Any]) -> int:
         """Return how many bins before binning went into one; where times leave a choice, counts decide."""
         if width is not None and self.raw_bin_ms:
             return max(1, round(width / self.raw_bin_ms))
@@ -195,24 +209,43 @@ class _InputInfo:
         The run manager adds up the rates of the bins that make one, and its `conversion_factor` is one over
         their number.
         """
-        factor = number(fields.get("conversion_factor"))
-        if factor is None or abs(factor * self._per_bin - 1) > 1e-3:
+        factor = self.truth_scale(fields)
+        if factor is None:
             return fields
         rates = {key: fields[key] * factor for key in ("train_truth", "valid_truth") if key in fields}
         return {key: value for key, value in fields.items() if key != "conversion_factor"} | rates
 
+    def inds(self, split: str) -> npt.NDArray[np.int64]:
+        """Return which trials of the dataset, from 0, are "train" or "valid", in the file's order."""
+        return np.ravel(self._found[f"{split}Inds"]).astype(np.int64) - 1
+
+    def times(self, n_bins: int) -> Array | None:
+        """Return the start of each bin in ms; None where there are none that fit."""
+        starts = self._time[:: self._per_bin][:n_bins]
+        return starts if starts.size == n_bins else None
+
+    @property
+    def condition(self) -> Array | None:
+        """Of each trial of the dataset: numbers, or texts; None where there are none."""
+        found = self._found.get("conditionId")
+        return None if found is None or not np.size(found) else _plain(np.ravel(found))
+
+    def truth_scale(self, fields: Mapping[str, Any]) -> float | None:
+        """Return what true rates are multiplied with to be in spikes/s; None where the file cannot tell."""
+        factor = number(fields.get("conversion_factor"))
+        return None if factor is None or abs(factor * self._per_bin - 1) > 1e-3 else factor
+
     def completed(self, ds: xr.Dataset) -> xr.Dataset:
         """Add times and conditions to a dataset, where it has none of its own."""
-        n_bins = ds.sizes["time"]
-        starts = self._time[:: self._per_bin][:n_bins]
-        if starts.size == n_bins and float(ds["time"][0]) == 0.0:
+        starts = self.times(ds.sizes["time"])
+        if starts is not None and float(ds["time"][0]) == 0.0:
             ds = ds.assign_coords(time=starts)
         return self._with_condition(ds)
 
     def _with_condition(self, ds: xr.Dataset) -> xr.Dataset:
-        if "condition" in ds.variables or "conditionId" not in self._found:
+        condition = self.condition
+        if "condition" in ds.variables or condition is None:
             return ds
-        condition = _plain(np.ravel(self._found["conditionId"]))
         if len(condition) <= self._rows.max():
             raise DataError(f"there are {len(condition)} conditions, too few", where=self._path)
         out: xr.Dataset = ds.assign_coords(condition=("trial", condition[self._rows]))
