@@ -121,6 +121,49 @@ def test_trials_of_unequal_lengths_are_cut_around_an_event(tmp_path: Path, versi
 
 
 @both
+def test_further_variables_with_time_on_either_axis(tmp_path: Path, version: str) -> None:
+    spikes = counts(n_bins=20)
+    hand = np.random.default_rng(1).normal(size=(E, 20, 2))
+    trials = trial_structs(spikes, hand=list(hand), go=[10.0 * k for k in range(5, 11)])
+    path = save_mat(tmp_path / "day1.mat", {"R": trials}, version)
+    options: dict[str, Any] = {"fields": {"spikes": "R.spikes"}, "extra": {"hand": "R.hand"}}
+    ds = readers.read(path, bin_ms=10, **options)
+    assert ds.hand.dims == ("trial", "time", "hand_item")
+    np.testing.assert_array_equal(ds.hand, hand)
+    ds = readers.read(path, bin_ms=10, align_to="R.go", before_ms=20, after_ms=30, **options)
+    assert ds.hand.dims == ("trial", "time", "hand_item")
+    for k in range(E):
+        np.testing.assert_array_equal(ds.spikes[k], spikes[k, k + 3 : k + 8])
+        np.testing.assert_array_equal(ds.hand[k], hand[k, k + 3 : k + 8])
+
+
+@both
+def test_an_event_in_arrays_of_all_trials(tmp_path: Path, version: str) -> None:
+    """The first bin starts where the file says, and further variables are cut along."""
+    spikes = counts(n_bins=20)
+    hand = np.random.default_rng(1).normal(size=(E, 2, 20))
+    go = [30.0] * (E - 1) + [500.0]  # the window of the last one is not in its trial
+    variables = {
+        "spikes": spikes.transpose(0, 2, 1).astype(float),
+        "start_ms": -50.0,
+        "bin_ms": 10.0,
+        "go": np.array(go)[:, None],
+        "hand": hand,
+        "speed": hand[:, 0],
+        "target": hand[:, :, 0],
+        "rt": np.arange(float(E))[:, None],
+    }
+    path = save_mat(tmp_path / "day1.mat", variables, version)
+    extra = {key: key for key in ("hand", "speed", "target", "rt")}
+    ds = readers.read(path, align_to="go", before_ms=10, after_ms=40, extra=extra)
+    np.testing.assert_array_equal(ds.spikes, spikes[: E - 1, 7:12])  # -50 + 7 x 10 = 30 - 10
+    np.testing.assert_array_equal(ds.hand, hand[: E - 1, :, 7:12].transpose(0, 2, 1))
+    np.testing.assert_array_equal(ds.speed[..., 0], hand[: E - 1, 0, 7:12])
+    np.testing.assert_array_equal(ds.target, hand[: E - 1, :, 0])
+    np.testing.assert_array_equal(ds.rt, np.arange(E - 1))
+
+
+@both
 def test_trials_with_times_of_their_own(tmp_path: Path, version: str) -> None:
     spikes = counts()
     times = [-30 + 10.0 * np.arange(T) + 10 * (k % 2) for k in range(E)]

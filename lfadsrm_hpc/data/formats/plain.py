@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from lfadsrm_hpc.data.formats import layouts, option_values
-from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, order_of
+from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, number, order_of
 from lfadsrm_hpc.data.formats.further import with_further
 from lfadsrm_hpc.errors import DataError, UsageError
 
+Array = npt.NDArray[Any]
 OPTIONS = (
     *("fields", "extra", "dims", "start_ms", "stop_ms", "time_unit"),
     *("align_to", "before_ms", "after_ms"),
@@ -241,9 +243,11 @@ def _cut(
         )
     times = found.pop("time", None)
     width = bin_ms if bin_ms is not None else _width(found, times, where)
-    starts = _starts(times, len(trials["spikes"]), options)
+    starts = _starts(times, len(trials["spikes"]), found.get("start_ms"))
     lengths = [np.shape(trial)[axis] for trial in trials["spikes"]]
-    moving = {key: value for key, value in extra.items() if _goes_along(value, lengths, axis)}
+    listed = {key: _trial_by_trial(value, len(lengths), order) for key, value in extra.items()}
+    over_time = {key: _over_time(value, lengths, axis) for key, value in listed.items()}
+    moving = {key: value for key, value in over_time.items() if value is not None}
     scale = _MS[options.time_unit]
     window = layouts.Window(
         scale * np.array([_event(e) for e in _as_list(events)]),
@@ -262,8 +266,8 @@ def _cut(
             f"{int((~kept).sum())} trials that do not hold the window around {options.align_to} are left out"
         )
     rest = {
-        key: [v for v, k in zip(_as_list(value), kept, strict=True) if k]
-        for key, value in extra.items()
+        key: [v for v, k in zip(value, kept, strict=True) if k] if len(value) == len(kept) else extra[key]
+        for key, value in listed.items()
         if key not in moving
     }
     return {key: cut[key] for key in moving} | rest
@@ -285,22 +289,37 @@ def _event(value: Any) -> float:
     return float(values[0]) if values.size == 1 else np.nan
 
 
-def _goes_along(value: Any, lengths: list[int], axis: int) -> bool:
-    """Say whether a further variable has a value for each bin of each trial."""
-    if not isinstance(value, list) or len(value) != len(lengths):
-        return False
-    return all(
-        np.ndim(v) > axis and np.shape(v)[axis] == n for v, n in zip(value, lengths, strict=True)
-    ) and any(n > 1 for n in lengths)
+def _trial_by_trial(value: Any, n_trials: int, order: tuple[str, ...]) -> list[Any]:
+    """Return a further variable as a list, with an entry a trial where its shape allows it."""
+    if isinstance(value, list):
+        return value
+    array = np.asarray(value)
+    if array.ndim == 3:
+        array = np.moveaxis(array, order.index("trial"), 0)
+    return list(array) if array.ndim and len(array) == n_trials else list(array.ravel())
 
 
-def _starts(times: Any, n_trials: int, options: Plain) -> list[float]:
+def _over_time(value: list[Any], lengths: list[int], axis: int) -> list[Array] | None:
+    """Return an array a trial, time where the counts have it; None for what has no value for each bin.
+
+    Time may be on the other axis: labs keep positions either way.
+    """
+    arrays = [np.asarray(v) for v in value]
+    if len(arrays) != len(lengths) or max(lengths) < 2:
+        return None
+    for turned in (arrays, [array.T for array in arrays]):
+        if all(a.ndim == 2 and a.shape[axis] == n for a, n in zip(turned, lengths, strict=True)):
+            return turned
+    if all(a.shape == (n,) for a, n in zip(arrays, lengths, strict=True)):
+        return [np.expand_dims(a, 1 - axis) for a in arrays]
+    return None
+
+
+def _starts(times: Any, n_trials: int, start_ms: Any) -> list[float]:
     if isinstance(times, list):
         return [float(np.asarray(t, dtype=float).ravel()[0]) for t in times]
-    first = options.start_ms or 0.0
-    if times is not None and np.size(times):
-        first = float(np.asarray(times, dtype=float).ravel()[0])
-    return [first] * n_trials
+    first = number(times) if times is not None and np.size(times) else number(start_ms)
+    return [first or 0.0] * n_trials
 
 
 def _width(found: Mapping[str, Any], times: Any, where: str) -> float:
