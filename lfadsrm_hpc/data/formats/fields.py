@@ -24,8 +24,9 @@ format, three vectors of one length, `spike_times`, `spike_trial`, `spike_neuron
 `stop_ms`, `bin_ms`.
 
 Files of the original LFADS: `train_data` and `valid_data` (trial, time, neuron), with `train_` and `valid_`
-`inds`, `truth`, `ext_input`, `condition`, `lowd`; `time_ms`, `neuron_names`, and `bin_ms` or
-`conversion_factor` (bin width in seconds, up to 0.025). Trials come back in the order of the `inds`.
+`inds`, `truth`, `ext_input`, `condition`, `lowd`, and `condition_labels_train`, `condition_labels_valid`;
+`time_ms`, `neuron_names`, and `bin_ms`, `dt` (seconds) or `conversion_factor` (bin width in seconds, up to
+0.025). Trials come back in the order of the `inds`.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ _OWN_NAME = (
 _NAMES |= {key: (key,) for key in _OWN_NAME}
 OUR_NAMES = tuple(_NAMES)
 _MOST_SECONDS = 0.025
-CONDITIONS = (*_NAMES["condition"], "train_condition", "valid_condition")
+_MOST_DT = 0.25  # more is no width of bins in seconds, but perhaps one in ms
+_LABELS = {part: f"condition_labels_{part}" for part in PARTS}  # names of the original's own examples
 _SPLIT = ("data", "inds", "truth", "ext_input", "condition", "lowd")
-_LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor"}
+_LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor", "dt"}
+_LFADS |= set(_LABELS.values())
 _LEGACY = {"paramInputDataHash", "seq_timeVector"}
 KNOWN = frozenset(name for names in _NAMES.values() for name in names) | _LFADS | _LEGACY
 """Every name that is looked for: a reader need not load others."""
@@ -158,14 +161,26 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], fields: Mapping[str, Any]) -
     return dict(zip(order, shape, strict=True))
 
 
+def conditions_of(fields: Mapping[str, Any]) -> Array | None:
+    """Return the conditions among the fields, those of training trials first; None where there are none."""
+    for names in (_NAMES["condition"], ("train_condition", "valid_condition"), tuple(_LABELS.values())):
+        there = [np.ravel(fields[name]) for name in names if name in fields]
+        if there:
+            return np.concatenate(there)
+    return None
+
+
 def bin_width(fields: Mapping[str, Any]) -> float | None:
-    """Return the bin width in ms that the fields tell; None where they do not.
+    """Return the bin width in ms that the fields of a file with `train_data` tell; None where they do not.
 
     A `conversion_factor` of more than 0.025 is not taken for seconds: 1 is the original's "unknown", and
     the Matlab run manager writes 1/2, 1/5, 1/20, ... for so many bins that it made one of.
     """
     width = number(by_our_names(fields).get("bin_ms"))
     seconds = number(fields.get("conversion_factor"))
+    dt = number(fields.get("dt"))
+    if width is None and dt is not None and 0 < dt <= _MOST_DT:
+        return round(1000 * dt, 6)
     if width is None and seconds is not None and 0 < seconds <= _MOST_SECONDS:
         near = round(1000 * seconds, 3)
         width = near if abs(1000 * seconds - near) < 1e-6 * near else 1000 * seconds  # it may be a float32
@@ -258,6 +273,9 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         part: {key: _unsqueezed(key, fields[f"{part}_{key}"]) for key in _SPLIT if f"{part}_{key}" in fields}
         for part in PARTS
     }
+    for part, label in _LABELS.items():
+        if label in fields and "condition" not in parts[part]:
+            parts[part]["condition"] = np.ravel(fields[label])
     merged, split = merge(parts, _SPLIT, where=where)
     seconds = number(fields.get("conversion_factor"))
     width = bin_ms if bin_ms is not None else bin_width(fields)
