@@ -80,8 +80,8 @@ def read(
     )
     further: dict[str, Any] = {"given_split": ("trial", split)}
     for key, dim in (("behavior", "behavior_channel"), ("lowd", "latent")):
-        if key in merged and merged[key].ndim == 3 and merged[key].shape[1] == ds.sizes["time"]:
-            further[key] = (("trial", "time", dim), merged[key])
+        if key in merged:
+            further[key] = _variable(merged[key], ds.sizes["time"], dim, f"{key}_item")
     out: xr.Dataset = ds.assign(further)
     if ignoring or "encod" not in merged:
         return out
@@ -89,6 +89,20 @@ def read(
 
 
 READER = Reader(read)
+
+
+def _variable(values: Array, n_bins: int, over_time: str, own: str) -> tuple[tuple[str, ...], Array]:
+    """Return dims and values of what goes along with the counts.
+
+    Behaviour often ends with the bins that encoders see; what is not known after them is NaN.
+    """
+    if values.ndim == 3 and values.shape[1] <= n_bins:
+        known = np.full((len(values), n_bins, values.shape[2]), np.nan)
+        known[:, : values.shape[1]] = values
+        return ("trial", "time", over_time), known
+    if values.ndim == 1:
+        return ("trial",), values
+    return ("trial", own), values.reshape(len(values), -1)
 
 
 def _names(file: Any, chosen: str, path: Path) -> list[str]:
