@@ -13,6 +13,7 @@ import numpy as np
 import nwb_files
 import pytest
 from pynwb import TimeSeries
+from pynwb.ecephys import ElectricalSeries
 from pynwb.epoch import TimeIntervals
 
 from lfadsrm_hpc.data import readers
@@ -112,6 +113,24 @@ def test_signals_are_binned(session: nwb_files.Session) -> None:
     np.testing.assert_allclose(ds.emg.values[..., 0], middle * 100)
 
 
+def test_channels_with_factors_of_their_own(tmp_path: Path) -> None:
+    file = nwb_files.new_file()
+    nwb_files.add_units(file)
+    nwb_files.add_trials(file)
+    series = ElectricalSeries(
+        name="lfp",
+        data=np.ones((2000, 2)),
+        electrodes=file.create_electrode_table_region([0, 1], "two"),
+        rate=100.0,
+        conversion=0.5,
+        channel_conversion=[1.0, 3.0],
+    )
+    file.add_acquisition(series)
+    path = nwb_files.write(file, tmp_path / "a.nwb")
+    ds = readers.read(path, bin_ms=20, after_ms=200, signals="lfp")
+    assert np.unique(ds.lfp.values, axis=1).tolist() == [[[0.5, 1.5]]] * 8
+
+
 def test_the_whole_recording(session: nwb_files.Session) -> None:
     ds = readers.read(session.path, bin_ms=50, continuous=True, signals="hand")
     first = np.floor(min(t.min() for t in session.spikes if t.size) / 0.05) * 0.05
@@ -145,6 +164,12 @@ def test_intervals_of_any_name(tmp_path: Path) -> None:
     assert chopped.window_start.values[:3].tolist() == [1000, 1500, 4000]
     with pytest.raises(UsageError, match="give chop_ms"):
         readers.read(path, bin_ms=100, intervals="reaches", continuous=True)
+    some = readers.read(
+        path, bin_ms=100, intervals="reaches", continuous=True, chop_ms=500, trials={"kind": [0, 2]}
+    )
+    assert some.recording.values.tolist() == ["0"] * 2 + ["2"] * 6
+    with pytest.raises(UsageError, match="trials is about trials"):
+        readers.read(path, bin_ms=100, continuous=True, trials={"kind": 0})
 
 
 OBSERVED = [[[0, 10], [10, 20]], [[0, 20]], [[0, 20]], [[0, 20]], [[0, 7], [9, 20]]]

@@ -18,7 +18,7 @@ from lfadsrm_hpc.data.form import SPIKE_DIMS
 from lfadsrm_hpc.data.formats import selecting, stretches, trial_columns
 from lfadsrm_hpc.data.formats.epochs import Epochs
 from lfadsrm_hpc.data.formats.signals import Signal, check, resample
-from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -336,6 +336,12 @@ def _with_signals(ds: xr.Dataset, recording: Recording, epochs: Epochs, starts: 
 
 
 def _read_continuous(recording: Recording, epochs: Epochs, name: str) -> list[xr.Dataset]:
+    if epochs.trials and recording.stretches is None:
+        raise UsageError(
+            "trials is about trials, and continuous = true takes the recording as a whole",
+            where=recording.where,
+            hint="leave one of them out; or, in NWB files, name a table of intervals, whose rows it chooses",
+        )
     rows = choose_neurons(recording, epochs)
     bin_s = epochs.bin_ms / 1000
     spikes = [recording.sorted_spikes(int(row)) for row in rows]
