@@ -144,9 +144,10 @@ def from_spike_times(
             t = np.asarray(times, dtype=float).ravel()
             if not np.isfinite(t).all():
                 raise DataError(f"trial {trial}, neuron {neuron}: a spike time is not finite", where=where)
-            t = t[(t >= start_ms) & (t < stop_ms)]
-            # 0.3 / 0.1 is a little less than 3: a spike on an edge belongs to the bin that starts there
-            index = np.minimum(np.floor((t - start_ms) / bin_ms + 1e-9).astype(np.int64), n_bins - 1)
+            # 0.3 / 0.1 is a little less than 3: a spike on an edge belongs to the bin that starts there,
+            # also on the first and the last one
+            index = np.floor((t - start_ms) / bin_ms + 1e-6)
+            index = index[(index >= 0) & (index < n_bins)].astype(np.int64)
             counts[trial, :, neuron] = np.bincount(index, minlength=n_bins)
     time = start_ms + bin_ms * np.arange(n_bins)
     return from_arrays(counts, bin_ms=bin_ms, name=name, **{"time": time, **others})

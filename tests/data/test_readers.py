@@ -204,6 +204,12 @@ def test_spike_times_are_counted() -> None:
     ds = readers.from_spike_times(times, start_ms=0, stop_ms=0.4, bin_ms=0.1, name="day1", condition=[1, 2])
     assert ds.spikes.values.tolist() == [[[1, 0], [1, 0], [0, 1], [1, 0]], [[0, 0], [0, 0], [0, 0], [0, 1]]]
     np.testing.assert_allclose(ds.time, [0, 0.1, 0.2, 0.3])
+    on_edges = [1000 * second for second in (1.001, 1.003, 3600.005)]  # each a little less than whole
+    for time in on_edges:
+        before = readers.from_spike_times([[[time]]], start_ms=round(time) - 2, stop_ms=round(time), bin_ms=1)
+        after = readers.from_spike_times([[[time]]], start_ms=round(time), stop_ms=round(time) + 2, bin_ms=1)
+        assert before.spikes.values.ravel().tolist() == [0, 0]
+        assert after.spikes.values.ravel().tolist() == [1, 0]
     early = readers.from_spike_times([[[-5.0]], [[4.0]]], start_ms=-10, stop_ms=10, bin_ms=10)
     assert early.time.values.tolist() == [-10, 0]
     assert early.spikes.values.ravel().tolist() == [1, 0, 0, 1]
