@@ -15,6 +15,10 @@ from scipy.sparse import csc_matrix, issparse
 Array = npt.NDArray[Any]
 
 
+class Foreign:
+    """An object of Matlab's own, such as a string array, to be written (v7.3)."""
+
+
 class Structs(list[dict[str, Any]]):
     """An array of structs (1 x n) to be written."""
 
@@ -45,6 +49,11 @@ def save_v73(path: Path, variables: dict[str, Any]) -> None:
                 for key in value[0]:
                     stored = made.create_dataset(key, (len(value), 1), dtype=h5py.ref_dtype)
                     stored[...] = np.array([refer(item[key]) for item in value], dtype=object)[:, None]
+            return made
+        if isinstance(value, Foreign):  # where its values are in a part of the file that only Matlab knows
+            made = group.create_dataset(name, data=np.array([[0xDD000000, 2, 1, 1, 1, 1]], dtype=np.uint32).T)
+            made.attrs["MATLAB_class"] = np.bytes_("string")
+            made.attrs["MATLAB_object_decode"] = np.int32(3)
             return made
         if issparse(value):
             sparse = csc_matrix(value)

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from matlab_files import Structs, cell, save_mat
+from matlab_files import Foreign, Structs, cell, save_mat
 from scipy.sparse import csc_matrix
 
 from lfadsrm_hpc.data import readers
@@ -193,6 +193,26 @@ def test_spike_times_in_cells_of_a_struct_a_trial(tmp_path: Path, version: str) 
     ds = readers.read(path, bin_ms=10, start_ms=0, stop_ms=20, time_unit="s")
     assert ds.spikes.values.tolist() == [[[0, 0], [0, 2]], [[2, 0], [0, 0]]]
     assert ds.condition.values.tolist() == [4, 5]
+
+
+def test_objects_that_only_matlab_can_read(tmp_path: Path) -> None:
+    """A session without its conditions is another one; without its date it is not."""
+    spikes = counts().transpose(0, 2, 1).astype(float)
+    path = save_mat(tmp_path / "day1.mat", {"spikes": spikes, "date": Foreign(), "cue": Foreign()}, "7.3")
+    assert readers.read(path, bin_ms=10).sizes["trial"] == E
+    with pytest.raises(DataError, match=r"cue is an object of Matlab[\s\S]*cellstr"):
+        readers.read(path, bin_ms=10, fields={"condition": "cue"})
+    session = {"spikes": spikes, "condition": Foreign()}
+    path = save_mat(tmp_path / "day2.mat", session, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+    path = save_mat(tmp_path / "day3.mat", {"data": session}, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+    trials = trial_structs(counts(), condition=[Foreign()] * E)
+    path = save_mat(tmp_path / "day4.mat", {"R": trials}, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
 
 
 @both

@@ -53,6 +53,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "neuron_names": ("neuron_name", "neuron_names"),
     "save_tags": ("save_tags", "saveTags"),
 }
+DESCRIBING = ("subject", "date", "comment", *_NAMES["save_tags"])
+"""Names of what is said of a session, and no part of it."""
 _OWN_NAME = (
     *("subject", "date", "comment", "dims"),
     *("spike_times", "spike_trial", "spike_neuron", "start_ms", "stop_ms", "n_trials", "n_neurons"),
