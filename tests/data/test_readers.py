@@ -620,6 +620,27 @@ def test_matlab_spike_times(tmp_path: Path, version: str) -> None:
 
 
 @both
+def test_matlab_spike_times_of_few_neurons_in_many_bins(tmp_path: Path, version: str) -> None:
+    """Sizes that differ, so that bins and neurons cannot change places; two of them alike as well."""
+    rng = np.random.default_rng(0)
+    for n_neurons in (3, 8):
+        times = [[np.sort(rng.uniform(0, 80, 6)) for _ in range(n_neurons)] for _ in range(4)]
+        wanted = readers.from_spike_times(times, start_ms=0, stop_ms=80, bin_ms=10).spikes
+        assert wanted.values[2, :, 1].tolist() == np.histogram(times[2][1], np.arange(0, 81, 10))[0].tolist()
+        cells = cell([one for trial in times for one in trial], (4, n_neurons))
+        truth = rng.random((4, n_neurons, 8))
+        path = save_mat(tmp_path / f"{n_neurons}.mat", {"spike_times": cells, "truth": truth}, version)
+        found = readers.read(path, start_ms=0, stop_ms=80, bin_ms=10)
+        np.testing.assert_array_equal(found.spikes, wanted)
+        np.testing.assert_array_equal(found.truth, truth.transpose(0, 2, 1))
+        flat = [(t, k + 1.0, i + 1.0) for k in range(4) for i in range(n_neurons) for t in times[k][i]]
+        vectors = dict(zip(("spike_times", "spike_trial", "spike_neuron"), np.array(flat).T, strict=True))
+        sizes = {"n_trials": 4.0, "n_neurons": float(n_neurons)}
+        path = save_mat(tmp_path / f"flat{n_neurons}.mat", {**vectors, **sizes}, version)
+        np.testing.assert_array_equal(readers.read(path, start_ms=0, stop_ms=80, bin_ms=10).spikes, wanted)
+
+
+@both
 def test_matlab_nan_is_named(tmp_path: Path, version: str) -> None:
     fields = matlab_fields(arrays())
     fields["spikes"][3, 2, 4] = np.nan
