@@ -44,6 +44,8 @@ class Recording:
         Of the neuron in a row; in any order.
     trials : pandas.DataFrame or None
         A row a trial; its index becomes `trial_id`.
+    events : (E,) float or None
+        When the events are that trials are aligned to, where the table of trials does not tell it.
     observed : callable (row) -> (k, 2) array or None
         When the neuron in a row was recorded; None: always.
     stretches : list of (name, start, stop), or None
@@ -59,6 +61,7 @@ class Recording:
     names: Array
     spike_times: Callable[[int], Array]
     trials: pd.DataFrame | None = None
+    events: Float64 | None = None
     observed: Callable[[int], Array | None] = lambda row: None
     stretches: list[tuple[str, float, float]] | None = None
     signals: Mapping[str, Callable[[], Signal]] = field(default_factory=dict)
@@ -118,6 +121,8 @@ def read(recording: Recording, epochs: Epochs, *, name: str) -> xr.Dataset | lis
     n_bins, bin_s = epochs.n_bins, epochs.bin_ms / 1000
     trains = (recording.sorted_spikes(int(row)) for row in plan.rows)
     counts = count_all(trains, len(plan.rows), plan.starts, n_bins, bin_s)
+    if not counts.any():
+        _refuse_other_clock(recording, plan, n_bins * bin_s)
     ds = _assembled(
         counts,
         -epochs.before_ms + epochs.bin_ms * np.arange(n_bins),
@@ -158,7 +163,9 @@ def plan_trials(recording: Recording, epochs: Epochs) -> Plan:
             where=where,
             hint="name one, or take the recording as a whole: continuous = true, chop_ms = 1000",
         )
-    events = _events(recording.trials, epochs.align_to, where)
+    events = recording.events
+    if events is None:
+        events = events_of(recording.trials, epochs.align_to, where)
     if epochs.after_ms is None:
         raise DataError(
             f"the window of the trials is not given{_durations(recording.trials)}",
@@ -248,7 +255,14 @@ def _assembled(
     return xr.Dataset({"spikes": (SPIKE_DIMS, counts)}, coords=coords, attrs=dict(attrs))
 
 
-def _events(trials: pd.DataFrame, column: str, where: object) -> Float64:
+def events_of(trials: pd.DataFrame, column: str, where: object) -> Float64:
+    """Return the times in a column of the trial table, NaN where there is none.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or it holds no times.
+    """
     cells = selecting.values_of(trials, column, what="trial", where=where)
     try:
         return np.array([np.nan if cell is None else float(cell) for cell in cells], dtype=np.float64)
@@ -258,6 +272,20 @@ def _events(trials: pd.DataFrame, column: str, where: object) -> Float64:
             where=where,
             hint="name another in align_to",
         ) from None
+
+
+def _refuse_other_clock(recording: Recording, plan: Plan, length: float) -> None:
+    """Say that there are spikes, and none in any window: a mistake about clocks or units."""
+    spikes = [times for row in plan.rows if (times := recording.sorted_spikes(int(row))).size]
+    if spikes:
+        first, last = min(times[0] for times in spikes), max(times[-1] for times in spikes)
+        raise DataError(
+            f"no spike lies in the window of any trial: spikes go from {first:g} to {last:g} s, windows from "
+            f"{plan.starts.min():g} to {plan.starts.max() + length:g} s",
+            where=recording.where,
+            hint="times of spikes and of trials must have one clock and one unit; tables may have "
+            "time_unit = 'ms'",
+        )
 
 
 def _durations(trials: pd.DataFrame) -> str:
