@@ -134,6 +134,16 @@ def test_without_the_file_beside_it(run: tuple[Path, Array, Array]) -> None:
         readers.read(path, bin_ms=10, raw_counts=True)
 
 
+@pytest.mark.parametrize(("factor", "truth"), [(1 / RAW, 50.0 * RAW), (1.0, 50.0), (1.0, 0.5), (0.2, 2.5)])
+def test_counts_tell_the_unit_of_true_rates(tmp_path: Path, factor: float, truth: float) -> None:
+    """The run manager's spikes/s, summed over the bins that make one, and the original's counts a bin."""
+    parts = {"train": 8, "valid": 2}
+    counts = {f"{part}_data": np.tile([0, 1], (n, T, D // 2)) for part, n in parts.items()}
+    rates = {f"{part}_truth": np.full((n, T, D), truth) for part, n in parts.items()}
+    path = write(tmp_path / "lfads_a.h5", {**counts, **rates, "conversion_factor": [factor]})
+    np.testing.assert_allclose(readers.read(path, bin_ms=10).truth, 50)
+
+
 def test_the_examples_of_the_original(tmp_path: Path) -> None:
     """They say how wide bins are in seconds, and the conditions under names of their own."""
     content = {

@@ -281,8 +281,8 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
     merged, split = merge(parts, _SPLIT, where=where)
     seconds = number(fields.get("conversion_factor"))
     width = bin_ms if bin_ms is not None else bin_width(fields)
-    if "truth" in merged and seconds is not None and width:  # their product with the factor is counts a bin
-        merged["truth"] = merged["truth"] * (seconds * 1000 / width)
+    if "truth" in merged and seconds is not None and width:
+        merged["truth"] = merged["truth"] * _truth_scale(merged, seconds, width)
     vectors = {"time": "time_ms", "neuron_names": "neuron_names"}
     given: dict[str, Any] = {key: _vector(fields[alias]) for key, alias in vectors.items() if alias in fields}
     given |= described(fields)
@@ -300,6 +300,22 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         further["lowd"] = (("trial", "time", "latent"), merged["lowd"])
     out: xr.Dataset = ds.assign(further)
     return out
+
+
+def _truth_scale(merged: Mapping[str, Array], factor: float, width: float) -> float:
+    """Return what turns the true rates of a file into spikes/s.
+
+    Their product with `conversion_factor` is counts a bin in the original, and spikes/s in the Matlab run
+    manager, whose factor is one over a whole number. Where it can be either, the counts decide.
+    """
+    in_counts = factor * 1000 / width
+    if factor <= _MOST_SECONDS or abs(1 / factor - round(1 / factor)) > 1e-3:
+        return in_counts
+    truth, counts = float(merged["truth"].mean()) * factor, float(merged["data"].mean())
+    if truth <= 0 or counts <= 0:
+        return in_counts
+    near_counts, near_rates = np.log(truth / counts), np.log(truth * width / 1000 / counts)
+    return in_counts if abs(near_counts) <= abs(near_rates) else factor
 
 
 def _unsqueezed(key: str, values: Any) -> Any:
