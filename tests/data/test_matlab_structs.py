@@ -8,10 +8,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from matlab_files import Foreign, Structs, cell, save_mat
+from matlab_files import Foreign, Structs, append_object, cell, save_mat
+from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from lfadsrm_hpc.data import readers
+from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.matlab_values import linear, parse
 from lfadsrm_hpc.errors import DataError, UsageError
 
@@ -211,6 +213,23 @@ def test_objects_that_only_matlab_can_read(tmp_path: Path) -> None:
         readers.read(path, bin_ms=10)
     trials = trial_structs(counts(), condition=[Foreign()] * E)
     path = save_mat(tmp_path / "day4.mat", {"R": trials}, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_files_of_version_5_with_objects_in_them(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "day1.mat"
+    content = {"spikes": counts().transpose(0, 2, 1), "R": np.zeros((1, 2), dtype=[("a", object)]), "x": 1.0}
+    savemat(path, content, do_compression=compressed)
+    for name in ("date", "a_longer_name_of_a_table"):
+        append_object(path, name, compressed=compressed)
+    ds = readers.read(path, bin_ms=10)
+    np.testing.assert_array_equal(ds.spikes, counts())
+    with matlab.opened(path) as file:
+        assert file.names == ["spikes", "R", "x", "date", "a_longer_name_of_a_table"]
+        assert file.structs() == ["R"]
+    append_object(path, "condition", compressed=compressed)
     with pytest.raises(DataError, match="condition is an object of Matlab"):
         readers.read(path, bin_ms=10)
 
