@@ -140,6 +140,25 @@ def test_further_variables_with_time_on_either_axis(tmp_path: Path, version: str
 
 
 @both
+@pytest.mark.parametrize("order", ["neuron,time", "time,neuron"])
+def test_one_long_recording_is_chopped_with_its_behaviour(tmp_path: Path, version: str, order: str) -> None:
+    rng = np.random.default_rng(0)
+    spikes, hand = rng.poisson(0.5, (D, 200)).astype(float), rng.normal(size=(2, 200))
+    if order == "time,neuron":
+        content = {"spikes": spikes.T, "hand": hand.T, "speed": hand[:1].T}
+    else:
+        content = {"spikes": spikes, "hand": hand, "speed": hand[:1]}
+    path = save_mat(tmp_path / "day1.mat", {**content, "weight": np.array([[4.0, 5.0, 6.0]])}, version)
+    extra = {name: name for name in ("hand", "speed", "weight")}
+    ds = readers.read(path, bin_ms=10, dims=order, extra=extra, chop_ms=200, overlap_ms=100)
+    whole = readers.merge_windows(ds)["0"]
+    np.testing.assert_array_equal(whole.spikes, spikes.T)
+    np.testing.assert_array_equal(whole.hand, hand.T)
+    np.testing.assert_array_equal(whole.speed, hand[:1].T)
+    assert ds.weight.values.tolist() == [[4, 5, 6]] * ds.sizes["trial"]
+
+
+@both
 def test_an_event_in_arrays_of_all_trials(tmp_path: Path, version: str) -> None:
     """The first bin starts where the file says, and further variables are cut along."""
     spikes = counts(n_bins=20)

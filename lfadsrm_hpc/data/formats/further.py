@@ -27,7 +27,7 @@ def with_further(
         Name -> an array with trials first, or in `order` with its own dimension in the place of neurons; or a
         list with an array, a number or a text a trial.
     order : sequence of str
-        The order of trial, time and neuron in the file.
+        The order of trial, time and neuron in the file; without trial for one recording.
     where : object
 
     Raises
@@ -58,7 +58,9 @@ def _variable(
         )
     if array.dtype.kind == "S":
         array = np.char.decode(array)
-    listed = isinstance(value, list) or array.ndim != 3
+    if "trial" not in order:  # one long recording
+        array = array[None]
+    listed = isinstance(value, list) or array.ndim != 3 or "trial" not in order
     array = array if listed else np.moveaxis(array, order.index("trial"), 0)
     if array.ndim == 0 or array.shape[0] != n_trials:
         array = array.reshape(-1) if array.size == n_trials else array
