@@ -159,6 +159,36 @@ def test_one_long_recording_is_chopped_with_its_behaviour(tmp_path: Path, versio
 
 
 @both
+def test_cells_without_a_condition(tmp_path: Path, version: str) -> None:
+    spikes = counts().transpose(0, 2, 1).astype(float)
+    labels = cell(["left", "right", np.zeros((0, 0)), "left", "", "right"], (E, 1))
+    path = save_mat(tmp_path / "day1.mat", {"spikes": spikes, "condition": labels}, version)
+    wanted = ["left", "right", "", "left", "", "right"]
+    assert readers.read(path, bin_ms=10).condition.values.tolist() == wanted
+    numbers = cell([np.array([[float(k)]]) for k in (3, 4, 3, 4, 3, 3)], (E, 1))
+    path = save_mat(tmp_path / "day2.mat", {"spikes": spikes, "condition": numbers}, version)
+    assert readers.read(path, bin_ms=10).condition.values.tolist() == [3, 4, 3, 4, 3, 3]
+
+
+@both
+def test_what_is_missing_is_named_with_what_there_is(tmp_path: Path, version: str) -> None:
+    trials = Structs({"raster": trial.T.astype(float), "go": "left"} for trial in counts(n_bins=30))
+    path = save_mat(tmp_path / "day1.mat", {"R": trials, "lab": "x"}, version)
+    with pytest.raises(DataError, match=r"no spikes under a name[\s\S]*fields = [\s\S]*there is: 'R', 'lab'"):
+        readers.read(path, bin_ms=10)
+    with pytest.raises(DataError, match=r"there is: .*'R\.raster'"):
+        readers.read(path, bin_ms=10, struct="R")
+    options: dict[str, Any] = {"fields": {"spikes": "R.raster"}, "before_ms": 10, "after_ms": 20}
+    with pytest.raises(DataError, match=r"R\.go holds 'left', which is no time"):
+        readers.read(path, bin_ms=10, align_to="R.go", **options)
+    content = {"R": trials, "condition": np.ones((1, 3)), "cue": np.full((1, E), 100.0)}
+    path = save_mat(tmp_path / "day2.mat", content, version)
+    options["fields"] |= {"condition": "condition"}
+    with pytest.raises(DataError, match="3 conditions for 6 trials"):
+        readers.read(path, bin_ms=10, align_to="cue", **options)
+
+
+@both
 def test_an_event_in_arrays_of_all_trials(tmp_path: Path, version: str) -> None:
     """The first bin starts where the file says, and further variables are cut along."""
     spikes = counts(n_bins=20)

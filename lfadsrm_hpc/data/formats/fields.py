@@ -325,8 +325,10 @@ def _unsqueezed(key: str, values: Any) -> Any:
 
 
 def _vector(values: Any) -> Array:
-    if isinstance(values, list):  # one a trial: a text, a number, or an array of one or no number
-        return cell_of([_only(value) for value in values])
+    if isinstance(values, list) or np.asarray(values).dtype.kind == "O":
+        # one a trial, or a cell array: a text, a number, or an array of one or no number
+        items = values if isinstance(values, list) else list(np.asarray(values).ravel())
+        return cell_of([_only(value) for value in items])
     return np.asarray(values).ravel()
 
 

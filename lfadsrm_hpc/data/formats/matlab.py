@@ -90,6 +90,13 @@ class Source:
     struct: str | None = None
     automatic: bool = True
 
+    def there(self) -> list[str]:
+        if self.struct is None:
+            return self.file.names
+        value = self.get(self.struct)
+        first = value.items[0] if isinstance(value, Structs) and value.items else value
+        return [f"{self.struct}.{name}" for name in first] if isinstance(first, dict) else [self.struct]
+
     def known(self) -> dict[str, Any]:
         if self.struct is not None:
             return _fields_of(self.get(self.struct), self.struct)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.conditions import some
 from lfadsrm_hpc.data.formats import layouts, option_values
 from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, number, order_of
 from lfadsrm_hpc.data.formats.further import with_further
@@ -29,6 +30,9 @@ _MS = {"ms": 1.0, "s": 1000.0}
 
 class Source(Protocol):
     """An open file."""
+
+    def there(self) -> list[str]:
+        """Return the names of what there is, for messages."""
 
     def known(self) -> dict[str, Any]:
         """Return what has a name that is understood."""
@@ -147,6 +151,13 @@ def read_source(
         _refuse_with_parts(options, where)
         return with_further(from_fields(raw, name=name, bin_ms=bin_ms), extra, dims, where=where)
     found = by_our_names(raw)
+    if "spikes" not in found and "spike_times" not in found and not raw_texts(raw):
+        raise DataError(
+            "there are no spikes under a name that is understood",
+            where=where,
+            hint="say where they are: fields = { spikes = '...' } or { spike_times = '...' }; "
+            f"there is: {some(source.there(), 20)}",
+        )
     for key in ("start_ms", "stop_ms", "dims"):
         if getattr(options, key) is not None:
             found[key] = ",".join(options.dims or ()) if key == "dims" else getattr(options, key)
@@ -250,7 +261,7 @@ def _cut(
     moving = {key: value for key, value in over_time.items() if value is not None}
     scale = _MS[options.time_unit]
     window = layouts.Window(
-        scale * np.array([_event(e) for e in _as_list(events)]),
+        scale * np.array([_event(e, options.align_to, where) for e in _as_list(events)]),
         options.before_ms,
         options.after_ms or 0.0,
         width,
@@ -260,7 +271,10 @@ def _cut(
     found["time"] = -options.before_ms + width * np.arange(window.n_bins)
     found["bin_ms"] = width
     if "condition" in found:
-        found["condition"] = [c for c, k in zip(_as_list(found["condition"]), kept, strict=True) if k]
+        conditions = _as_list(found["condition"])
+        if len(conditions) != len(kept):
+            raise DataError(f"there are {len(conditions)} conditions for {len(kept)} trials", where=where)
+        found["condition"] = [c for c, k in zip(conditions, kept, strict=True) if k]
     if not kept.all():
         notes.append(
             f"{int((~kept).sum())} trials that do not hold the window around {options.align_to} are left out"
@@ -284,8 +298,13 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else list(np.asarray(value).ravel())
 
 
-def _event(value: Any) -> float:
-    values = np.asarray(value, dtype=float).ravel()
+def _event(value: Any, name: str | None, where: str) -> float:
+    try:
+        values = np.asarray(value, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} holds {value!r}, which is no time", where=where, hint="name another place in align_to"
+        ) from None
     return float(values[0]) if values.size == 1 else np.nan
 
 

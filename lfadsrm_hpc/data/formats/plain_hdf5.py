@@ -48,6 +48,9 @@ class Hdf5Source:
         groups = [g for g in self.file.values() if isinstance(g, h5py.Group) and has_counts(list(g))]
         return groups[0] if len(groups) == 1 else self.file
 
+    def there(self) -> list[str]:
+        return self._names(h5py.Dataset)
+
     def known(self) -> dict[str, Any]:
         return self.small_and_shapes()[0]
 
@@ -68,13 +71,17 @@ class Hdf5Source:
                     fields[key] = values_of(item)
         return fields, shapes
 
+    def _names(self, kind: type) -> list[str]:
+        names: list[str] = []
+        self.file.visititems(lambda name, it: names.append(name) if isinstance(it, kind) else None)
+        return names
+
     def _item(self, path: str, kind: type, what: str) -> Any:
         item = self.file.get(path)
         if item is None and self.group is not None:
             item = self.root.get(path) if path != self.group else None
         if not isinstance(item, kind):
-            names: list[str] = []
-            self.file.visititems(lambda name, it: names.append(name) if isinstance(it, kind) else None)
+            names = self._names(kind)
             hint = suggest(path, names) or f"there is: {', '.join(names[:30]) or 'none'}"
             raise DataError(f"there is no {what} {path!r}", hint=hint)
         return item
