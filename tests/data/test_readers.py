@@ -641,6 +641,17 @@ def test_matlab_spike_times_of_few_neurons_in_many_bins(tmp_path: Path, version:
 
 
 @both
+def test_times_in_seconds_are_not_taken_for_ms(tmp_path: Path, version: str) -> None:
+    fields = {"spikes": np.ones((4, 3, 50)), "time": 0.01 * np.arange(-10.0, 40)[None, :]}
+    path = save_mat(tmp_path / "day1.mat", fields, version)
+    with pytest.raises(DataError, match=r"bins are 0\.01 ms wide[\s\S]*time_unit = 's'"):
+        readers.read(path)
+    ds = readers.read(path, time_unit="s")
+    assert ds.attrs["bin_ms"] == 10
+    np.testing.assert_allclose(ds.time, 10 * np.arange(-10, 40))
+
+
+@both
 def test_matlab_nan_is_named(tmp_path: Path, version: str) -> None:
     fields = matlab_fields(arrays())
     fields["spikes"][3, 2, 4] = np.nan
