@@ -172,6 +172,24 @@ def test_intervals_of_any_name(tmp_path: Path) -> None:
         readers.read(path, bin_ms=100, continuous=True, trials={"kind": 0})
 
 
+def test_windows_that_share_bins(tmp_path: Path) -> None:
+    """Nested epochs are refused as recordings; of trials that overlap it is said."""
+    file = nwb_files.new_file()
+    nwb_files.add_units(file)
+    for start, stop, tag in ((1.0, 2.0, "a"), (1.5, 3.0, "b"), (3.0, 4.0, "b")):
+        file.add_epoch(start, stop, [tag])
+    path = nwb_files.write(file, tmp_path / "a.nwb")
+    options: dict[str, Any] = {"bin_ms": 100, "intervals": "epochs"}
+    with pytest.raises(DataError, match=r"the intervals '0' \(1 to 2 s\) and '1' [\s\S]*overlap"):
+        readers.read(path, continuous=True, chop_ms=500, **options)
+    chosen = readers.read(path, continuous=True, chop_ms=500, trials={"tags": "b"}, **options)
+    assert chosen.recording.values.tolist() == ["1"] * 3 + ["2"] * 2
+    assert "notes" not in readers.read(path, after_ms=500, **options).attrs
+    ds = readers.read(path, after_ms=600, **options)
+    assert ds.sizes["trial"] == 3
+    assert "windows of 1 trials begin before that of another has ended" in ds.attrs["notes"][0]
+
+
 OBSERVED = [[[0, 10], [10, 20]], [[0, 20]], [[0, 20]], [[0, 20]], [[0, 7], [9, 20]]]
 
 

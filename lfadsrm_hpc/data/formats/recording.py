@@ -121,6 +121,7 @@ def read(recording: Recording, epochs: Epochs, *, name: str) -> xr.Dataset | lis
     n_bins, bin_s = epochs.n_bins, epochs.bin_ms / 1000
     trains = (recording.sorted_spikes(int(row)) for row in plan.rows)
     counts = count_all(trains, len(plan.rows), plan.starts, n_bins, bin_s)
+    plan.notes.extend(_overlaps(plan.starts, n_bins * bin_s))
     if not counts.any():
         _refuse_other_clock(recording, plan, n_bins * bin_s)
     ds = _assembled(
@@ -272,6 +273,17 @@ def events_of(trials: pd.DataFrame, column: str, where: object) -> Float64:
             where=where,
             hint="name another in align_to",
         ) from None
+
+
+def _overlaps(starts: Float64, length: float) -> list[str]:
+    """Return what is to be said of windows that share bins."""
+    n = int((np.diff(np.sort(starts)) < length - 1e-6).sum())
+    if not n:
+        return []
+    return [
+        f"windows of {n} trials begin before that of another has ended, so that a validation trial may hold "
+        "bins of a training trial: shorten the window, or say in split_group which trials stay together"
+    ]
 
 
 def _refuse_other_clock(recording: Recording, plan: Plan, length: float) -> None:
