@@ -287,6 +287,8 @@ def test_trials_with_clocks_of_their_own_and_a_table_of_the_session(tmp_path: Pa
     ds = readers.read(tmp_path / "day1.csv", align_to="cue", before_ms=10, after_ms=10, **options)
     assert ds.spikes.values.tolist() == [[[1, 0], [0, 0]], [[2, 0], [0, 0]], [[0, 0], [0, 0]]]
     assert ds.cue.values.tolist() == [0.01, 0.02, 0.03]
+    with pytest.raises(UsageError, match="times count from trials"):
+        readers.read(tmp_path / "day1.csv", bin_ms=10, continuous=True, chop_ms=20)
 
 
 def test_spikes_and_trials_on_two_clocks_or_in_two_units(folder: Path) -> None:

@@ -18,7 +18,7 @@ from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
 from lfadsrm_hpc.data.formats.recording import Recording
 from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.data.formats.trial_tables import UNITS, read_table, read_trials
-from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.errors import DataError, UsageError
 
 Float64 = npt.NDArray[np.float64]
 _NAMES = {
@@ -72,6 +72,13 @@ def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: s
     trials = read_trials(trial_table, path.parent, (epochs.align_to,), time_unit)
     events = None
     if "trial" in spikes:
+        if epochs.continuous:
+            raise UsageError(
+                "times count from trials, since there is a column 'trial', and continuous = true takes one "
+                "recording as a whole",
+                where=path,
+                hint="leave continuous out; chop_ms cuts trials into windows as well",
+            )
         trials, events, times = _own_clocks(spikes["trial"], times, trials, epochs, path)
     ids = np.unique(spikes["neuron"].to_numpy())
     codes = np.searchsorted(ids, spikes["neuron"].to_numpy())
