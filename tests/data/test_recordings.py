@@ -291,6 +291,21 @@ def test_trials_with_clocks_of_their_own_and_a_table_of_the_session(tmp_path: Pa
         readers.read(tmp_path / "day1.csv", bin_ms=10, continuous=True, chop_ms=20)
 
 
+def test_what_is_kept_of_a_table_in_ms(folder: Path) -> None:
+    table = pd.DataFrame({"start_time": [1000, 3000], "go": [1500, 3500], "off": [1800, 3800]})
+    table.to_csv(folder / "ms.csv", index=False)
+    table.div(1000).to_csv(folder / "s.csv", index=False)
+    options: dict[str, Any] = {"bin_ms": 10, "align_to": "go", "after_ms": 500, "keep": ["go", "off"]}
+    in_s = readers.read(folder, trial_table="s.csv", **options)
+    in_ms = readers.read(
+        folder, trial_table="ms.csv", time_unit="ms", trials={"off": {"min": 1000}}, **options
+    )
+    np.testing.assert_array_equal(in_ms.spikes, in_s.spikes)
+    assert in_ms.go.values.tolist() == [1500, 3500]
+    assert in_ms.off.values.tolist() == [1800, 3800]
+    assert in_s.go.values.tolist() == [1.5, 3.5]
+
+
 def test_spikes_and_trials_on_two_clocks_or_in_two_units(folder: Path) -> None:
     (folder / "ms.csv").write_text("start_time\n" + "\n".join(str(1000 * k + 30_000) for k in range(5)))
     with pytest.raises(

@@ -30,7 +30,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Recording:
-    """A session; all times are in seconds of its one clock.
+    """A session; all times, but for those in `trials`, are in seconds of its one clock.
 
     Attributes
     ----------
@@ -44,6 +44,8 @@ class Recording:
         Of the neuron in a row; in any order.
     trials : pandas.DataFrame or None
         A row a trial; its index becomes `trial_id`.
+    trial_unit : float
+        Seconds in the unit of the times in `trials`.
     events : (E,) float or None
         When the events are that trials are aligned to, where the table of trials does not tell it.
     observed : callable (row) -> (k, 2) array or None
@@ -61,6 +63,7 @@ class Recording:
     names: Array
     spike_times: Callable[[int], Array]
     trials: pd.DataFrame | None = None
+    trial_unit: float = 1.0
     events: Float64 | None = None
     observed: Callable[[int], Array | None] = lambda row: None
     stretches: list[tuple[str, float, float]] | None = None
@@ -166,10 +169,10 @@ def plan_trials(recording: Recording, epochs: Epochs) -> Plan:
         )
     events = recording.events
     if events is None:
-        events = events_of(recording.trials, epochs.align_to, where)
+        events = recording.trial_unit * events_of(recording.trials, epochs.align_to, where)
     if epochs.after_ms is None:
         raise DataError(
-            f"the window of the trials is not given{_durations(recording.trials)}",
+            f"the window of the trials is not given{_durations(recording.trials, recording.trial_unit)}",
             where=where,
             hint="give after_ms (and before_ms), in ms around align_to; "
             f"the table of trials has {', '.join(map(str, recording.trials.columns))}",
@@ -300,9 +303,9 @@ def _refuse_other_clock(recording: Recording, plan: Plan, length: float) -> None
         )
 
 
-def _durations(trials: pd.DataFrame) -> str:
+def _durations(trials: pd.DataFrame, unit: float) -> str:
     try:
-        lengths = 1000 * (trials["stop_time"].astype(float) - trials["start_time"].astype(float))
+        lengths = 1000 * unit * (trials["stop_time"].astype(float) - trials["start_time"].astype(float))
         return f"; trials take {lengths.min():g} to {lengths.max():g} ms"
     except (KeyError, TypeError, ValueError):
         return ""

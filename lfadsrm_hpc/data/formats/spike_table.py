@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats import recording
 from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
 from lfadsrm_hpc.data.formats.recording import Recording
 from lfadsrm_hpc.data.formats.registry import Reader
-from lfadsrm_hpc.data.formats.trial_tables import UNITS, read_table, read_trials
+from lfadsrm_hpc.data.formats.trial_tables import read_table, read_trials, seconds_in
 from lfadsrm_hpc.errors import DataError, UsageError
 
 Float64 = npt.NDArray[np.float64]
@@ -67,9 +67,9 @@ READER = Reader(
 
 def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: str | None) -> Recording:
     spikes = _columns(read_table(path), path)
-    scale = UNITS[option_values.choice("time_unit", time_unit or "s", tuple(UNITS))]
-    times = spikes["time"].to_numpy(dtype=np.float64) * scale
-    trials = read_trials(trial_table, path.parent, (epochs.align_to,), time_unit)
+    unit = seconds_in(time_unit)
+    times = spikes["time"].to_numpy(dtype=np.float64) * unit
+    trials = read_trials(trial_table, path.parent)
     events = None
     if "trial" in spikes:
         if epochs.continuous:
@@ -79,7 +79,7 @@ def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: s
                 where=path,
                 hint="leave continuous out; chop_ms cuts trials into windows as well",
             )
-        trials, events, times = _own_clocks(spikes["trial"], times, trials, epochs, path)
+        trials, events, times = _own_clocks(spikes["trial"], times, trials, epochs, unit, path)
     ids = np.unique(spikes["neuron"].to_numpy())
     codes = np.searchsorted(ids, spikes["neuron"].to_numpy())
     return Recording(
@@ -88,6 +88,7 @@ def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: s
         names=np.array([str(name) for name in ids]),
         spike_times=lambda row: times[codes == row],
         trials=trials,
+        trial_unit=unit,
         events=events,
     )
 
@@ -114,7 +115,12 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _own_clocks(
-    of_spike: pd.Series[Any], times: Float64, trials: pd.DataFrame | None, epochs: Epochs, path: Path
+    of_spike: pd.Series[Any],
+    times: Float64,
+    trials: pd.DataFrame | None,
+    epochs: Epochs,
+    unit: float,
+    path: Path,
 ) -> tuple[pd.DataFrame, Float64, Float64]:
     """Lay trials that have clocks of their own behind each other, too far apart for any window to reach over.
 
@@ -129,7 +135,7 @@ def _own_clocks(
         raise DataError(f"trial {sorted(unknown)[0]} of a spike is not in the table of trials", where=path)
     events = np.zeros(len(table))
     if epochs.align_to != "start_time":
-        events = recording.events_of(table, epochs.align_to, path)
+        events = unit * recording.events_of(table, epochs.align_to, path)
     reach = float(np.nanmax(np.abs(np.concatenate([events, times])), initial=0.0))
     apart = 4 * reach + (abs(epochs.before_ms) + abs(epochs.after_ms or 0.0)) / 1000 + 1.0
     offsets = pd.Series(apart * np.arange(len(table)), index=table["trial"])
