@@ -308,6 +308,29 @@ def test_behaviour_that_ends_before_the_counts(tmp_path: Path, nlb: tuple[Array,
     assert ds.lowd.dims == ("trial", "lowd_item")
 
 
+def test_counts_that_are_not_there_are_no_zeros(tmp_path: Path, nlb: tuple[Array, dict[str, Any]]) -> None:
+    _, content = nlb
+    del content["valid_recon_data"]
+    path = write(tmp_path / "mc_maze.h5", content)
+    with pytest.raises(DataError, match="there is no valid_recon_data"):
+        readers.read(path, bin_ms=5)
+    assert readers.read(path, bin_ms=5, part="train").sizes["trial"] == 7
+
+
+def test_behaviour_in_the_older_layout(tmp_path: Path) -> None:
+    behaviour = np.random.default_rng(0).random((7, T, 2))
+    content = {
+        "train_data": np.ones((5, T, D)),
+        "valid_data": np.ones((2, T, D)),
+        "train_behavior": behaviour[[0, 2, 3, 4, 6]],
+        "valid_behavior": behaviour[[1, 5]],
+        "train_inds": [0, 2, 3, 4, 6],
+        "valid_inds": [1, 5],
+    }
+    ds = readers.read(write(tmp_path / "a.h5", content), bin_ms=10)
+    np.testing.assert_array_equal(ds.behavior, behaviour)
+
+
 def test_a_dataset_tells_its_run_params(tmp_path: Path, nlb: tuple[Array, dict[str, Any]]) -> None:
     write(tmp_path / "mc_maze.h5", nlb[1])
     dc = DatasetCollection(tmp_path)

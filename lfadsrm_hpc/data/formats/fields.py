@@ -24,7 +24,7 @@ format, three vectors of one length, `spike_times`, `spike_trial`, `spike_neuron
 `stop_ms`, `bin_ms`.
 
 Files of the original LFADS: `train_data` and `valid_data` (trial, time, neuron), with `train_` and `valid_`
-`inds`, `truth`, `ext_input`, `condition`, `lowd`, and `condition_labels_train`, `condition_labels_valid`;
+`inds`, `truth`, `ext_input`, `condition`, `behavior`, `lowd`, and `condition_labels_train`, `_valid`;
 `time_ms`, `neuron_names`, and `bin_ms`, `dt` (seconds) or `conversion_factor` (bin width in seconds, up to
 0.025). Trials come back in the order of the `inds`.
 """
@@ -39,7 +39,7 @@ import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 from lfadsrm_hpc.data.form import SPIKE_DIMS, Array
-from lfadsrm_hpc.data.formats.split_parts import PARTS, merge
+from lfadsrm_hpc.data.formats.split_parts import PARTS, along, merge
 from lfadsrm_hpc.errors import DataError
 
 MATLAB_DIMS = ("trial", "neuron", "time")
@@ -64,7 +64,7 @@ OUR_NAMES = tuple(_NAMES)
 _MOST_SECONDS = 0.025
 _MOST_DT = 0.25  # more is no width of bins in seconds, but perhaps one in ms
 _LABELS = {part: f"condition_labels_{part}" for part in PARTS}  # names of the original's own examples
-_SPLIT = ("data", "inds", "truth", "ext_input", "condition", "lowd")
+_SPLIT = ("data", "inds", "truth", "ext_input", "condition", "behavior", "lowd")
 _LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor", "dt"}
 _LFADS |= set(_LABELS.values())
 _LEGACY = {"paramInputDataHash", "seq_timeVector"}
@@ -295,9 +295,7 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         external_input=merged.get("ext_input"),
         **given,
     )
-    further: dict[str, Any] = {"given_split": ("trial", split)}
-    if "lowd" in merged:
-        further["lowd"] = (("trial", "time", "latent"), merged["lowd"])
+    further: dict[str, Any] = {"given_split": ("trial", split), **along(merged, ds.sizes["time"])}
     out: xr.Dataset = ds.assign(further)
     return out
 

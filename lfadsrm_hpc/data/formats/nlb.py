@@ -22,7 +22,7 @@ from lfadsrm_hpc.data.formats import option_values
 from lfadsrm_hpc.data.formats.fields import bin_width, described, number
 from lfadsrm_hpc.data.formats.plain_hdf5 import Hdf5Source, values_of
 from lfadsrm_hpc.data.formats.registry import Reader
-from lfadsrm_hpc.data.formats.split_parts import merge
+from lfadsrm_hpc.data.formats.split_parts import along, merge
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -79,30 +79,13 @@ def read(
         **described(small),
     )
     further: dict[str, Any] = {"given_split": ("trial", split)}
-    for key, dim in (("behavior", "behavior_channel"), ("lowd", "latent")):
-        if key in merged:
-            further[key] = _variable(merged[key], ds.sizes["time"], dim, f"{key}_item")
-    out: xr.Dataset = ds.assign(further)
+    out: xr.Dataset = ds.assign(further | along(merged, ds.sizes["time"]))
     if ignoring or "encod" not in merged:
         return out
     return _with_statement(out, merged["encod"], chosen)
 
 
 READER = Reader(read)
-
-
-def _variable(values: Array, n_bins: int, over_time: str, own: str) -> tuple[tuple[str, ...], Array]:
-    """Return dims and values of what goes along with the counts.
-
-    Behaviour often ends with the bins that encoders see; what is not known after them is NaN.
-    """
-    if values.ndim == 3 and values.shape[1] <= n_bins:
-        known = np.full((len(values), n_bins, values.shape[2]), np.nan)
-        known[:, : values.shape[1]] = values
-        return ("trial", "time", over_time), known
-    if values.ndim == 1:
-        return ("trial",), values
-    return ("trial", own), values.reshape(len(values), -1)
 
 
 def _names(file: Any, chosen: str, path: Path) -> list[str]:
@@ -146,6 +129,13 @@ def _whole(
         data = np.zeros((len(seen), *shape), dtype=seen.dtype)
         if seen.shape[1] > shape[0] or seen.shape[2] > shape[1]:
             raise DataError(f"{name}_encod_data has more bins or neurons than is reconstructed", where=path)
+        if name != "test" and data.shape != seen.shape:
+            raise DataError(
+                f"there is no {name}_recon_data, and {name}_encod_data {seen.shape} lacks bins or neurons "
+                "that are reconstructed: they cannot be fitted or scored",
+                where=path,
+                hint="add it to the file, or take the other trials: part='train', 'valid' or 'test'",
+            )
         data[:, : seen.shape[1], : seen.shape[2]] = seen
         return {**arrays, "data": data}
     if "encod" in arrays and not ignoring:
