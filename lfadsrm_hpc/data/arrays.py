@@ -109,7 +109,8 @@ def from_spike_times(
     bin_ms : float
         Goes into the window a whole number of times.
     **others
-        As for `from_arrays`: condition, truth, external_input, neuron_names, and attributes.
+        As for `from_arrays`: condition, truth, external_input (and the order `dims` of these two),
+        neuron_names, and attributes.
 
     Returns
     -------
@@ -144,11 +145,15 @@ def from_spike_times(
             t = np.asarray(times, dtype=float).ravel()
             if not np.isfinite(t).all():
                 raise DataError(f"trial {trial}, neuron {neuron}: a spike time is not finite", where=where)
-            t = t[(t >= start_ms) & (t < stop_ms)]
-            # 0.3 / 0.1 is a little less than 3: a spike on an edge belongs to the bin that starts there
-            index = np.minimum(np.floor((t - start_ms) / bin_ms + 1e-9).astype(np.int64), n_bins - 1)
+            # 0.3 / 0.1 is a little less than 3: a spike on an edge belongs to the bin that starts there,
+            # also on the first and the last one
+            index = np.floor((t - start_ms) / bin_ms + 1e-6)
+            index = index[(index >= 0) & (index < n_bins)].astype(np.int64)
             counts[trial, :, neuron] = np.bincount(index, minlength=n_bins)
     time = start_ms + bin_ms * np.arange(n_bins)
+    # dims is the order of what else is given (true rates, inputs); the counts are ours
+    order = _order(others.get("dims", SPIKE_DIMS), "spikes")
+    counts = counts.transpose([SPIKE_DIMS.index(dim) for dim in order])
     return from_arrays(counts, bin_ms=bin_ms, name=name, **{"time": time, **others})
 
 

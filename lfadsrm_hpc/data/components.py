@@ -43,7 +43,7 @@ class GlobalComponents:
     Attributes
     ----------
     labels : list of int or str
-        The conditions, C of them.
+        The conditions, C of them, in order.
     values : (C, T, K)
         Largest variance first; mean 0 over conditions and bins.
     means : list of (D,)
@@ -86,7 +86,7 @@ def global_components(
     scales = _scales(averages) if weights == "datasets" else np.ones(len(averages))
     if conditions == "shared":
         return _of_shared(averages, shared_conditions(averages), scales, factors_dim)
-    labels = list(dict.fromkeys(label for each in averages for label in each.values))
+    labels = _sorted({label for each in averages for label in each.values})
     has = np.array([[label in each.values for label in labels] for each in averages])
     _check_connected(averages, has)
     blocks = [_with_holes(each, labels) * s for each, s in zip(averages, scales, strict=True)]
@@ -103,14 +103,14 @@ def global_components(
 
 
 def shared_conditions(averages: Sequence[Averages]) -> list[Label]:
-    """Return the conditions that every session has, in the order of the first.
+    """Return the conditions that every session has, in order.
 
     Raises
     ------
     DataError
         There is none.
     """
-    shared = [label for label in averages[0].values if all(label in each.values for each in averages)]
+    shared = _sorted({label for label in averages[0].values if all(label in a.values for a in averages)})
     if not shared:
         raise DataError(
             "no condition is shared by the training trials of all sessions: " + _listed(averages),
@@ -118,6 +118,14 @@ def shared_conditions(averages: Sequence[Averages]) -> list[Label]:
             "alignment_conditions to 'all'; or set use_alignment_matrix to False",
         )
     return shared
+
+
+def _sorted(labels: set[Label]) -> list[Label]:
+    """Return numbers, then texts.
+
+    An order of their own: folds of a cross-validation must not depend on the order of trials or sessions.
+    """
+    return sorted(labels, key=lambda label: (isinstance(label, str), label))
 
 
 def _listed(averages: Sequence[Averages]) -> str:

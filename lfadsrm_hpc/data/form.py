@@ -43,6 +43,8 @@ SPIKE_DIMS = ("trial", "time", "neuron")
 INPUT_DIMS = ("trial", "time", "input")
 DIMS = {"spikes": SPIKE_DIMS, "truth": SPIKE_DIMS, "external_input": INPUT_DIMS}
 
+_LEAST_MS = 0.1  # bins that nobody makes for rates; in seconds they are 100 ms
+
 
 def check(ds: xr.Dataset, *, name: str | None = None) -> xr.Dataset:
     """Check a dataset and complete what can be completed.
@@ -163,6 +165,13 @@ def _time(ds: xr.Dataset, where: str) -> tuple[float, npt.NDArray[np.float64]]:
 def _bin_width(given: Any, time: npt.NDArray[np.float64] | None, where: str) -> float:
     if given is None and time is not None and time.size > 1:
         given = float(np.format_float_positional(np.median(np.diff(time)), precision=9))
+        if 0 < given < _LEAST_MS:
+            raise DataError(
+                f"bins are {given:g} ms wide, as time tells it: perhaps it is in seconds",
+                where=where,
+                hint="time is in ms. For files: time_unit = 's' (xarray, netCDF: units = 's' of time); "
+                "or give bin_ms, where bins are so narrow",
+            )
     if given is None:
         raise DataError("the width of the bins is not known", where=where, hint="give bin_ms, or time in ms")
     width = float(np.asarray(given).reshape(-1)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix, issparse
 
 Array = npt.NDArray[Any]
+
+
+class Foreign:
+    """An object of Matlab's own, such as a string array, to be written (v7.3)."""
 
 
 class Structs(list[dict[str, Any]]):
@@ -45,6 +51,11 @@ def save_v73(path: Path, variables: dict[str, Any]) -> None:
                 for key in value[0]:
                     stored = made.create_dataset(key, (len(value), 1), dtype=h5py.ref_dtype)
                     stored[...] = np.array([refer(item[key]) for item in value], dtype=object)[:, None]
+            return made
+        if isinstance(value, Foreign):  # where its values are in a part of the file that only Matlab knows
+            made = group.create_dataset(name, data=np.array([[0xDD000000, 2, 1, 1, 1, 1]], dtype=np.uint32).T)
+            made.attrs["MATLAB_class"] = np.bytes_("string")
+            made.attrs["MATLAB_object_decode"] = np.int32(3)
             return made
         if issparse(value):
             sparse = csc_matrix(value)
@@ -85,6 +96,22 @@ def save_v73(path: Path, variables: dict[str, Any]) -> None:
     head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
     with path.open("r+b") as raw:
         raw.write(head)
+
+
+def append_object(path: Path, name: str, *, compressed: bool) -> None:
+    """Add a string array to a v5 file, as Matlab does: a name, a class, and where its values are."""
+
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    where = struct.pack("<6I", 0xDD000000, 2, 1, 1, 1, 1)
+    reference = element(6, struct.pack("<II", 13, 0)) + element(5, struct.pack("<ii", 6, 1)) + element(1, b"")
+    content = element(6, struct.pack("<II", 17, 0)) + element(1, name.encode()) + element(1, b"MCOS")
+    content += element(1, b"string") + element(14, reference + element(6, where))
+    whole = element(14, content)
+    packed = zlib.compress(whole)
+    with path.open("ab") as file:
+        file.write(struct.pack("<II", 15, len(packed)) + packed if compressed else whole)
 
 
 def _for_scipy(value: Any) -> Any:

@@ -112,6 +112,28 @@ def test_the_order_of_neurons(problem: tuple[list[SessionInputs], dict[str, str]
     np.testing.assert_allclose(before[index].bias[order], after[index].bias, rtol=1e-3)  # type: ignore[index,arg-type]
 
 
+@pytest.mark.parametrize("method", ["least_squares", "ridge"])
+@pytest.mark.parametrize("conditions", ["all", "shared"])
+def test_the_order_of_trials(method: str, conditions: str) -> None:
+    """More conditions than folds, so that it shows which of them are left out together."""
+    rng = np.random.default_rng(0)
+    condition = np.repeat(np.arange(16), 2)
+    latent = 0.3 * rng.standard_normal((16, 12, 3)).cumsum(axis=1)
+    sessions = []
+    for index, n_neurons in enumerate((14, 9)):
+        rates = latent @ rng.standard_normal((3, n_neurons))
+        data = rates[condition] + 2.0 * rng.standard_normal((32, 12, n_neurons))
+        sessions.append(session(f"s{index}", data, condition))
+    order = rng.permutation(32)
+    first = replace(sessions[0], train_data=sessions[0].train_data[order], train_condition=condition[order])
+    choices: dict[str, Any] = {"method": method, "conditions": conditions}
+    before = align(sessions, FACTORS, **choices)
+    after = align([first, sessions[1]], FACTORS, **choices)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one.matrix, other.matrix, atol=1e-9)  # type: ignore[arg-type]
+        assert one.r2_left_out == pytest.approx(other.r2_left_out)
+
+
 @quick
 @given(problems())
 def test_a_rotation_of_neurons(problem: tuple[list[SessionInputs], dict[str, str], int]) -> None:

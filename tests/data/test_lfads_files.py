@@ -134,6 +134,39 @@ def test_without_the_file_beside_it(run: tuple[Path, Array, Array]) -> None:
         readers.read(path, bin_ms=10, raw_counts=True)
 
 
+@pytest.mark.parametrize(("factor", "truth"), [(1 / RAW, 50.0 * RAW), (1.0, 50.0), (1.0, 0.5), (0.2, 2.5)])
+def test_counts_tell_the_unit_of_true_rates(tmp_path: Path, factor: float, truth: float) -> None:
+    """The run manager's spikes/s, summed over the bins that make one, and the original's counts a bin."""
+    parts = {"train": 8, "valid": 2}
+    counts = {f"{part}_data": np.tile([0, 1], (n, T, D // 2)) for part, n in parts.items()}
+    rates = {f"{part}_truth": np.full((n, T, D), truth) for part, n in parts.items()}
+    path = write(tmp_path / "lfads_a.h5", {**counts, **rates, "conversion_factor": [factor]})
+    np.testing.assert_allclose(readers.read(path, bin_ms=10).truth, 50)
+
+
+def test_the_examples_of_the_original(tmp_path: Path) -> None:
+    """They say how wide bins are in seconds, and the conditions under names of their own."""
+    content = {
+        "train_data": np.ones((5, T, D)),
+        "valid_data": np.ones((2, T, D)),
+        "train_truth": np.full((5, T, D), 0.5),
+        "valid_truth": np.full((2, T, D), 0.5),
+        "conversion_factor": 2.0,
+        "dt": 0.01,
+        "condition_labels_train": [0, 0, 1, 1, 2],
+        "condition_labels_valid": [2, 0],
+    }
+    path = write(tmp_path / "chaotic_rnn_dataset_N50.h5", content)
+    ds = readers.read(path)
+    assert ds.attrs["bin_ms"] == 10
+    assert ds.condition.values.tolist() == [0, 0, 1, 1, 2, 2, 0]
+    np.testing.assert_allclose(ds.truth, 100)  # 0.5 x 2 counts in 10 ms
+    assert readers.read_info(path) == readers.info_of(ds)
+    assert readers.read_info(path)["n_conditions"] == 3
+    with pytest.raises(DataError, match="width of the bins is not known"):
+        readers.read(write(tmp_path / "in_ms.h5", {**content, "dt": 10.0}))
+
+
 def test_one_neuron(tmp_path: Path) -> None:
     content = {"train_data": np.ones((5, T)), "valid_data": np.zeros((2, T))}
     ds = readers.read(write(tmp_path / "lfads_a.h5", content), bin_ms=10)
@@ -257,6 +290,45 @@ def test_held_out_neurons_and_forward_prediction(tmp_path: Path, nlb: tuple[Arra
     np.testing.assert_array_equal(ds.behavior[:7], content["train_behavior"])
     params = RunParams(spike_bin_ms=5, **evaluation_params(ds, 5))
     assert params.forward_prediction_bins == 2
+
+
+def test_behaviour_that_ends_before_the_counts(tmp_path: Path, nlb: tuple[Array, dict[str, Any]]) -> None:
+    _, content = nlb
+    short = {key: value[:, :T_IN] for key, value in content.items() if key.endswith("behavior")}
+    targets = {"train_condition": np.arange(7) % 2, "valid_condition": np.arange(3) % 2}
+    path = write(
+        tmp_path / "mc_maze.h5", {**content, **short, **targets, "train_lowd": np.ones((7, 2, 3, 4))}
+    )
+    with pytest.raises(DataError, match="train_lowd and valid_lowd do not go together"):
+        readers.read(path, bin_ms=5)
+    ds = readers.read(path, bin_ms=5, part="train")
+    np.testing.assert_array_equal(ds.behavior[:, :T_IN], short["train_behavior"])
+    assert ds.behavior.dims == ("trial", "time", "behavior_channel")
+    assert bool(np.isnan(ds.behavior[:, T_IN:]).all())
+    assert ds.lowd.dims == ("trial", "lowd_item")
+
+
+def test_counts_that_are_not_there_are_no_zeros(tmp_path: Path, nlb: tuple[Array, dict[str, Any]]) -> None:
+    _, content = nlb
+    del content["valid_recon_data"]
+    path = write(tmp_path / "mc_maze.h5", content)
+    with pytest.raises(DataError, match="there is no valid_recon_data"):
+        readers.read(path, bin_ms=5)
+    assert readers.read(path, bin_ms=5, part="train").sizes["trial"] == 7
+
+
+def test_behaviour_in_the_older_layout(tmp_path: Path) -> None:
+    behaviour = np.random.default_rng(0).random((7, T, 2))
+    content = {
+        "train_data": np.ones((5, T, D)),
+        "valid_data": np.ones((2, T, D)),
+        "train_behavior": behaviour[[0, 2, 3, 4, 6]],
+        "valid_behavior": behaviour[[1, 5]],
+        "train_inds": [0, 2, 3, 4, 6],
+        "valid_inds": [1, 5],
+    }
+    ds = readers.read(write(tmp_path / "a.h5", content), bin_ms=10)
+    np.testing.assert_array_equal(ds.behavior, behaviour)
 
 
 def test_a_dataset_tells_its_run_params(tmp_path: Path, nlb: tuple[Array, dict[str, Any]]) -> None:

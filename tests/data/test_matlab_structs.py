@@ -8,10 +8,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from matlab_files import Structs, cell, save_mat
+from matlab_files import Foreign, Structs, append_object, cell, save_mat
+from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from lfadsrm_hpc.data import readers
+from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.matlab_values import linear, parse
 from lfadsrm_hpc.errors import DataError, UsageError
 
@@ -121,6 +123,98 @@ def test_trials_of_unequal_lengths_are_cut_around_an_event(tmp_path: Path, versi
 
 
 @both
+def test_further_variables_with_time_on_either_axis(tmp_path: Path, version: str) -> None:
+    spikes = counts(n_bins=20)
+    hand = np.random.default_rng(1).normal(size=(E, 20, 2))
+    trials = trial_structs(spikes, hand=list(hand), go=[10.0 * k for k in range(5, 11)])
+    path = save_mat(tmp_path / "day1.mat", {"R": trials}, version)
+    options: dict[str, Any] = {"fields": {"spikes": "R.spikes"}, "extra": {"hand": "R.hand"}}
+    ds = readers.read(path, bin_ms=10, **options)
+    assert ds.hand.dims == ("trial", "time", "hand_item")
+    np.testing.assert_array_equal(ds.hand, hand)
+    ds = readers.read(path, bin_ms=10, align_to="R.go", before_ms=20, after_ms=30, **options)
+    assert ds.hand.dims == ("trial", "time", "hand_item")
+    for k in range(E):
+        np.testing.assert_array_equal(ds.spikes[k], spikes[k, k + 3 : k + 8])
+        np.testing.assert_array_equal(ds.hand[k], hand[k, k + 3 : k + 8])
+
+
+@both
+@pytest.mark.parametrize("order", ["neuron,time", "time,neuron"])
+def test_one_long_recording_is_chopped_with_its_behaviour(tmp_path: Path, version: str, order: str) -> None:
+    rng = np.random.default_rng(0)
+    spikes, hand = rng.poisson(0.5, (D, 200)).astype(float), rng.normal(size=(2, 200))
+    if order == "time,neuron":
+        content = {"spikes": spikes.T, "hand": hand.T, "speed": hand[:1].T}
+    else:
+        content = {"spikes": spikes, "hand": hand, "speed": hand[:1]}
+    path = save_mat(tmp_path / "day1.mat", {**content, "weight": np.array([[4.0, 5.0, 6.0]])}, version)
+    extra = {name: name for name in ("hand", "speed", "weight")}
+    ds = readers.read(path, bin_ms=10, dims=order, extra=extra, chop_ms=200, overlap_ms=100)
+    whole = readers.merge_windows(ds)["0"]
+    np.testing.assert_array_equal(whole.spikes, spikes.T)
+    np.testing.assert_array_equal(whole.hand, hand.T)
+    np.testing.assert_array_equal(whole.speed, hand[:1].T)
+    assert ds.weight.values.tolist() == [[4, 5, 6]] * ds.sizes["trial"]
+
+
+@both
+def test_cells_without_a_condition(tmp_path: Path, version: str) -> None:
+    spikes = counts().transpose(0, 2, 1).astype(float)
+    labels = cell(["left", "right", np.zeros((0, 0)), "left", "", "right"], (E, 1))
+    path = save_mat(tmp_path / "day1.mat", {"spikes": spikes, "condition": labels}, version)
+    wanted = ["left", "right", "", "left", "", "right"]
+    assert readers.read(path, bin_ms=10).condition.values.tolist() == wanted
+    numbers = cell([np.array([[float(k)]]) for k in (3, 4, 3, 4, 3, 3)], (E, 1))
+    path = save_mat(tmp_path / "day2.mat", {"spikes": spikes, "condition": numbers}, version)
+    assert readers.read(path, bin_ms=10).condition.values.tolist() == [3, 4, 3, 4, 3, 3]
+
+
+@both
+def test_what_is_missing_is_named_with_what_there_is(tmp_path: Path, version: str) -> None:
+    trials = Structs({"raster": trial.T.astype(float), "go": "left"} for trial in counts(n_bins=30))
+    path = save_mat(tmp_path / "day1.mat", {"R": trials, "lab": "x"}, version)
+    with pytest.raises(DataError, match=r"no spikes under a name[\s\S]*fields = [\s\S]*there is: 'R', 'lab'"):
+        readers.read(path, bin_ms=10)
+    with pytest.raises(DataError, match=r"there is: .*'R\.raster'"):
+        readers.read(path, bin_ms=10, struct="R")
+    options: dict[str, Any] = {"fields": {"spikes": "R.raster"}, "before_ms": 10, "after_ms": 20}
+    with pytest.raises(DataError, match=r"R\.go holds 'left', which is no time"):
+        readers.read(path, bin_ms=10, align_to="R.go", **options)
+    content = {"R": trials, "condition": np.ones((1, 3)), "cue": np.full((1, E), 100.0)}
+    path = save_mat(tmp_path / "day2.mat", content, version)
+    options["fields"] |= {"condition": "condition"}
+    with pytest.raises(DataError, match="3 conditions for 6 trials"):
+        readers.read(path, bin_ms=10, align_to="cue", **options)
+
+
+@both
+def test_an_event_in_arrays_of_all_trials(tmp_path: Path, version: str) -> None:
+    """The first bin starts where the file says, and further variables are cut along."""
+    spikes = counts(n_bins=20)
+    hand = np.random.default_rng(1).normal(size=(E, 2, 20))
+    go = [30.0] * (E - 1) + [500.0]  # the window of the last one is not in its trial
+    variables = {
+        "spikes": spikes.transpose(0, 2, 1).astype(float),
+        "start_ms": -50.0,
+        "bin_ms": 10.0,
+        "go": np.array(go)[:, None],
+        "hand": hand,
+        "speed": hand[:, 0],
+        "target": hand[:, :, 0],
+        "rt": np.arange(float(E))[:, None],
+    }
+    path = save_mat(tmp_path / "day1.mat", variables, version)
+    extra = {key: key for key in ("hand", "speed", "target", "rt")}
+    ds = readers.read(path, align_to="go", before_ms=10, after_ms=40, extra=extra)
+    np.testing.assert_array_equal(ds.spikes, spikes[: E - 1, 7:12])  # -50 + 7 x 10 = 30 - 10
+    np.testing.assert_array_equal(ds.hand, hand[: E - 1, :, 7:12].transpose(0, 2, 1))
+    np.testing.assert_array_equal(ds.speed[..., 0], hand[: E - 1, 0, 7:12])
+    np.testing.assert_array_equal(ds.target, hand[: E - 1, :, 0])
+    np.testing.assert_array_equal(ds.rt, np.arange(E - 1))
+
+
+@both
 def test_trials_with_times_of_their_own(tmp_path: Path, version: str) -> None:
     spikes = counts()
     times = [-30 + 10.0 * np.arange(T) + 10 * (k % 2) for k in range(E)]
@@ -150,6 +244,43 @@ def test_spike_times_in_cells_of_a_struct_a_trial(tmp_path: Path, version: str) 
     ds = readers.read(path, bin_ms=10, start_ms=0, stop_ms=20, time_unit="s")
     assert ds.spikes.values.tolist() == [[[0, 0], [0, 2]], [[2, 0], [0, 0]]]
     assert ds.condition.values.tolist() == [4, 5]
+
+
+def test_objects_that_only_matlab_can_read(tmp_path: Path) -> None:
+    """A session without its conditions is another one; without its date it is not."""
+    spikes = counts().transpose(0, 2, 1).astype(float)
+    path = save_mat(tmp_path / "day1.mat", {"spikes": spikes, "date": Foreign(), "cue": Foreign()}, "7.3")
+    assert readers.read(path, bin_ms=10).sizes["trial"] == E
+    with pytest.raises(DataError, match=r"cue is an object of Matlab[\s\S]*cellstr"):
+        readers.read(path, bin_ms=10, fields={"condition": "cue"})
+    session = {"spikes": spikes, "condition": Foreign()}
+    path = save_mat(tmp_path / "day2.mat", session, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+    path = save_mat(tmp_path / "day3.mat", {"data": session}, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+    trials = trial_structs(counts(), condition=[Foreign()] * E)
+    path = save_mat(tmp_path / "day4.mat", {"R": trials}, "7.3")
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_files_of_version_5_with_objects_in_them(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "day1.mat"
+    content = {"spikes": counts().transpose(0, 2, 1), "R": np.zeros((1, 2), dtype=[("a", object)]), "x": 1.0}
+    savemat(path, content, do_compression=compressed)
+    for name in ("date", "a_longer_name_of_a_table"):
+        append_object(path, name, compressed=compressed)
+    ds = readers.read(path, bin_ms=10)
+    np.testing.assert_array_equal(ds.spikes, counts())
+    with matlab.opened(path) as file:
+        assert file.names == ["spikes", "R", "x", "date", "a_longer_name_of_a_table"]
+        assert file.structs() == ["R"]
+    append_object(path, "condition", compressed=compressed)
+    with pytest.raises(DataError, match="condition is an object of Matlab"):
+        readers.read(path, bin_ms=10)
 
 
 @both

@@ -13,6 +13,7 @@ import numpy as np
 import nwb_files
 import pytest
 from pynwb import TimeSeries
+from pynwb.ecephys import ElectricalSeries
 from pynwb.epoch import TimeIntervals
 
 from lfadsrm_hpc.data import readers
@@ -112,6 +113,24 @@ def test_signals_are_binned(session: nwb_files.Session) -> None:
     np.testing.assert_allclose(ds.emg.values[..., 0], middle * 100)
 
 
+def test_channels_with_factors_of_their_own(tmp_path: Path) -> None:
+    file = nwb_files.new_file()
+    nwb_files.add_units(file)
+    nwb_files.add_trials(file)
+    series = ElectricalSeries(
+        name="lfp",
+        data=np.ones((2000, 2)),
+        electrodes=file.create_electrode_table_region([0, 1], "two"),
+        rate=100.0,
+        conversion=0.5,
+        channel_conversion=[1.0, 3.0],
+    )
+    file.add_acquisition(series)
+    path = nwb_files.write(file, tmp_path / "a.nwb")
+    ds = readers.read(path, bin_ms=20, after_ms=200, signals="lfp")
+    assert np.unique(ds.lfp.values, axis=1).tolist() == [[[0.5, 1.5]]] * 8
+
+
 def test_the_whole_recording(session: nwb_files.Session) -> None:
     ds = readers.read(session.path, bin_ms=50, continuous=True, signals="hand")
     first = np.floor(min(t.min() for t in session.spikes if t.size) / 0.05) * 0.05
@@ -145,6 +164,30 @@ def test_intervals_of_any_name(tmp_path: Path) -> None:
     assert chopped.window_start.values[:3].tolist() == [1000, 1500, 4000]
     with pytest.raises(UsageError, match="give chop_ms"):
         readers.read(path, bin_ms=100, intervals="reaches", continuous=True)
+    some = readers.read(
+        path, bin_ms=100, intervals="reaches", continuous=True, chop_ms=500, trials={"kind": [0, 2]}
+    )
+    assert some.recording.values.tolist() == ["0"] * 2 + ["2"] * 6
+    with pytest.raises(UsageError, match="trials is about trials"):
+        readers.read(path, bin_ms=100, continuous=True, trials={"kind": 0})
+
+
+def test_windows_that_share_bins(tmp_path: Path) -> None:
+    """Nested epochs are refused as recordings; of trials that overlap it is said."""
+    file = nwb_files.new_file()
+    nwb_files.add_units(file)
+    for start, stop, tag in ((1.0, 2.0, "a"), (1.5, 3.0, "b"), (3.0, 4.0, "b")):
+        file.add_epoch(start, stop, [tag])
+    path = nwb_files.write(file, tmp_path / "a.nwb")
+    options: dict[str, Any] = {"bin_ms": 100, "intervals": "epochs"}
+    with pytest.raises(DataError, match=r"the intervals '0' \(1 to 2 s\) and '1' [\s\S]*overlap"):
+        readers.read(path, continuous=True, chop_ms=500, **options)
+    chosen = readers.read(path, continuous=True, chop_ms=500, trials={"tags": "b"}, **options)
+    assert chosen.recording.values.tolist() == ["1"] * 3 + ["2"] * 2
+    assert "notes" not in readers.read(path, after_ms=500, **options).attrs
+    ds = readers.read(path, after_ms=600, **options)
+    assert ds.sizes["trial"] == 3
+    assert "windows of 1 trials begin before that of another has ended" in ds.attrs["notes"][0]
 
 
 OBSERVED = [[[0, 10], [10, 20]], [[0, 20]], [[0, 20]], [[0, 20]], [[0, 7], [9, 20]]]

@@ -204,6 +204,12 @@ def test_spike_times_are_counted() -> None:
     ds = readers.from_spike_times(times, start_ms=0, stop_ms=0.4, bin_ms=0.1, name="day1", condition=[1, 2])
     assert ds.spikes.values.tolist() == [[[1, 0], [1, 0], [0, 1], [1, 0]], [[0, 0], [0, 0], [0, 0], [0, 1]]]
     np.testing.assert_allclose(ds.time, [0, 0.1, 0.2, 0.3])
+    on_edges = [1000 * second for second in (1.001, 1.003, 3600.005)]  # each a little less than whole
+    for time in on_edges:
+        before = readers.from_spike_times([[[time]]], start_ms=round(time) - 2, stop_ms=round(time), bin_ms=1)
+        after = readers.from_spike_times([[[time]]], start_ms=round(time), stop_ms=round(time) + 2, bin_ms=1)
+        assert before.spikes.values.ravel().tolist() == [0, 0]
+        assert after.spikes.values.ravel().tolist() == [1, 0]
     early = readers.from_spike_times([[[-5.0]], [[4.0]]], start_ms=-10, stop_ms=10, bin_ms=10)
     assert early.time.values.tolist() == [-10, 0]
     assert early.spikes.values.ravel().tolist() == [1, 0, 0, 1]
@@ -611,6 +617,38 @@ def test_matlab_spike_times(tmp_path: Path, version: str) -> None:
     fields = window | {key: np.array(value) for key, value in flat.items()} | sizes
     found = readers.read(save_mat(tmp_path / "flat.mat", fields, version))
     assert found.spikes.values.tolist() == wanted, "spike_trial and spike_neuron count from 1 in Matlab"
+
+
+@both
+def test_matlab_spike_times_of_few_neurons_in_many_bins(tmp_path: Path, version: str) -> None:
+    """Sizes that differ, so that bins and neurons cannot change places; two of them alike as well."""
+    rng = np.random.default_rng(0)
+    for n_neurons in (3, 8):
+        times = [[np.sort(rng.uniform(0, 80, 6)) for _ in range(n_neurons)] for _ in range(4)]
+        wanted = readers.from_spike_times(times, start_ms=0, stop_ms=80, bin_ms=10).spikes
+        assert wanted.values[2, :, 1].tolist() == np.histogram(times[2][1], np.arange(0, 81, 10))[0].tolist()
+        cells = cell([one for trial in times for one in trial], (4, n_neurons))
+        truth = rng.random((4, n_neurons, 8))
+        path = save_mat(tmp_path / f"{n_neurons}.mat", {"spike_times": cells, "truth": truth}, version)
+        found = readers.read(path, start_ms=0, stop_ms=80, bin_ms=10)
+        np.testing.assert_array_equal(found.spikes, wanted)
+        np.testing.assert_array_equal(found.truth, truth.transpose(0, 2, 1))
+        flat = [(t, k + 1.0, i + 1.0) for k in range(4) for i in range(n_neurons) for t in times[k][i]]
+        vectors = dict(zip(("spike_times", "spike_trial", "spike_neuron"), np.array(flat).T, strict=True))
+        sizes = {"n_trials": 4.0, "n_neurons": float(n_neurons)}
+        path = save_mat(tmp_path / f"flat{n_neurons}.mat", {**vectors, **sizes}, version)
+        np.testing.assert_array_equal(readers.read(path, start_ms=0, stop_ms=80, bin_ms=10).spikes, wanted)
+
+
+@both
+def test_times_in_seconds_are_not_taken_for_ms(tmp_path: Path, version: str) -> None:
+    fields = {"spikes": np.ones((4, 3, 50)), "time": 0.01 * np.arange(-10.0, 40)[None, :]}
+    path = save_mat(tmp_path / "day1.mat", fields, version)
+    with pytest.raises(DataError, match=r"bins are 0\.01 ms wide[\s\S]*time_unit = 's'"):
+        readers.read(path)
+    ds = readers.read(path, time_unit="s")
+    assert ds.attrs["bin_ms"] == 10
+    np.testing.assert_allclose(ds.time, 10 * np.arange(-10, 40))
 
 
 @both

@@ -271,6 +271,49 @@ def test_a_table_of_spikes_in_trials(tmp_path: Path) -> None:
         readers.read(path, bin_ms=10, after_ms=10, trial_table="trials.tsv")
 
 
+def test_trials_with_clocks_of_their_own_and_a_table_of_the_session(tmp_path: Path) -> None:
+    """A trial starts at 0 of its own clock; what is kept is what the table says."""
+    rows = ["trial,neuron,time", "1,a,0.005", "1,b,0.031", "2,a,0.012", "2,a,0.013"]
+    (tmp_path / "day1.csv").write_text("\n".join(rows))
+    (tmp_path / "trials.csv").write_text("trial,start_time,cue\n1,300,0.01\n2,310,0.02\n3,320,0.03\n")
+    options: dict[str, Any] = {"bin_ms": 10, "trial_table": "trials.csv", "keep": ["start_time", "cue"]}
+    ds = readers.read(tmp_path / "day1.csv", after_ms=40, **options)
+    assert ds.spikes.values.tolist() == [
+        [[1, 0], [0, 0], [0, 0], [0, 1]],
+        [[0, 0], [2, 0], [0, 0], [0, 0]],
+        [[0, 0]] * 4,
+    ]
+    assert ds.start_time.values.tolist() == [300, 310, 320]
+    ds = readers.read(tmp_path / "day1.csv", align_to="cue", before_ms=10, after_ms=10, **options)
+    assert ds.spikes.values.tolist() == [[[1, 0], [0, 0]], [[2, 0], [0, 0]], [[0, 0], [0, 0]]]
+    assert ds.cue.values.tolist() == [0.01, 0.02, 0.03]
+    with pytest.raises(UsageError, match="times count from trials"):
+        readers.read(tmp_path / "day1.csv", bin_ms=10, continuous=True, chop_ms=20)
+
+
+def test_what_is_kept_of_a_table_in_ms(folder: Path) -> None:
+    table = pd.DataFrame({"start_time": [1000, 3000], "go": [1500, 3500], "off": [1800, 3800]})
+    table.to_csv(folder / "ms.csv", index=False)
+    table.div(1000).to_csv(folder / "s.csv", index=False)
+    options: dict[str, Any] = {"bin_ms": 10, "align_to": "go", "after_ms": 500, "keep": ["go", "off"]}
+    in_s = readers.read(folder, trial_table="s.csv", **options)
+    in_ms = readers.read(
+        folder, trial_table="ms.csv", time_unit="ms", trials={"off": {"min": 1000}}, **options
+    )
+    np.testing.assert_array_equal(in_ms.spikes, in_s.spikes)
+    assert in_ms.go.values.tolist() == [1500, 3500]
+    assert in_ms.off.values.tolist() == [1800, 3800]
+    assert in_s.go.values.tolist() == [1.5, 3.5]
+
+
+def test_spikes_and_trials_on_two_clocks_or_in_two_units(folder: Path) -> None:
+    (folder / "ms.csv").write_text("start_time\n" + "\n".join(str(1000 * k + 30_000) for k in range(5)))
+    with pytest.raises(
+        DataError, match=r"no spike lies in the window of any trial: spikes go[\s\S]*time_unit"
+    ):
+        readers.read(folder, bin_ms=10, after_ms=500, trial_table="ms.csv")
+
+
 def test_a_table_of_spikes_of_a_session(tmp_path: Path) -> None:
     path = tmp_path / "day1.csv"
     path.write_text("spike_time,neuron\n0.105,3\n1.1,3\n1.119,12\n")

@@ -91,6 +91,25 @@ def test_a_netcdf_file_with_other_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("step", "unit", "bin_ms"), [(500, "us", 0.5), (20, "ms", 20), (1, "s", 1000), (300, "us", 0.3)]
+)
+def test_times_of_numpy_in_a_file(tmp_path: Path, step: int, unit: Any, bin_ms: float) -> None:
+    """xarray stores them as numbers in the unit that fits."""
+    steps = np.arange(5) * np.timedelta64(step, unit)
+    foreign(t=steps).to_dataset(name="n").to_netcdf(tmp_path / "day1.nc")
+    ds = readers.read(tmp_path / "day1.nc", rename={**RENAME, "n": "spikes"})
+    assert ds.attrs["bin_ms"] == bin_ms
+    np.testing.assert_allclose(ds.time, bin_ms * np.arange(5))
+
+
+def test_units_of_time() -> None:
+    ds = readers.from_xarray(foreign(t=("t", 500.0 * np.arange(5), {"units": "us"})), rename=RENAME)
+    assert ds.attrs["bin_ms"] == 0.5
+    with pytest.raises(DataError, match="time has the units 'frames'"):
+        readers.from_xarray(foreign(t=("t", np.arange(5.0), {"units": "frames"})), rename=RENAME)
+
+
+@pytest.mark.parametrize(
     ("data", "rename", "error", "message"),
     [
         (np.ones((2, 3, 4)), {}, UsageError, "no xarray object"),

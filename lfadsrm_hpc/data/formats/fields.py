@@ -24,8 +24,9 @@ format, three vectors of one length, `spike_times`, `spike_trial`, `spike_neuron
 `stop_ms`, `bin_ms`.
 
 Files of the original LFADS: `train_data` and `valid_data` (trial, time, neuron), with `train_` and `valid_`
-`inds`, `truth`, `ext_input`, `condition`, `lowd`; `time_ms`, `neuron_names`, and `bin_ms` or
-`conversion_factor` (bin width in seconds, up to 0.025). Trials come back in the order of the `inds`.
+`inds`, `truth`, `ext_input`, `condition`, `behavior`, `lowd`, and `condition_labels_train`, `_valid`;
+`time_ms`, `neuron_names`, and `bin_ms`, `dt` (seconds) or `conversion_factor` (bin width in seconds, up to
+0.025). Trials come back in the order of the `inds`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 from lfadsrm_hpc.data.form import SPIKE_DIMS, Array
-from lfadsrm_hpc.data.formats.split_parts import PARTS, merge
+from lfadsrm_hpc.data.formats.split_parts import PARTS, along, merge
 from lfadsrm_hpc.errors import DataError
 
 MATLAB_DIMS = ("trial", "neuron", "time")
@@ -52,6 +53,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "neuron_names": ("neuron_name", "neuron_names"),
     "save_tags": ("save_tags", "saveTags"),
 }
+DESCRIBING = ("subject", "date", "comment", *_NAMES["save_tags"])
+"""Names of what is said of a session, and no part of it."""
 _OWN_NAME = (
     *("subject", "date", "comment", "dims"),
     *("spike_times", "spike_trial", "spike_neuron", "start_ms", "stop_ms", "n_trials", "n_neurons"),
@@ -59,9 +62,11 @@ _OWN_NAME = (
 _NAMES |= {key: (key,) for key in _OWN_NAME}
 OUR_NAMES = tuple(_NAMES)
 _MOST_SECONDS = 0.025
-CONDITIONS = (*_NAMES["condition"], "train_condition", "valid_condition")
-_SPLIT = ("data", "inds", "truth", "ext_input", "condition", "lowd")
-_LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor"}
+_MOST_DT = 0.25  # more is no width of bins in seconds, but perhaps one in ms
+_LABELS = {part: f"condition_labels_{part}" for part in PARTS}  # names of the original's own examples
+_SPLIT = ("data", "inds", "truth", "ext_input", "condition", "behavior", "lowd")
+_LFADS = {f"{part}_{key}" for part in ("train", "valid") for key in _SPLIT} | {"conversion_factor", "dt"}
+_LFADS |= set(_LABELS.values())
 _LEGACY = {"paramInputDataHash", "seq_timeVector"}
 KNOWN = frozenset(name for names in _NAMES.values() for name in names) | _LFADS | _LEGACY
 """Every name that is looked for: a reader need not load others."""
@@ -158,14 +163,26 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], fields: Mapping[str, Any]) -
     return dict(zip(order, shape, strict=True))
 
 
+def conditions_of(fields: Mapping[str, Any]) -> Array | None:
+    """Return the conditions among the fields, those of training trials first; None where there are none."""
+    for names in (_NAMES["condition"], ("train_condition", "valid_condition"), tuple(_LABELS.values())):
+        there = [np.ravel(fields[name]) for name in names if name in fields]
+        if there:
+            return np.concatenate(there)
+    return None
+
+
 def bin_width(fields: Mapping[str, Any]) -> float | None:
-    """Return the bin width in ms that the fields tell; None where they do not.
+    """Return the bin width in ms that the fields of a file with `train_data` tell; None where they do not.
 
     A `conversion_factor` of more than 0.025 is not taken for seconds: 1 is the original's "unknown", and
     the Matlab run manager writes 1/2, 1/5, 1/20, ... for so many bins that it made one of.
     """
     width = number(by_our_names(fields).get("bin_ms"))
     seconds = number(fields.get("conversion_factor"))
+    dt = number(fields.get("dt"))
+    if width is None and dt is not None and 0 < dt <= _MOST_DT:
+        return round(1000 * dt, 6)
     if width is None and seconds is not None and 0 < seconds <= _MOST_SECONDS:
         near = round(1000 * seconds, 3)
         width = near if abs(1000 * seconds - near) < 1e-6 * near else 1000 * seconds  # it may be a float32
@@ -258,11 +275,14 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         part: {key: _unsqueezed(key, fields[f"{part}_{key}"]) for key in _SPLIT if f"{part}_{key}" in fields}
         for part in PARTS
     }
+    for part, label in _LABELS.items():
+        if label in fields and "condition" not in parts[part]:
+            parts[part]["condition"] = np.ravel(fields[label])
     merged, split = merge(parts, _SPLIT, where=where)
     seconds = number(fields.get("conversion_factor"))
     width = bin_ms if bin_ms is not None else bin_width(fields)
-    if "truth" in merged and seconds is not None and width:  # their product with the factor is counts a bin
-        merged["truth"] = merged["truth"] * (seconds * 1000 / width)
+    if "truth" in merged and seconds is not None and width:
+        merged["truth"] = merged["truth"] * _truth_scale(merged, seconds, width)
     vectors = {"time": "time_ms", "neuron_names": "neuron_names"}
     given: dict[str, Any] = {key: _vector(fields[alias]) for key, alias in vectors.items() if alias in fields}
     given |= described(fields)
@@ -275,11 +295,25 @@ def _from_split(fields: Mapping[str, Any], name: str, bin_ms: float | None, wher
         external_input=merged.get("ext_input"),
         **given,
     )
-    further: dict[str, Any] = {"given_split": ("trial", split)}
-    if "lowd" in merged:
-        further["lowd"] = (("trial", "time", "latent"), merged["lowd"])
+    further: dict[str, Any] = {"given_split": ("trial", split), **along(merged, ds.sizes["time"])}
     out: xr.Dataset = ds.assign(further)
     return out
+
+
+def _truth_scale(merged: Mapping[str, Array], factor: float, width: float) -> float:
+    """Return what turns the true rates of a file into spikes/s.
+
+    Their product with `conversion_factor` is counts a bin in the original, and spikes/s in the Matlab run
+    manager, whose factor is one over a whole number. Where it can be either, the counts decide.
+    """
+    in_counts = factor * 1000 / width
+    if factor <= _MOST_SECONDS or abs(1 / factor - round(1 / factor)) > 1e-3:
+        return in_counts
+    truth, counts = float(merged["truth"].mean()) * factor, float(merged["data"].mean())
+    if truth <= 0 or counts <= 0:
+        return in_counts
+    near_counts, near_rates = np.log(truth / counts), np.log(truth * width / 1000 / counts)
+    return in_counts if abs(near_counts) <= abs(near_rates) else factor
 
 
 def _unsqueezed(key: str, values: Any) -> Any:
@@ -289,8 +323,10 @@ def _unsqueezed(key: str, values: Any) -> Any:
 
 
 def _vector(values: Any) -> Array:
-    if isinstance(values, list):  # one a trial: a text, a number, or an array of one or no number
-        return cell_of([_only(value) for value in values])
+    if isinstance(values, list) or np.asarray(values).dtype.kind == "O":
+        # one a trial, or a cell array: a text, a number, or an array of one or no number
+        items = values if isinstance(values, list) else list(np.asarray(values).ravel())
+        return cell_of([_only(value) for value in items])
     return np.asarray(values).ravel()
 
 

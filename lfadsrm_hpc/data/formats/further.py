@@ -27,7 +27,7 @@ def with_further(
         Name -> an array with trials first, or in `order` with its own dimension in the place of neurons; or a
         list with an array, a number or a text a trial.
     order : sequence of str
-        The order of trial, time and neuron in the file.
+        The order of trial, time and neuron in the file; without trial for one recording.
     where : object
 
     Raises
@@ -58,16 +58,20 @@ def _variable(
         )
     if array.dtype.kind == "S":
         array = np.char.decode(array)
-    listed = isinstance(value, list) or array.ndim != 3
+    if "trial" not in order:  # one long recording
+        array = array[None]
+    listed = isinstance(value, list) or array.ndim != 3 or "trial" not in order
     array = array if listed else np.moveaxis(array, order.index("trial"), 0)
     if array.ndim == 0 or array.shape[0] != n_trials:
         array = array.reshape(-1) if array.size == n_trials else array
     if array.ndim == 0 or array.shape[0] != n_trials:
         raise DataError(f"{name} has the shape {array.shape}; there are {n_trials} trials", where=where)
     own = f"{name}_item"
-    if array.ndim == 3 and array.shape[1 + inner.index("time")] == n_bins:
-        array = array if inner.index("time") == 0 else array.transpose(0, 2, 1)
-        return xr.DataArray(array, dims=("trial", "time", own))
+    if array.ndim == 3 and n_bins in array.shape[1:]:
+        place = 1 + inner.index("time")
+        # positions are kept either way; the order of the file decides where both would do
+        time = place if array.shape[place] == n_bins else 3 - place
+        return xr.DataArray(np.moveaxis(array, time, 1), dims=("trial", "time", own))
     array = array.reshape(n_trials, -1)
     if array.shape[1] == 1:
         return xr.DataArray(array[:, 0], dims="trial")

@@ -17,7 +17,7 @@ import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays
 from lfadsrm_hpc.data.formats import matlab, option_values
-from lfadsrm_hpc.data.formats.fields import CONDITIONS, bin_width, described, from_fields, number, sizes_of
+from lfadsrm_hpc.data.formats.fields import bin_width, conditions_of, described, from_fields, number, sizes_of
 from lfadsrm_hpc.data.formats.plain_hdf5 import Hdf5Source
 from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, NotFoundError
@@ -83,9 +83,7 @@ def info(path: Path, *, bin_ms: float | None = None, input_info: str | None = No
     sizes, width = sizes_of(shapes, small), bin_ms if bin_ms is not None else bin_width(small)
     if sizes is None or width is None:
         return None
-    parts = [small[key] for key in CONDITIONS if key in small]
-    condition = np.concatenate(parts) if parts else None
-    return {"sizes": sizes, "condition": condition, "attrs": described(small), "bin_ms": width}
+    return {"sizes": sizes, "condition": conditions_of(small), "attrs": described(small), "bin_ms": width}
 
 
 READER = Reader(read, info)

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from lfadsrm_hpc.data.formats import matlab_hdf5, matlab_scipy
-from lfadsrm_hpc.data.formats.fields import KNOWN, has_counts
+from lfadsrm_hpc.data.formats.fields import DESCRIBING, KNOWN, has_counts
 from lfadsrm_hpc.data.formats.matlab_values import Structs, Token, at, parse
 from lfadsrm_hpc.errors import DataError, suggest
 
@@ -90,6 +90,13 @@ class Source:
     struct: str | None = None
     automatic: bool = True
 
+    def there(self) -> list[str]:
+        if self.struct is None:
+            return self.file.names
+        value = self.get(self.struct)
+        first = value.items[0] if isinstance(value, Structs) and value.items else value
+        return [f"{self.struct}.{name}" for name in first] if isinstance(first, dict) else [self.struct]
+
     def known(self) -> dict[str, Any]:
         if self.struct is not None:
             return _fields_of(self.get(self.struct), self.struct)
@@ -105,15 +112,17 @@ class Source:
                     f"several structs hold spikes: {', '.join(holding)}",
                     hint=f"name one: struct={names[0]!r}",
                 )
-        wanted = [name for name in names if name in KNOWN]
-        content = {name: self.file.get([name]) for name in wanted}
-        return {name: value for name, value in content.items() if value is not None}
+        return _readable({name: self.file.get([name]) for name in names if name in KNOWN})
 
     def get(self, path: str) -> Any:
         tokens = parse(path)
         if self.struct is not None and tokens[0] not in self.file.names:
-            return at(self.get_value(parse(self.struct)), tokens, path)
-        return self.get_value(tokens)
+            value = at(self.get_value(parse(self.struct)), tokens, path)
+        else:
+            value = self.get_value(tokens)
+        if _is_foreign(value):
+            raise _foreign(path)
+        return value
 
     def get_value(self, tokens: Sequence[Token]) -> Any:
         if tokens[0] not in self.file.names:
@@ -134,7 +143,7 @@ def _holds_counts(value: Any) -> bool:
 def _fields_of(value: Any, name: str) -> dict[str, Any]:
     """Return the fields of a struct, or of an array of them a list each, with one entry a trial."""
     if isinstance(value, dict):
-        return {key: item for key, item in value.items() if item is not None and key in KNOWN}
+        return _readable({key: item for key, item in value.items() if key in KNOWN})
     if not isinstance(value, Structs) or not value.items:
         raise DataError(f"{name} is no struct that holds anything")
     first = value.items[0]
@@ -145,5 +154,31 @@ def _fields_of(value: Any, name: str) -> dict[str, Any]:
                 f"{name} is an array of {len(value.items)} structs that hold whole sessions",
                 hint=f"name one: struct='{name}(1)'",
             )
-    keys = [key for key in first if key in KNOWN and all(item.get(key) is not None for item in value.items)]
-    return {key: [item[key] for item in value.items] for key in keys}
+    keys = [key for key in first if key in KNOWN and all(key in item for item in value.items)]
+    return _readable({key: [item[key] for item in value.items] for key in keys})
+
+
+def _readable(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields without Matlab's own objects, if none of them matters.
+
+    Raises
+    ------
+    DataError
+        One does: without its conditions, say, a session would be another one, and nobody would know.
+    """
+    for name in fields:
+        if _is_foreign(fields[name]) and name not in DESCRIBING:
+            raise _foreign(name)
+    return {name: value for name, value in fields.items() if not _is_foreign(value)}
+
+
+def _is_foreign(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and any(item is None for item in value))
+
+
+def _foreign(name: str) -> DataError:
+    return DataError(
+        f"{name} is an object of Matlab (string, categorical, table, datetime, ...), which Matlab alone can "
+        "read",
+        hint="save it as something plainer: cellstr(x), double(x), table2struct(x)",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +25,10 @@ class MatScipy:
     def _classes(self) -> dict[str, str]:
         from scipy.io import whosmat
 
-        return {name: kind for name, _, kind in whosmat(self._path)}
+        try:
+            return {name: kind for name, _, kind in whosmat(self._path)}
+        except TypeError:  # scipy cannot list Matlab's own objects, though it can read what is beside them
+            return _listed(self._path)
 
     @property
     def names(self) -> list[str]:
@@ -40,6 +45,44 @@ class MatScipy:
             content = loadmat(self._path, variable_names=[name], squeeze_me=False, struct_as_record=True)
             self._loaded[name] = decode(content[name]) if name in content else None
         return at(self._loaded[name], tokens[1:], _text(tokens))
+
+
+_COMPRESSED, _MATRIX = 15, 14
+_STRUCT, _OPAQUE = 2, 17
+_HEAD = 2**12  # bytes; flags, sizes and name of a variable take far less
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Return the names of the variables of a v5 file and what they are, as far as it matters."""
+    found: dict[str, str] = {}
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            start = file.tell()
+            head = file.read(min(size, _HEAD))
+            if kind == _COMPRESSED:
+                head = zlib.decompressobj().decompress(head, _HEAD)[8:]
+            if kind in (_COMPRESSED, _MATRIX):
+                name, number = _name_and_class(head, order)
+                found[name] = {_STRUCT: "struct", _OPAQUE: "opaque"}.get(number, "other")
+            file.seek(start + size)
+    return found
+
+
+def _name_and_class(head: bytes, order: str) -> tuple[str, int]:
+    """Return the name and the class of a variable; its parts are flags, sizes (not of objects), the name."""
+    number = head[8] if order == "<" else head[11]
+    place = 16
+    for _ in range(1 if number == _OPAQUE else 2):
+        kind, size = struct.unpack_from(f"{order}II", head, place)
+        start, length = place + 8, size
+        if kind >> 16:  # up to four bytes stand in the tag itself
+            start, length = place + 4, kind >> 16
+            place += 8
+        else:
+            place += 8 + (size + 7) // 8 * 8
+    return head[start : start + length].decode("latin1"), number
 
 
 def _text(tokens: Sequence[Token]) -> str:

@@ -17,7 +17,19 @@ from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 
 SUFFIXES = (".nc", ".h5", ".hdf5")
-_MS = {"s": 1000.0, "sec": 1000.0, "second": 1000.0, "seconds": 1000.0}
+_MS = {
+    name: factor
+    for names, factor in (
+        ("ms msec millisecond milliseconds", 1.0),
+        ("s sec second seconds", 1000.0),
+        ("us µs μs usec microsecond microseconds", 1e-3),
+        ("ns nsec nanosecond nanoseconds", 1e-6),
+        ("min minute minutes", 6e4),
+        ("h hour hours", 3.6e6),
+        ("d day days", 8.64e7),
+    )
+    for name in names.split()
+}  # xarray writes timedelta64 in the widest unit in which all are whole
 
 
 def read(path: Path, bin_ms: float | None, *, rename: Mapping[str, str] | None = None) -> xr.Dataset:
@@ -136,8 +148,16 @@ def _in_ms(ds: xr.Dataset) -> xr.Dataset:
         return counted
     if time.dtype.kind == "M":
         raise DataError("time holds dates", hint="give ms from an event, such as ds.assign_coords(time=...)")
-    factor = _MS.get(str(time.attrs.get("units", "")).lower())
-    return ds if factor is None else ds.assign_coords(time=time.to_numpy().astype(float) * factor)
+    units = str(time.attrs.get("units", "")).strip().lower()
+    if units and units not in _MS:
+        raise DataError(
+            f"time has the units {units!r}", hint="give ms, or s, and say so in the attribute 'units' of time"
+        )
+    # divided where that is exact: 300 us are 0.3 ms, and 300 times 0.001 is not
+    factor = _MS.get(units, 1.0)
+    values = time.to_numpy().astype(float)
+    timed: xr.Dataset = ds.assign_coords(time=values * factor if factor >= 1 else values / round(1 / factor))
+    return timed
 
 
 # --- writing

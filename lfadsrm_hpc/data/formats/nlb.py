@@ -22,7 +22,7 @@ from lfadsrm_hpc.data.formats import option_values
 from lfadsrm_hpc.data.formats.fields import bin_width, described, number
 from lfadsrm_hpc.data.formats.plain_hdf5 import Hdf5Source, values_of
 from lfadsrm_hpc.data.formats.registry import Reader
-from lfadsrm_hpc.data.formats.split_parts import merge
+from lfadsrm_hpc.data.formats.split_parts import along, merge
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -79,10 +79,7 @@ def read(
         **described(small),
     )
     further: dict[str, Any] = {"given_split": ("trial", split)}
-    for key, dim in (("behavior", "behavior_channel"), ("lowd", "latent")):
-        if key in merged and merged[key].ndim == 3 and merged[key].shape[1] == ds.sizes["time"]:
-            further[key] = (("trial", "time", dim), merged[key])
-    out: xr.Dataset = ds.assign(further)
+    out: xr.Dataset = ds.assign(further | along(merged, ds.sizes["time"]))
     if ignoring or "encod" not in merged:
         return out
     return _with_statement(out, merged["encod"], chosen)
@@ -132,6 +129,13 @@ def _whole(
         data = np.zeros((len(seen), *shape), dtype=seen.dtype)
         if seen.shape[1] > shape[0] or seen.shape[2] > shape[1]:
             raise DataError(f"{name}_encod_data has more bins or neurons than is reconstructed", where=path)
+        if name != "test" and data.shape != seen.shape:
+            raise DataError(
+                f"there is no {name}_recon_data, and {name}_encod_data {seen.shape} lacks bins or neurons "
+                "that are reconstructed: they cannot be fitted or scored",
+                where=path,
+                hint="add it to the file, or take the other trials: part='train', 'valid' or 'test'",
+            )
         data[:, : seen.shape[1], : seen.shape[2]] = seen
         return {**arrays, "data": data}
     if "encod" in arrays and not ignoring:

@@ -22,6 +22,7 @@ from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
 from lfadsrm_hpc.data.formats.nwb_tables import neuron_table, plain_table
 from lfadsrm_hpc.data.formats.recording import Recording
 from lfadsrm_hpc.data.formats.registry import Reader
+from lfadsrm_hpc.data.formats.selecting import choose
 from lfadsrm_hpc.data.formats.signals import Signal
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 
@@ -97,7 +98,7 @@ def _recording(file: Any, path: Path, epochs: Epochs, intervals: str | None) -> 
         spike_times=lambda row: np.asarray(units["spike_times"][row]),
         trials=table,
         observed=_observed(units),
-        stretches=_stretches(table, path) if epochs.continuous and name is not None else None,
+        stretches=_stretches(table, epochs, path) if epochs.continuous and name is not None else None,
         signals=_signals(file),
         attrs=_attrs(file),
     )
@@ -127,8 +128,9 @@ def _intervals(file: Any, name: str, path: Path, *, needed: bool) -> pd.DataFram
     )
 
 
-def _stretches(table: pd.DataFrame | None, path: Path) -> list[tuple[str, float, float]]:
+def _stretches(table: pd.DataFrame | None, epochs: Epochs, path: Path) -> list[tuple[str, float, float]]:
     assert table is not None
+    table = table[choose(table, epochs.trials, what="trial", where=path)]
     if not {"start_time", "stop_time"} <= set(table.columns):
         raise DataError("the intervals have no start_time and stop_time", where=path)
     rows = zip(table.index, table["start_time"], table["stop_time"], strict=True)
@@ -182,11 +184,15 @@ def _is_signal(series: Any) -> bool:
 
 def _signal(series: Any) -> Signal:
     data, n = series.data, len(series.data)
-    scale, offset = float(series.conversion or 1.0), float(series.offset or 0.0)
+    scale: Any = float(series.conversion or 1.0)
+    offset = float(series.offset or 0.0)
+    by_channel = getattr(series, "channel_conversion", None)
+    if by_channel is not None:
+        scale = scale * np.asarray(by_channel[:], dtype=np.float64)
 
     def samples(i: int, j: int) -> Array:
-        values = np.asarray(data[i:j], dtype=np.float64)
-        return values * scale + offset
+        values: Array = np.asarray(data[i:j], dtype=np.float64) * scale + offset
+        return values
 
     width = int(np.prod(np.shape(data)[1:], dtype=int))
     units = "" if series.unit in (None, "unknown") else str(series.unit)

@@ -20,7 +20,7 @@ from lfadsrm_hpc.data.formats import option_values, recording
 from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
 from lfadsrm_hpc.data.formats.recording import Recording
 from lfadsrm_hpc.data.formats.registry import Reader
-from lfadsrm_hpc.data.formats.trial_tables import read_table, read_trials
+from lfadsrm_hpc.data.formats.trial_tables import read_table, read_trials, seconds_in
 from lfadsrm_hpc.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,8 @@ def _recording(
         neurons=table,
         names=np.array([f"cluster{number}" for number in numbers]),
         spike_times=lambda row: samples[rows.get(numbers[row], [])] / rate,
-        trials=read_trials(trial_table, path, (epochs.align_to,), time_unit),
+        trials=read_trials(trial_table, path),
+        trial_unit=seconds_in(time_unit),
     )
 
 

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.conditions import some
 from lfadsrm_hpc.data.formats import layouts, option_values
-from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, order_of
+from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, number, order_of
 from lfadsrm_hpc.data.formats.further import with_further
 from lfadsrm_hpc.errors import DataError, UsageError
 
+Array = npt.NDArray[Any]
 OPTIONS = (
     *("fields", "extra", "dims", "start_ms", "stop_ms", "time_unit"),
     *("align_to", "before_ms", "after_ms"),
@@ -27,6 +30,9 @@ _MS = {"ms": 1.0, "s": 1000.0}
 
 class Source(Protocol):
     """An open file."""
+
+    def there(self) -> list[str]:
+        """Return the names of what there is, for messages."""
 
     def known(self) -> dict[str, Any]:
         """Return what has a name that is understood."""
@@ -145,6 +151,13 @@ def read_source(
         _refuse_with_parts(options, where)
         return with_further(from_fields(raw, name=name, bin_ms=bin_ms), extra, dims, where=where)
     found = by_our_names(raw)
+    if "spikes" not in found and "spike_times" not in found and not raw_texts(raw):
+        raise DataError(
+            "there are no spikes under a name that is understood",
+            where=where,
+            hint="say where they are: fields = { spikes = '...' } or { spike_times = '...' }; "
+            f"there is: {some(source.there(), 20)}",
+        )
     for key in ("start_ms", "stop_ms", "dims"):
         if getattr(options, key) is not None:
             found[key] = ",".join(options.dims or ()) if key == "dims" else getattr(options, key)
@@ -241,12 +254,14 @@ def _cut(
         )
     times = found.pop("time", None)
     width = bin_ms if bin_ms is not None else _width(found, times, where)
-    starts = _starts(times, len(trials["spikes"]), options)
+    starts = _starts(times, len(trials["spikes"]), found.get("start_ms"))
     lengths = [np.shape(trial)[axis] for trial in trials["spikes"]]
-    moving = {key: value for key, value in extra.items() if _goes_along(value, lengths, axis)}
+    listed = {key: _trial_by_trial(value, len(lengths), order) for key, value in extra.items()}
+    over_time = {key: _over_time(value, lengths, axis) for key, value in listed.items()}
+    moving = {key: value for key, value in over_time.items() if value is not None}
     scale = _MS[options.time_unit]
     window = layouts.Window(
-        scale * np.array([_event(e) for e in _as_list(events)]),
+        scale * np.array([_event(e, options.align_to, where) for e in _as_list(events)]),
         options.before_ms,
         options.after_ms or 0.0,
         width,
@@ -256,14 +271,17 @@ def _cut(
     found["time"] = -options.before_ms + width * np.arange(window.n_bins)
     found["bin_ms"] = width
     if "condition" in found:
-        found["condition"] = [c for c, k in zip(_as_list(found["condition"]), kept, strict=True) if k]
+        conditions = _as_list(found["condition"])
+        if len(conditions) != len(kept):
+            raise DataError(f"there are {len(conditions)} conditions for {len(kept)} trials", where=where)
+        found["condition"] = [c for c, k in zip(conditions, kept, strict=True) if k]
     if not kept.all():
         notes.append(
             f"{int((~kept).sum())} trials that do not hold the window around {options.align_to} are left out"
         )
     rest = {
-        key: [v for v, k in zip(_as_list(value), kept, strict=True) if k]
-        for key, value in extra.items()
+        key: [v for v, k in zip(value, kept, strict=True) if k] if len(value) == len(kept) else extra[key]
+        for key, value in listed.items()
         if key not in moving
     }
     return {key: cut[key] for key in moving} | rest
@@ -280,27 +298,47 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else list(np.asarray(value).ravel())
 
 
-def _event(value: Any) -> float:
-    values = np.asarray(value, dtype=float).ravel()
+def _event(value: Any, name: str | None, where: str) -> float:
+    try:
+        values = np.asarray(value, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} holds {value!r}, which is no time", where=where, hint="name another place in align_to"
+        ) from None
     return float(values[0]) if values.size == 1 else np.nan
 
 
-def _goes_along(value: Any, lengths: list[int], axis: int) -> bool:
-    """Say whether a further variable has a value for each bin of each trial."""
-    if not isinstance(value, list) or len(value) != len(lengths):
-        return False
-    return all(
-        np.ndim(v) > axis and np.shape(v)[axis] == n for v, n in zip(value, lengths, strict=True)
-    ) and any(n > 1 for n in lengths)
+def _trial_by_trial(value: Any, n_trials: int, order: tuple[str, ...]) -> list[Any]:
+    """Return a further variable as a list, with an entry a trial where its shape allows it."""
+    if isinstance(value, list):
+        return value
+    array = np.asarray(value)
+    if array.ndim == 3:
+        array = np.moveaxis(array, order.index("trial"), 0)
+    return list(array) if array.ndim and len(array) == n_trials else list(array.ravel())
 
 
-def _starts(times: Any, n_trials: int, options: Plain) -> list[float]:
+def _over_time(value: list[Any], lengths: list[int], axis: int) -> list[Array] | None:
+    """Return an array a trial, time where the counts have it; None for what has no value for each bin.
+
+    Time may be on the other axis: labs keep positions either way.
+    """
+    arrays = [np.asarray(v) for v in value]
+    if len(arrays) != len(lengths) or max(lengths) < 2:
+        return None
+    for turned in (arrays, [array.T for array in arrays]):
+        if all(a.ndim == 2 and a.shape[axis] == n for a, n in zip(turned, lengths, strict=True)):
+            return turned
+    if all(a.shape == (n,) for a, n in zip(arrays, lengths, strict=True)):
+        return [np.expand_dims(a, 1 - axis) for a in arrays]
+    return None
+
+
+def _starts(times: Any, n_trials: int, start_ms: Any) -> list[float]:
     if isinstance(times, list):
         return [float(np.asarray(t, dtype=float).ravel()[0]) for t in times]
-    first = options.start_ms or 0.0
-    if times is not None and np.size(times):
-        first = float(np.asarray(times, dtype=float).ravel()[0])
-    return [first] * n_trials
+    first = number(times) if times is not None and np.size(times) else number(start_ms)
+    return [first or 0.0] * n_trials
 
 
 def _width(found: Mapping[str, Any], times: Any, where: str) -> float:

@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import xarray as xr
 
 from lfadsrm_hpc.data.form import SPIKE_DIMS
-from lfadsrm_hpc.data.formats.fields import CONDITIONS, KNOWN, bin_width, described, has_counts, sizes_of
+from lfadsrm_hpc.data.formats.fields import (
+    KNOWN,
+    bin_width,
+    by_our_names,
+    conditions_of,
+    described,
+    has_counts,
+    number,
+    sizes_of,
+)
 from lfadsrm_hpc.data.formats.plain import OPTIONS, Plain, read_source
 from lfadsrm_hpc.data.formats.registry import Reader
 from lfadsrm_hpc.errors import DataError, suggest
@@ -40,6 +48,9 @@ class Hdf5Source:
         groups = [g for g in self.file.values() if isinstance(g, h5py.Group) and has_counts(list(g))]
         return groups[0] if len(groups) == 1 else self.file
 
+    def there(self) -> list[str]:
+        return self._names(h5py.Dataset)
+
     def known(self) -> dict[str, Any]:
         return self.small_and_shapes()[0]
 
@@ -60,13 +71,17 @@ class Hdf5Source:
                     fields[key] = values_of(item)
         return fields, shapes
 
+    def _names(self, kind: type) -> list[str]:
+        names: list[str] = []
+        self.file.visititems(lambda name, it: names.append(name) if isinstance(it, kind) else None)
+        return names
+
     def _item(self, path: str, kind: type, what: str) -> Any:
         item = self.file.get(path)
         if item is None and self.group is not None:
             item = self.root.get(path) if path != self.group else None
         if not isinstance(item, kind):
-            names: list[str] = []
-            self.file.visititems(lambda name, it: names.append(name) if isinstance(it, kind) else None)
+            names = self._names(kind)
             hint = suggest(path, names) or f"there is: {', '.join(names[:30]) or 'none'}"
             raise DataError(f"there is no {what} {path!r}", hint=hint)
         return item
@@ -88,12 +103,11 @@ def info(path: Path, *, bin_ms: float | None = None, group: str | None = None) -
     """Return what describes a session without reading its spikes, or None."""
     with h5py.File(path, "r") as file:
         small, shapes = Hdf5Source(file, group).small_and_shapes(most_dims=1)
-    sizes, width = sizes_of(shapes, small), bin_ms if bin_ms is not None else bin_width(small)
+    said = bin_width(small) if "train_data" in shapes else number(by_our_names(small).get("bin_ms"))
+    sizes, width = sizes_of(shapes, small), bin_ms if bin_ms is not None else said
     if sizes is None or width is None:
         return None
-    parts = [small[key] for key in CONDITIONS if key in small]
-    condition = np.concatenate(parts) if parts else None
-    return {"sizes": sizes, "condition": condition, "attrs": described(small), "bin_ms": width}
+    return {"sizes": sizes, "condition": conditions_of(small), "attrs": described(small), "bin_ms": width}
 
 
 READER = Reader(read, info, options=(*OPTIONS, "group"))

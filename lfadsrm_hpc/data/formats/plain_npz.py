@@ -20,6 +20,9 @@ from lfadsrm_hpc.errors import DataError, suggest
 class _Npz:
     file: Any
 
+    def there(self) -> list[str]:
+        return list(self.file.files)
+
     def known(self) -> dict[str, Any]:
         return {key: self.file[key] for key in self.file.files if key in KNOWN}
 

@@ -18,7 +18,7 @@ from lfadsrm_hpc.data.form import SPIKE_DIMS
 from lfadsrm_hpc.data.formats import selecting, stretches, trial_columns
 from lfadsrm_hpc.data.formats.epochs import Epochs
 from lfadsrm_hpc.data.formats.signals import Signal, check, resample
-from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Recording:
-    """A session; all times are in seconds of its one clock.
+    """A session; all times, but for those in `trials`, are in seconds of its one clock.
 
     Attributes
     ----------
@@ -44,6 +44,10 @@ class Recording:
         Of the neuron in a row; in any order.
     trials : pandas.DataFrame or None
         A row a trial; its index becomes `trial_id`.
+    trial_unit : float
+        Seconds in the unit of the times in `trials`.
+    events : (E,) float or None
+        When the events are that trials are aligned to, where the table of trials does not tell it.
     observed : callable (row) -> (k, 2) array or None
         When the neuron in a row was recorded; None: always.
     stretches : list of (name, start, stop), or None
@@ -59,6 +63,8 @@ class Recording:
     names: Array
     spike_times: Callable[[int], Array]
     trials: pd.DataFrame | None = None
+    trial_unit: float = 1.0
+    events: Float64 | None = None
     observed: Callable[[int], Array | None] = lambda row: None
     stretches: list[tuple[str, float, float]] | None = None
     signals: Mapping[str, Callable[[], Signal]] = field(default_factory=dict)
@@ -118,6 +124,9 @@ def read(recording: Recording, epochs: Epochs, *, name: str) -> xr.Dataset | lis
     n_bins, bin_s = epochs.n_bins, epochs.bin_ms / 1000
     trains = (recording.sorted_spikes(int(row)) for row in plan.rows)
     counts = count_all(trains, len(plan.rows), plan.starts, n_bins, bin_s)
+    plan.notes.extend(_overlaps(plan.starts, n_bins * bin_s))
+    if not counts.any():
+        _refuse_other_clock(recording, plan, n_bins * bin_s)
     ds = _assembled(
         counts,
         -epochs.before_ms + epochs.bin_ms * np.arange(n_bins),
@@ -158,10 +167,12 @@ def plan_trials(recording: Recording, epochs: Epochs) -> Plan:
             where=where,
             hint="name one, or take the recording as a whole: continuous = true, chop_ms = 1000",
         )
-    events = _events(recording.trials, epochs.align_to, where)
+    events = recording.events
+    if events is None:
+        events = recording.trial_unit * events_of(recording.trials, epochs.align_to, where)
     if epochs.after_ms is None:
         raise DataError(
-            f"the window of the trials is not given{_durations(recording.trials)}",
+            f"the window of the trials is not given{_durations(recording.trials, recording.trial_unit)}",
             where=where,
             hint="give after_ms (and before_ms), in ms around align_to; "
             f"the table of trials has {', '.join(map(str, recording.trials.columns))}",
@@ -248,7 +259,14 @@ def _assembled(
     return xr.Dataset({"spikes": (SPIKE_DIMS, counts)}, coords=coords, attrs=dict(attrs))
 
 
-def _events(trials: pd.DataFrame, column: str, where: object) -> Float64:
+def events_of(trials: pd.DataFrame, column: str, where: object) -> Float64:
+    """Return the times in a column of the trial table, NaN where there is none.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or it holds no times.
+    """
     cells = selecting.values_of(trials, column, what="trial", where=where)
     try:
         return np.array([np.nan if cell is None else float(cell) for cell in cells], dtype=np.float64)
@@ -260,9 +278,34 @@ def _events(trials: pd.DataFrame, column: str, where: object) -> Float64:
         ) from None
 
 
-def _durations(trials: pd.DataFrame) -> str:
+def _overlaps(starts: Float64, length: float) -> list[str]:
+    """Return what is to be said of windows that share bins."""
+    n = int((np.diff(np.sort(starts)) < length - 1e-6).sum())
+    if not n:
+        return []
+    return [
+        f"windows of {n} trials begin before that of another has ended, so that a validation trial may hold "
+        "bins of a training trial: shorten the window, or say in split_group which trials stay together"
+    ]
+
+
+def _refuse_other_clock(recording: Recording, plan: Plan, length: float) -> None:
+    """Say that there are spikes, and none in any window: a mistake about clocks or units."""
+    spikes = [times for row in plan.rows if (times := recording.sorted_spikes(int(row))).size]
+    if spikes:
+        first, last = min(times[0] for times in spikes), max(times[-1] for times in spikes)
+        raise DataError(
+            f"no spike lies in the window of any trial: spikes go from {first:g} to {last:g} s, windows from "
+            f"{plan.starts.min():g} to {plan.starts.max() + length:g} s",
+            where=recording.where,
+            hint="times of spikes and of trials must have one clock and one unit; tables may have "
+            "time_unit = 'ms'",
+        )
+
+
+def _durations(trials: pd.DataFrame, unit: float) -> str:
     try:
-        lengths = 1000 * (trials["stop_time"].astype(float) - trials["start_time"].astype(float))
+        lengths = 1000 * unit * (trials["stop_time"].astype(float) - trials["start_time"].astype(float))
         return f"; trials take {lengths.min():g} to {lengths.max():g} ms"
     except (KeyError, TypeError, ValueError):
         return ""
@@ -336,6 +379,12 @@ def _with_signals(ds: xr.Dataset, recording: Recording, epochs: Epochs, starts: 
 
 
 def _read_continuous(recording: Recording, epochs: Epochs, name: str) -> list[xr.Dataset]:
+    if epochs.trials and recording.stretches is None:
+        raise UsageError(
+            "trials is about trials, and continuous = true takes the recording as a whole",
+            where=recording.where,
+            hint="leave one of them out; or, in NWB files, name a table of intervals, whose rows it chooses",
+        )
     rows = choose_neurons(recording, epochs)
     bin_s = epochs.bin_ms / 1000
     spikes = [recording.sorted_spikes(int(row)) for row in rows]

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lfadsrm_hpc.data.formats import option_values, recording
+from lfadsrm_hpc.data.formats import recording
 from lfadsrm_hpc.data.formats.epochs import OPTIONS, Epochs
 from lfadsrm_hpc.data.formats.recording import Recording
 from lfadsrm_hpc.data.formats.registry import Reader
-from lfadsrm_hpc.data.formats.trial_tables import UNITS, read_table, read_trials
-from lfadsrm_hpc.errors import DataError
+from lfadsrm_hpc.data.formats.trial_tables import read_table, read_trials, seconds_in
+from lfadsrm_hpc.errors import DataError, UsageError
 
 Float64 = npt.NDArray[np.float64]
 _NAMES = {
@@ -67,11 +67,19 @@ READER = Reader(
 
 def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: str | None) -> Recording:
     spikes = _columns(read_table(path), path)
-    scale = UNITS[option_values.choice("time_unit", time_unit or "s", tuple(UNITS))]
-    times = spikes["time"].to_numpy(dtype=np.float64) * scale
-    trials = read_trials(trial_table, path.parent, (epochs.align_to,), time_unit)
+    unit = seconds_in(time_unit)
+    times = spikes["time"].to_numpy(dtype=np.float64) * unit
+    trials = read_trials(trial_table, path.parent)
+    events = None
     if "trial" in spikes:
-        trials, times = _own_clocks(spikes["trial"], times, trials, epochs, path)
+        if epochs.continuous:
+            raise UsageError(
+                "times count from trials, since there is a column 'trial', and continuous = true takes one "
+                "recording as a whole",
+                where=path,
+                hint="leave continuous out; chop_ms cuts trials into windows as well",
+            )
+        trials, events, times = _own_clocks(spikes["trial"], times, trials, epochs, unit, path)
     ids = np.unique(spikes["neuron"].to_numpy())
     codes = np.searchsorted(ids, spikes["neuron"].to_numpy())
     return Recording(
@@ -80,6 +88,8 @@ def _recording(path: Path, epochs: Epochs, trial_table: str | None, time_unit: s
         names=np.array([str(name) for name in ids]),
         spike_times=lambda row: times[codes == row],
         trials=trials,
+        trial_unit=unit,
+        events=events,
     )
 
 
@@ -105,24 +115,28 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _own_clocks(
-    of_spike: pd.Series[Any], times: Float64, trials: pd.DataFrame | None, epochs: Epochs, path: Path
-) -> tuple[pd.DataFrame, Float64]:
+    of_spike: pd.Series[Any],
+    times: Float64,
+    trials: pd.DataFrame | None,
+    epochs: Epochs,
+    unit: float,
+    path: Path,
+) -> tuple[pd.DataFrame, Float64, Float64]:
     """Lay trials that have clocks of their own behind each other, too far apart for any window to reach over.
 
-    The spikes and the events of a trial move together.
+    The spikes and the events of a trial move together. A trial starts at 0 of its own clock, whatever the
+    table says of the session's.
     """
-    table = pd.DataFrame({"trial": np.unique(of_spike.to_numpy())}) if trials is None else trials.copy()
+    table = pd.DataFrame({"trial": np.unique(of_spike.to_numpy())}) if trials is None else trials
     if "trial" not in table.columns or table["trial"].duplicated().any():
         raise DataError("the table of trials has no column 'trial', or a trial twice", where=path)
     unknown = set(of_spike) - set(table["trial"])
     if unknown:
         raise DataError(f"trial {sorted(unknown)[0]} of a spike is not in the table of trials", where=path)
-    if epochs.align_to not in table.columns:
-        table[epochs.align_to] = 0.0
-    events = table[epochs.align_to].to_numpy(dtype=np.float64)
+    events = np.zeros(len(table))
+    if epochs.align_to != "start_time":
+        events = unit * recording.events_of(table, epochs.align_to, path)
     reach = float(np.nanmax(np.abs(np.concatenate([events, times])), initial=0.0))
     apart = 4 * reach + (abs(epochs.before_ms) + abs(epochs.after_ms or 0.0)) / 1000 + 1.0
     offsets = pd.Series(apart * np.arange(len(table)), index=table["trial"])
-    for name in {epochs.align_to, "start_time", "stop_time"} & set(table.columns):
-        table[name] = table[name] + offsets.to_numpy()
-    return table, times + offsets[of_spike].to_numpy()
+    return table, events + offsets.to_numpy(), times + offsets[of_spike].to_numpy()

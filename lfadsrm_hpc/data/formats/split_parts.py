@@ -71,3 +71,24 @@ def merge(
         )
     order = np.argsort(inds)
     return {key: values[order] for key, values in merged.items()}, labels[order]
+
+
+def along(merged: Mapping[str, Array], n_bins: int) -> dict[str, tuple[tuple[str, ...], Array]]:
+    """Return dims and values of the behaviour and the latents that go along with the counts.
+
+    Behaviour often ends with the bins that encoders see; what is not known after them is NaN.
+    """
+    found: dict[str, tuple[tuple[str, ...], Array]] = {}
+    for key, channel in (("behavior", "behavior_channel"), ("lowd", "latent")):
+        values = merged.get(key)
+        if values is None:
+            continue
+        if values.ndim == 3 and values.shape[1] <= n_bins:
+            known = np.full((len(values), n_bins, values.shape[2]), np.nan)
+            known[:, : values.shape[1]] = values
+            found[key] = (("trial", "time", channel), known)
+        elif values.ndim == 1:
+            found[key] = (("trial",), values)
+        else:
+            found[key] = (("trial", f"{key}_item"), values.reshape(len(values), -1))
+    return found

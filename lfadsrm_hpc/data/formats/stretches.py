@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ def whole(
     """
     if named is None:
         named = [("0", *_span(spikes, bounds, bin_s, where))]
+    _check_apart(named, where)
     low = -np.inf if bounds[0] is None else bounds[0] / 1000
     high = np.inf if bounds[1] is None else bounds[1] / 1000
     shared = common(observed)
@@ -112,6 +114,19 @@ def whole(
     if not parts:
         raise DataError("nothing of the recording is left", where=where, hint="look at start_ms and stop_ms")
     return parts, [f"{left_out} parts of less than a bin are left out"] if left_out else []
+
+
+def _check_apart(named: Sequence[tuple[str, float, float]], where: object) -> None:
+    """Refuse parts that overlap: their windows would train and validate on the same bins."""
+    ordered = sorted(named, key=lambda part: part[1])
+    for one, other in pairwise(ordered):
+        if other[1] < one[2] - _SLACK:
+            raise DataError(
+                f"the intervals {one[0]!r} ({one[1]:g} to {one[2]:g} s) and {other[0]!r} ({other[1]:g} to "
+                f"{other[2]:g} s) overlap, so that windows of both could train and validate on the same bins",
+                where=where,
+                hint="choose intervals by their columns with the option trials",
+            )
 
 
 def _span(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -34,9 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_trials(
-    trial_table: str | None, beside: Path, columns: Sequence[str], time_unit: str | None
-) -> pd.DataFrame | None:
+def read_trials(trial_table: str | None, beside: Path) -> pd.DataFrame | None:
     """Read the table of trials that a user names.
 
     Parameters
@@ -45,27 +42,27 @@ def read_trials(
         Absolute, or relative to `beside`; None for no table.
     beside : Path
         A folder.
-    columns : sequence of str
-        Those with times that are used besides start_time and stop_time.
-    time_unit : {"s", "ms"} or None
-        Of the times in it; seconds where left out.
 
     Returns
     -------
     pandas.DataFrame or None
-        With the times in seconds.
+        As it is in the file, times too: what is kept of it has the units that the user knows.
 
     Raises
     ------
     NotFoundError, DataError, UsageError
     """
-    scale = UNITS[option_values.choice("time_unit", time_unit or "s", tuple(UNITS))]
     if trial_table is None:
         return None
-    path = beside / Path(option_values.text("trial_table", trial_table)).expanduser()
-    table = read_table(path)
-    for name in {*columns, "start_time", "stop_time"} & set(table.columns):
-        if table[name].dtype.kind not in "biuf":
-            raise DataError(f"the column {name!r} holds no times", where=path)
-        table[name] = table[name] * scale
-    return table
+    return read_table(beside / Path(option_values.text("trial_table", trial_table)).expanduser())
+
+
+def seconds_in(time_unit: str | None) -> float:
+    """Return how many seconds the unit of times in a table has; seconds where it is left out.
+
+    Raises
+    ------
+    UsageError
+        There is no such unit.
+    """
+    return UNITS[option_values.choice("time_unit", time_unit or "s", tuple(UNITS))]
