@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ class DatasetAligning:
     _reader: Callable[..., xr.Dataset] | None
     _aligned_by: xr.Dataset | Callable[[], xr.Dataset] | None = None
     _aligned_file: Path | None = None
+    _aligned_with: Mapping[str, Any] = {}
     _fingerprint: tuple[Any, str] | None
 
     @property
@@ -76,6 +78,7 @@ class DatasetAligning:
         >>> ds.align_by("around_the_cue/day1.h5")  # doctest: +SKIP
         """
         self._aligned_by, self._aligned_file, self._fingerprint = None, None, None
+        self._aligned_with = {}
         if source is None and options:
             if self.path is None:
                 raise UsageError(
@@ -99,6 +102,8 @@ class DatasetAligning:
     ) -> None:
         given = {key: value for key, value in options.items() if value is not None}
         self._aligned_file = path
+        self._aligned_with = {"options": plain_options(given)} if given else {}
+        self._aligned_with |= {"reader": full_name(reader)} if reader is not None else {}
         if reader is None:
             from lfadsrm_hpc.data import readers
 
@@ -129,6 +134,16 @@ class DatasetAligning:
         other = self.alignment_data()
         return None if other is None else check(other, name=f"{self.name} (alignment data)")
 
+    def _alignment_source(self) -> dict[str, Any]:
+        """Return where the data for alignment come from: nothing where the dataset is its own."""
+        if self._aligned_by is None:
+            return {}
+        if self._aligned_file is None:
+            return {"aligned_by": {"path": None}}
+        path, folder = self._aligned_file, self.collection.path
+        shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+        return {"aligned_by": {"path": shown.as_posix(), **self._aligned_with}}
+
     def _alignment_stamp(self) -> list[tuple[str, int, int]]:
         """Return names, sizes and times of the files that the data for alignment come from."""
         file = self._aligned_file
@@ -137,3 +152,15 @@ class DatasetAligning:
             return [(each.name, (stat := each.stat()).st_size, stat.st_mtime_ns) for each in files]
         except OSError:
             return []
+
+
+def full_name(thing: Any) -> str:
+    """Return the name by which a class or function can be imported, if it can."""
+    name = getattr(thing, "__qualname__", None) or "<unnamed>"
+    return f"{getattr(thing, '__module__', None) or '<unknown>'}.{name}"
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as JSON can keep them."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(options), default=str))
+    return plain

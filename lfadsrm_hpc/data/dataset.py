@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import math
 import os
 import weakref
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from lfadsrm_hpc.data.aligning import DatasetAligning
+from lfadsrm_hpc.data.aligning import DatasetAligning, full_name, plain_options
 from lfadsrm_hpc.data.formats.registry import name_of
 from lfadsrm_hpc.data.making import DatasetMaking
 from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError, UsageError, suggest
@@ -223,16 +222,18 @@ class Dataset(DatasetMaking, DatasetAligning):
         return evaluation_params(self.load(), spike_bin_ms)
 
     def source(self) -> dict[str, Any]:
-        """Return where the data come from: kind, class, path in the collection, size, mtime_ns, options."""
-        own = {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
+        """Return where the data come from: kind, class, path in the collection, size, mtime_ns.
+
+        Also, where they are: options, the `reader` of one's own, and `aligned_by`, what `align_by` was told.
+        """
+        own = {"class": full_name(type(self)), **self._alignment_source()}
         if self.path_relative is None:
             return {"kind": "arrays", **own, "path": None, "size": None, "mtime_ns": None}
         size, mtime_ns = self._stamp() or (None, None)
         path = self.path_relative.as_posix()
         found = {"kind": "file", **own, "path": path, "size": size, "mtime_ns": mtime_ns}
-        return found | (
-            {"options": json.loads(json.dumps(self.options, default=str))} if self.options else {}
-        )
+        found |= {"options": plain_options(self.options)} if self.options else {}
+        return found | ({"reader": full_name(self._reader)} if self._reader is not None else {})
 
     def _path(self) -> Path:
         path = self.path

@@ -53,6 +53,9 @@ def reproducing_script(run: Run) -> str:
         "IN_MEMORY": repr([name for name in used if not _is_file(sources.get(name, {}))]),
         "RUNS": _laid_out([_recipe(one) for one in chain]),
         "CLASSES": _laid_out(_classes(sources, used)),
+        "OPTIONS": _laid_out(_noted(sources, used, "options")),
+        "READERS": _laid_out(_noted(sources, used, "reader")),
+        "ALIGNED_BY": _laid_out(_noted(sources, used, "aligned_by")),
     }
     text = _SCRIPT
     for name, value in values.items():
@@ -114,8 +117,22 @@ def _threads(run: Run) -> int | None:
 
 
 def _is_file(source: Mapping[str, Any]) -> bool:
-    importable = not str(source.get("class", _DATASET_CLASS)).startswith("__main__.")
-    return source.get("kind") == "file" and importable and "<locals>" not in str(source.get("class"))
+    """Return whether a script can read the session: all of it is in files, by code that can be imported."""
+    aligned = source.get("aligned_by", {"path": ""})
+    code = [source.get("class", _DATASET_CLASS), source.get("reader"), aligned.get("reader")]
+    importable = all(_is_importable(str(name)) for name in code if name is not None)
+    return source.get("kind") == "file" and importable and aligned["path"] is not None
+
+
+def _is_importable(name: str) -> bool:
+    return not name.startswith("__main__.") and "<" not in name
+
+
+def _noted(
+    sources: Mapping[str, Mapping[str, Any]], used: Sequence[str], key: str
+) -> dict[str, dict[str, Any] | str]:
+    """Return, by dataset, what is on record of how its file is read."""
+    return {n: sources[n][key] for n in used if _is_file(sources.get(n, {})) and key in sources[n]}
 
 
 def _classes(sources: Mapping[str, Mapping[str, Any]], used: Sequence[str]) -> dict[str, str]:
@@ -156,11 +173,22 @@ THREADS = <THREADS>  # None: not on record
 FILES = <FILES>
 # classes that read some of them, where it is not lfadsrm_hpc's own
 CLASSES = <CLASSES>
-# sessions that were arrays in memory, or read by a class that cannot be imported: add them in `sessions`
+# options with which they are read, and functions that read them, where there are any
+OPTIONS = <OPTIONS>
+READERS = <READERS>
+# other files that some of them are aligned by
+ALIGNED_BY = <ALIGNED_BY>
+# sessions that were arrays in memory, or read by code that cannot be imported: add them in `sessions`
 IN_MEMORY = <IN_MEMORY>
 
 # in the order in which they are made; the last one is RUN, those before it are what it starts from
 RUNS = <RUNS>
+
+
+def imported(name):
+    """Return a class or function by its full name."""
+    module, _, own = name.rpartition(".")
+    return getattr(importlib.import_module(module), own)
 
 
 def sessions(folder):
@@ -169,8 +197,15 @@ def sessions(folder):
 
     found = DatasetCollection(folder, name=<DATASETS_NAME>)
     for name, file in FILES.items():
-        module, _, kind = CLASSES.get(name, "lfadsrm_hpc.Dataset").rpartition(".")
-        getattr(importlib.import_module(module), kind)(found, file, name=name)
+        kind, how = imported(CLASSES.get(name, "lfadsrm_hpc.Dataset")), OPTIONS.get(name, {})
+        if name in READERS:
+            session = kind.from_file(found, file, imported(READERS[name]), name=name, **how)
+        else:
+            session = kind(found, file, name=name, **how)
+        if name in ALIGNED_BY:
+            other = ALIGNED_BY[name]
+            reader = imported(other["reader"]) if "reader" in other else None
+            session.align_by(other["path"], reader=reader, **other.get("options", {}))
     # Dataset.from_arrays(found, "name of the session", spikes, bin_ms=..., condition=...)
     absent = [name for name in IN_MEMORY if name not in found]
     if absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,18 @@ def again(folder: Path, run: Run) -> Run:
     return RunCollection.open(folder / "reproduced" / run.collection.name).run_by_id(run.id)
 
 
+def check_equal(mine: Any, theirs: Any, where: str) -> None:
+    """Compare what may hold arrays."""
+    if is_dataclass(theirs):
+        mine, theirs = vars(mine), vars(theirs)
+    if isinstance(theirs, dict):
+        assert mine.keys() == theirs.keys(), where
+        for name, value in theirs.items():
+            check_equal(mine[name], value, f"{where} {name}")
+        return
+    np.testing.assert_array_equal(mine, theirs, err_msg=where)
+
+
 def check_same(folder: Path, run: Run) -> None:
     """Compare what the script made with a run."""
     found = again(folder, run)
@@ -54,8 +66,7 @@ def check_same(folder: Path, run: Run) -> None:
     for one, other in zip(found.record()["inputs"], run.record()["inputs"], strict=True):
         assert one["inputs_fingerprint"] == other["inputs_fingerprint"]
         mine, theirs = (vars(read_inputs(r.input_files()[one["dataset"]])) for r in (found, run))
-        for name, value in theirs.items():
-            np.testing.assert_array_equal(mine[name], value, err_msg=name)
+        check_equal(mine, theirs, one["dataset"])
 
 
 def test_the_same_run_of_the_same_data(make: Any, fabricated: Any, tmp_path: Path) -> None:
@@ -165,6 +176,53 @@ def test_sessions_that_a_user_s_own_class_reads(fabricated: Any, tmp_path: Path)
     done = execute(reproducing_script(rc.runs[0]), tmp_path)
     assert done.returncode == 0, done.stderr
     check_same(tmp_path, rc.runs[0])
+
+
+def test_options_readers_and_alignment_data_are_kept(fabricated: Any, tmp_path: Path) -> None:
+    (tmp_path / "labfunctions.py").write_text(
+        "def read_text(path, width):\n"
+        "    from lfadsrm_hpc.data.readers import from_arrays\n"
+        "    import numpy as np\n"
+        "    counts = np.loadtxt(path, dtype=int).reshape(20, 20, 4)\n"
+        "    return from_arrays(counts, bin_ms=width, condition=np.arange(20) % 4)\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        from labfunctions import read_text  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(tmp_path))
+    rng, condition = np.random.default_rng(0), np.arange(20) % 4
+    np.savez(tmp_path / "day1.npz", spikes=rng.poisson(0.5, (20, 20, 5)), condition=condition)
+    np.savez(tmp_path / "cue.npz", spikes=rng.poisson(0.5, (20, 20, 5)), condition=condition)
+    np.savetxt(tmp_path / "day2.lab", rng.poisson(0.5, (400, 4)), fmt="%d")
+    sessions = DatasetCollection(tmp_path)
+    Dataset(sessions, "day1.npz", bin_ms=2).align_by("cue.npz", bin_ms=2)
+    Dataset.from_file(sessions, "day2.lab", read_text, width=2)
+    rc = RunCollection(tmp_path / "runs", "lab", sessions)
+    rc.add_params(RunParams(**{**fabricated.BASE, "ext_input_dim": 0}))
+    rc.add_run_spec(RunSpec("both", sessions, ["day1", "day2"]))
+    rc.prepare_for_lfads(warn=False)
+    done = execute(reproducing_script(rc.runs[0]), tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_same(tmp_path, rc.runs[0])
+
+
+@pytest.mark.parametrize("what", ["reader", "alignment data"])
+def test_what_cannot_be_imported_is_asked_for(fabricated: Any, tmp_path: Path, what: str) -> None:
+    sessions = fabricated.sessions(tmp_path / "datasets", neurons=(5, 6))
+    if what == "reader":
+        from lfadsrm_hpc.data import readers
+
+        Dataset.from_file(sessions, "day2.npz", lambda path: readers.read(path), name="odd")
+    else:
+        Dataset(sessions, "day2.npz", name="odd").align_by(sessions.find("day2").load())
+    rc = RunCollection(tmp_path / "runs", "lab", sessions)
+    rc.add_params(RunParams(**fabricated.BASE))
+    rc.add_run_spec(RunSpec("both", sessions, ["day1", "odd"]))
+    rc.prepare_for_lfads(warn=False)
+    done = execute(reproducing_script(rc.runs[0]), tmp_path)
+    assert done.returncode == 1
+    assert "odd: not from a file" in done.stderr
 
 
 @pytest.mark.train
