@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ from made_up_runs import NEURONS, SHOWN, build
 
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.api import Run
-from lfadsrm_hpc.errors import DataError, NotFoundError, ResultsError, UsageError
+from lfadsrm_hpc.errors import DataError, MismatchError, NotFoundError, ResultsError, UsageError
+from lfadsrm_hpc.results import stored_arrays
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,31 @@ def test_several_datasets_need_a_name_and_one_does_not(collection: RunCollection
         single.plot_session_alignment()
     with pytest.raises(ResultsError, match="not complete"):
         collection.find_run("stitched", factors_dim=2, l2_gen_scale=10, seed=0).plot_factors(dataset="day1")
+
+
+def test_a_raster_reads_the_spikes_that_it_draws_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+    plain = stored_arrays.Source.read
+
+    def watched(self: Any, name: str, key: Any) -> Any:
+        found = plain(self, name, key)
+        if name.endswith("_data"):
+            read.append(found.shape)
+        return found
+
+    monkeypatch.setattr(stored_arrays.Source, "read", watched)
+    run.plot_raster(trial=4, dataset="day3")
+    (shape,) = read
+    assert len(shape) == 2, "one trial: bins and neurons"
+
+
+def test_inputs_of_other_data_are_refused(make: Any) -> None:
+    (own,) = make().runs
+    own.plot_raster(trial=0)
+    with h5py.File(own.input_files()["day1"], "r+", locking=False) as file:
+        file.attrs["fingerprint"] = "0" * 64
+    with pytest.raises(MismatchError, match="not the one that the posterior means were made from"):
+        own.plot_raster(trial=0)
 
 
 def test_inputs_that_are_gone_are_told_of(run: Run, tmp_path: Path) -> None:
