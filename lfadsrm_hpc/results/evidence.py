@@ -24,6 +24,7 @@ SMOOTHED = 10  # epochs over which costs are averaged, as early stopping does
 # A dimension of the initial condition with less divergence from the prior than this says nothing (nats).
 ACTIVE_NATS = 0.01
 _BLOCK = 2**21
+_OF_RATES, _OF_GAUSSIAN = "their mean", "the standard deviation of the data"
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,12 @@ class DatasetEvidence:
         For each inferred input, the part of its variance that the data decide: 0 for a posterior that is the
         prior, 1 for one without doubt.
     modulation : float
-        Standard deviation of rates over trials, relative to the mean rates.
+        Standard deviation of rates over trials, relative to `modulation_of`.
     apart_r2 : float
         R2 of the differences between conditions, noise taken off, validation trials; None too where the data
         do not tell conditions apart.
+    modulation_of : str
+        "their mean"; of Gaussian data the standard deviation of the data. In words.
     """
 
     dataset: str
@@ -97,6 +100,7 @@ class DatasetEvidence:
     inputs: tuple[float, ...]
     modulation: float | None
     apart_r2: float | None
+    modulation_of: str = _OF_RATES
 
 
 def fit_evidence(fitlog: str | os.PathLike[str], params: Mapping[str, Any]) -> FitEvidence:
@@ -184,6 +188,7 @@ def dataset_evidence(means: xr.Dataset, scores: Scores) -> DatasetEvidence:
         inputs=tuple(float(one) for one in input_information(means)),
         modulation=scores.modulation,
         apart_r2=apart.r2 if apart is not None and apart.is_sure else None,
+        modulation_of=_OF_GAUSSIAN if means.attrs.get("output_dist") == "gaussian" else _OF_RATES,
     )
 
 

@@ -162,7 +162,9 @@ def _dataset(one: DatasetEvidence) -> Iterator[Reason]:
 
 
 def _flat(one: DatasetEvidence) -> str:
-    text = f"rates are almost the same in every trial (they vary by {one.modulation:.1%} of their mean)"
+    text = (
+        f"rates are almost the same in every trial (they vary by {one.modulation:.1%} of {one.modulation_of})"
+    )
     if one.ic_nats is not None and one.ic_nats < SILENT_IC_NATS:
         text += f", since the posterior has collapsed to its prior ({one.ic_nats:.2f} nats)"
     weights = "kl_ic_weight and kl_co_weight" if one.inputs else "kl_ic_weight"

@@ -241,23 +241,31 @@ class RateSpread:
     within : float
         Posterior variance, the mean over trials; 0 where it is not known.
     square : float
-        Squared mean rates.
+        Squared mean rates. Of Gaussian data, whose zero means nothing: the variance of the data about the
+        mean of each output.
     """
 
     def __init__(self, trials: TrialBlocks) -> None:
         self.trials = trials
+        self.has_zero = trials.output_dist != "gaussian"
         self.samples = max(1, int(np.asarray(trials.means.attrs.get("num_samples", 1)).item()))
         self.between = self.within = self.square = 0.0
 
     def begin(self, neurons: int) -> None:
         """Begin with a group of so many neurons."""
         self._sums = np.zeros((2, self.trials.bins, neurons))
+        self._data: list[Floats] = []  # of each block: number, mean and squares about it, by output
         self._variance = 0.0
 
     def add(self, block: Block, neurons: slice) -> None:
         """Add the trials of a block."""
         self._sums[0] += block.rates.sum(axis=0)
         self._sums[1] += np.square(block.rates).sum(axis=0)
+        if not self.has_zero:
+            mean = block.data.mean(axis=_TRIALS_AND_BINS)
+            squares = np.square(block.data - mean).sum(axis=_TRIALS_AND_BINS)
+            number = np.full(mean.shape, float(block.data.shape[0] * block.data.shape[1]))
+            self._data.append(np.array([number, mean, squares]))
         std = self.trials.std(block.rows, neurons)
         self._variance += 0.0 if std is None else float(np.square(std).sum())
 
@@ -269,9 +277,17 @@ class RateSpread:
         # of the mean of S posterior samples, 1/S of the posterior variance is noise
         self.between += max(float(spread.sum()) - within / self.samples, 0.0)
         self.within += within
-        self.square += float(np.square(mean).sum())
+        self.square += float(np.square(mean).sum()) if self.has_zero else self._variance_of_data()
+
+    def _variance_of_data(self) -> float:
+        """Return the variance of the data about the mean of each output, summed over bins and outputs."""
+        number, mean, squares = np.stack(self._data, axis=1)
+        total = number.sum(axis=0)
+        centre = (number * mean).sum(axis=0) / total
+        squares = squares.sum(axis=0) + (number * np.square(mean - centre)).sum(axis=0)
+        return self.trials.bins * float((squares / total).sum())
 
     @property
     def modulation(self) -> float | None:
-        """Standard deviation over trials, relative to the root mean square of the mean rates."""
+        """Standard deviation over trials, relative to the root of `square` a bin and neuron."""
         return float(np.sqrt(self.between / self.square)) if self.square > 0 else None

@@ -15,6 +15,7 @@ from lfadsrm_hpc.model.schedule import COLUMNS
 from lfadsrm_hpc.results.evidence import (
     DatasetEvidence,
     FitEvidence,
+    dataset_evidence,
     fit_evidence,
     ic_divergence,
     input_information,
@@ -221,3 +222,30 @@ def test_rates_that_differ_by_sampling_alone_are_flat(made: SimpleNamespace, tmp
     assert found["flat"] < 0.02
     spread = np.sqrt(truth.var(axis=0).sum() / np.square(truth.mean(axis=0)).sum())
     assert found["true"] == pytest.approx(spread, rel=0.02)
+
+
+def test_the_offset_of_continuous_data_is_no_reason(made: SimpleNamespace, tmp_path: Path) -> None:
+    session = made.session()
+    truth = made.together(session, "truth")
+    flat = np.broadcast_to(truth.mean(axis=0), truth.shape)
+    found, reasons = {}, {}
+    for offset in (0.0, 5000.0):
+        moved = dataclasses.replace(
+            session, train_data=session.train_truth + offset, valid_data=session.valid_truth + offset
+        )
+        for name, rates in {"flat": flat, "true": truth}.items():
+            path = tmp_path / f"{name}{offset:.0f}.nc"
+            made.write(path, moved, rates + offset, output_dist="gaussian")
+            with open_posterior_means(path) as means:
+                scores = score_dataset(means, moved)
+                evidence = dataset_evidence(means, scores)
+            found[name, offset] = scores.modulation
+            reasons[name, offset] = [
+                one for one in judge(FIT, [evidence]).reasons if one.check == "collapsed"
+            ]
+    spread = np.sqrt(truth.var(axis=0).mean(axis=0).sum() / truth.var(axis=(0, 1)).sum())
+    for offset in (0.0, 5000.0):
+        assert found["true", offset] == pytest.approx(spread, rel=0.01)
+        assert not any(one.verdict == BAD for one in reasons["true", offset])
+        (one,) = (one for one in reasons["flat", offset] if one.verdict == BAD)
+        assert "of the standard deviation of the data" in one.text
