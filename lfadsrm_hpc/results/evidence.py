@@ -87,6 +87,8 @@ class DatasetEvidence:
     apart_r2 : float
         R2 of the differences between conditions, noise taken off, validation trials; None too where the data
         do not tell conditions apart.
+    bits_error : float
+        Standard error of `bits` that the number of spikes makes.
     modulation_of : str
         "their mean"; of Gaussian data the standard deviation of the data. In words.
     """
@@ -100,6 +102,7 @@ class DatasetEvidence:
     inputs: tuple[float, ...]
     modulation: float | None
     apart_r2: float | None
+    bits_error: float | None = None
     modulation_of: str = _OF_RATES
 
 
@@ -188,6 +191,7 @@ def dataset_evidence(means: xr.Dataset, scores: Scores) -> DatasetEvidence:
         inputs=tuple(float(one) for one in input_information(means)),
         modulation=scores.modulation,
         apart_r2=apart.r2 if apart is not None and apart.is_sure else None,
+        bits_error=scores.bits_error,
         modulation_of=_OF_GAUSSIAN if means.attrs.get("output_dist") == "gaussian" else _OF_RATES,
     )
 

@@ -271,6 +271,12 @@ def nll_terms(rates: npt.ArrayLike, counts: Floats, bin_ms: float) -> Floats:
     return result
 
 
+def log_expected(rates: Floats, bin_ms: float) -> Floats:
+    """Return the logarithms of expected spikes per bin, with the floor of the likelihoods."""
+    result: Floats = np.log(np.maximum(rates * (bin_ms / 1000.0), _FLOOR))
+    return result
+
+
 def _counts(counts: npt.ArrayLike) -> Floats:
     x = np.asarray(counts, dtype=np.float64)
     if not np.isfinite(x).all() or (x < 0).any():

@@ -35,6 +35,9 @@ NO_CONDITIONS, FEW_CONDITIONS = 0.1, 0.3
 LOST_SUSPECT, LOST_BAD = 0.4, 0.7
 # Bits per spike below which there is nothing that could be lost.
 _SOME_BITS = 0.02
+# Validation trials of a short session hold so few spikes that their bits differ from those of training trials
+# by chance; what is within so many standard errors says nothing against a model.
+_CHANCE = 2.0
 # What the validation cost has risen again since its minimum, relative to all that it had fallen: at most 0.02
 # in good trainings, 7 in an over-fitted one. The parameters are those of the minimum, so it spoils nothing.
 RISEN = 0.2
@@ -129,7 +132,7 @@ def _dataset(one: DatasetEvidence) -> Iterator[Reason]:
     if one.bits is not None and one.bits <= 0:
         yield Reason(
             "prediction",
-            BAD,
+            SUSPECT if _may_be_chance(one) else BAD,
             f"rates predict the spikes of validation trials no better than each neuron's mean rate "
             f"({one.bits:.3f} bits/spike): see the other reasons; without any, the data may hold no more.",
         )
@@ -161,6 +164,13 @@ def _dataset(one: DatasetEvidence) -> Iterator[Reason]:
     yield from _lost(one)
 
 
+def _may_be_chance(one: DatasetEvidence) -> bool:
+    """Return whether so few spikes may have fewer bits than those of training trials by chance alone."""
+    if one.bits is None or one.train_bits is None or one.bits_error is None:
+        return False
+    return one.train_bits >= _SOME_BITS and one.train_bits - one.bits <= _CHANCE * one.bits_error
+
+
 def _flat(one: DatasetEvidence) -> str:
     text = (
         f"rates are almost the same in every trial (they vary by {one.modulation:.1%} of {one.modulation_of})"
@@ -173,7 +183,7 @@ def _flat(one: DatasetEvidence) -> str:
 
 def _lost(one: DatasetEvidence) -> Iterator[Reason]:
     """Tell of bits per spike that training trials have and validation trials have not."""
-    if one.bits is None or one.train_bits is None or one.train_bits < _SOME_BITS:
+    if one.bits is None or one.train_bits is None or one.train_bits < _SOME_BITS or _may_be_chance(one):
         return
     lost = (one.train_bits - one.bits) / one.train_bits
     if lost > LOST_SUSPECT:

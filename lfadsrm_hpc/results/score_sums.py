@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lfadsrm_hpc.results.metrics import Floats, nll_terms
+from lfadsrm_hpc.results.metrics import Floats, log_expected, nll_terms
 from lfadsrm_hpc.results.psth import TOO_NOISY, ConditionSums, Explained, condition_index
 from lfadsrm_hpc.results.r2 import NEAR_SILENT, r2_of_sums
 from lfadsrm_hpc.results.trial_blocks import SPLITS, TRAIN, VALID, Block, TrialBlocks
@@ -56,6 +56,8 @@ class SpikeSums:
         windows = [(split, window) for split in SPLITS for window in (_SEEN, _FORWARD)]
         self.spikes = {key: np.zeros(trials.neurons) for key in windows}
         self.cost = {key: np.zeros(trials.neurons) for key in windows}
+        # over the spikes of validation trials in the bins seen: logarithms of expected counts, and squares
+        self._logs = np.zeros((2, trials.neurons))
         self.count = {TRAIN: int(trials.is_train.sum()), VALID: int((~trials.is_train).sum())}
         bins = {_SEEN: trials.bins - trials.forward, _FORWARD: trials.forward}
         self.elements = {(split, window): self.count[split] * bins[window] for split, window in windows}
@@ -69,6 +71,10 @@ class SpikeSums:
             for window, bins in ((_SEEN, slice(0, seen)), (_FORWARD, slice(seen, None))):
                 self.spikes[split, window][neurons] += block.data[own][:, bins].sum(axis=_TRIALS_AND_BINS)
                 self.cost[split, window][neurons] += terms[own][:, bins].sum(axis=_TRIALS_AND_BINS)
+        scored = block.of(VALID)
+        x, rates = block.data[scored, :seen], block.rates[scored, :seen]
+        logs = log_expected(rates, self.trials.bin_ms)
+        self._logs[:, neurons] += [(x * power).sum(axis=_TRIALS_AND_BINS) for power in (logs, logs**2)]
 
     def gain(self, split: str, window: str = _SEEN) -> Floats:
         """Return each neuron's log-likelihood above its mean in these bins of the training trials, nats."""
@@ -77,6 +83,20 @@ class SpikeSums:
         cost_of_null = self.elements[key] * null - self.spikes[key] * np.log(null)
         result: Floats = cost_of_null - self.cost[key]
         return result
+
+    def bits_error(self) -> float | None:
+        """Return the standard error of the bits per spike of validation trials that Poisson spikes make.
+
+        A bin gains x log(r / null) - (r - null), of variance r log(r / null)^2: estimated by its spikes.
+        """
+        own = ~self.trials.held_out
+        spikes = self.spikes[VALID, _SEEN][own]
+        if not spikes.sum():
+            return None
+        null = np.maximum(self.spikes[TRAIN, _SEEN][own], 0.5) / max(1, self.elements[TRAIN, _SEEN])
+        log, square = self._logs[:, own]
+        variance = square - 2 * np.log(null) * log + np.square(np.log(null)) * spikes
+        return float(np.sqrt(max(0.0, variance.sum())) / (spikes.sum() * np.log(2)))
 
     def rate(self) -> Floats:
         """Return each neuron's mean rate in the training trials, spikes/s."""

@@ -53,6 +53,8 @@ class Scores:
         How well the rates of the validation trials tell conditions apart.
     valid_nats : float or None
         What the rates gain over the null in a validation trial.
+    bits_error : float or None
+        Standard error of `bits_per_spike` in validation trials, from the number of spikes.
     """
 
     dataset: str
@@ -63,6 +65,7 @@ class Scores:
     modulation: float | None
     apart: Explained | None
     valid_nats: float | None
+    bits_error: float | None = None
 
     def values(self, split: str = VALID) -> dict[str, float]:
         """Return the metrics of a split as numbers."""
@@ -132,6 +135,7 @@ def score_dataset(
         modulation=spread.modulation,
         apart=averages.apart,
         valid_nats=None if spikes is None else spikes.valid_nats(),
+        bits_error=None if spikes is None else spikes.bits_error(),
     )
 
 

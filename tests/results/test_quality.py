@@ -249,3 +249,37 @@ def test_the_offset_of_continuous_data_is_no_reason(made: SimpleNamespace, tmp_p
         assert not any(one.verdict == BAD for one in reasons["true", offset])
         (one,) = (one for one in reasons["flat", offset] if one.verdict == BAD)
         assert "of the standard deviation of the data" in one.text
+
+
+def test_few_spikes_that_lack_bits_by_chance_are_no_reason() -> None:
+    lost = {"train_bits": 0.05, "bits": 0.01}
+    assert verdict(**lost, bits_error=0.01) == (BAD, ["overfitted"])
+    assert verdict(**lost, bits_error=0.03) == (GOOD, [])
+    assert verdict(train_bits=0.05, bits=-0.01, bits_error=0.04) == (SUSPECT, ["prediction"])
+    assert verdict(train_bits=0.05, bits=-0.01, bits_error=0.02)[0] == BAD
+    assert verdict(train_bits=0.0, bits=-0.001, bits_error=0.01) == (BAD, ["prediction"]), (
+        "it learned nothing"
+    )
+
+
+def test_true_rates_of_short_sessions_are_not_called_over_fitted(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Fifty sessions of 16 training and 4 validation trials, weakly modulated."""
+    errors, gains, bad = [], [], 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        session = made.session(trials=20, neurons=6, seed=seed)
+        weak = np.maximum(5 + 0.15 * (made.together(session, "truth") - 20), 0.5)
+        counts = rng.poisson(weak * made.bin_ms / 1000)
+        valid = np.isin(np.arange(20), session.valid_inds)
+        session = dataclasses.replace(session, train_data=counts[~valid], valid_data=counts[valid])
+        path = made.write(tmp_path / "a.nc", session, weak)
+        with open_posterior_means(path) as means:
+            evidence = dataset_evidence(means, score_dataset(means, session))
+        errors.append(evidence.bits_error)
+        gains.append(evidence.bits)
+        reasons = judge(FIT, [evidence]).reasons
+        bad += any(one.check == "overfitted" for one in reasons)
+    assert bad <= 1
+    assert np.std(gains) == pytest.approx(np.mean(errors), rel=0.3), "it is the standard error"
