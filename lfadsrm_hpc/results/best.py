@@ -220,7 +220,6 @@ def _best_of(
     *,
     include_bad: bool,
 ) -> BestRun[R]:
-    name = metric or (PREFERRED if PREFERRED in done and done[PREFERRED].notna().any() else COSTS[0])
     notes = []
     if len(done) < len(rows):
         others = rows[rows["state"] != RunState.COMPLETED.value]
@@ -237,10 +236,13 @@ def _best_of(
                 hint="look at them; include_bad=True (--include-bad) lets them compete",
             )
         notes.append(f"left out, since quality control calls it bad: {which}")
+    preferred = PREFERRED in competing and competing[PREFERRED].notna().any()
+    name = metric or (PREFERRED if preferred else COSTS[0])
     if name not in competing or not competing[name].notna().any():
         there = [one for one in (*KNOWN_METRICS, *COSTS) if one in competing and competing[one].notna().any()]
+        of_bad = " but bad ones" if name in done and done[name].notna().any() else ""
         raise ResultsError(
-            f"no complete run of {spec} has {name}",
+            f"no complete run{of_bad} of {spec} has {name}",
             hint=f"they have {listing(there)}; `rc.compute_metrics()` computes scores",
         )
     scored = competing[competing[name].notna()]

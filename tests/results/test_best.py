@@ -81,6 +81,17 @@ def test_bad_runs_ties_and_runs_without_a_score(make: Any, fabricated: Any) -> N
     assert "quality control calls the best run bad: dead inputs" in whole.notes
 
 
+def test_the_scores_of_bad_runs_do_not_choose_the_metric(make: Any, fabricated: Any) -> None:
+    rc = make(swept(fabricated, seed=[0, 1]), done=0)
+    fabricated.complete(rc.runs[0], metrics={"co_bps": 0.1}, verdict="bad", reasons=["it diverged"])
+    fabricated.complete(rc.runs[1], metrics={"bits_per_spike": 0.1}, verdict="good")
+    best = rc.best()
+    assert (best.metric, best.run.id) == ("lowest_valid_cost", rc.runs[1].id)
+    with pytest.raises(ResultsError, match="no complete run but bad ones of single_day1 has co_bps"):
+        rc.best("co_bps")
+    assert rc.best(include_bad=True).metric == "co_bps"
+
+
 def test_if_all_are_bad_nobody_is_best(make: Any, fabricated: Any) -> None:
     rc = make(done=0)
     fabricated.complete(rc.runs[0], verdict="bad", reasons=["the posterior is collapsed"])
