@@ -232,9 +232,10 @@ def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str,
 def _words(name: str, file: h5py.File) -> dict[str, Any]:
     if name not in VARIABLES:
         return {"units": "1", "long_name": "condition of the trial"}
-    counts = name != "spikes" or file["train_data"].dtype.kind in "iu"
-    units = VARIABLES[name].units if counts else "units of the data"
-    return {"units": units, "long_name": VARIABLES[name].long_name}
+    about = VARIABLES[name]
+    if name == "spikes" and file["train_data"].dtype.kind not in "iu":
+        return {"units": "units of the data", "long_name": "values that were fitted"}
+    return {"units": about.units, "long_name": about.long_name}
 
 
 # ---------------------------------------------------------------- the order of trials

@@ -65,7 +65,7 @@ def methods_paragraph(run: Run, chosen: Chosen | None = None) -> str:
     record, origin = run.record(), read_origin(run.layout.model_params)
     data = {name: counted(path) for name, path in run.input_files().items()}
     sentences = [
-        _software(origin),
+        _software(run, origin),
         _data(run, data),
         _alignment(run),
         _model(run),
@@ -77,12 +77,13 @@ def methods_paragraph(run: Run, chosen: Chosen | None = None) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _software(origin: Mapping[str, Any]) -> str:
+def _software(run: Run, origin: Mapping[str, Any]) -> str:
     versions = origin.get("versions", {})
     used = ", ".join(f"{label} {versions[name]}" for name, label in _LIBRARIES if name in versions)
     version = versions.get("lfadsrm_hpc", __version__)
+    inferred = "firing rates" if _of_spikes(run) else "expected values of continuous data"
     return (
-        f"Single-trial firing rates were inferred with LFADS (latent factor analysis via dynamical systems; "
+        f"Single-trial {inferred} were inferred with LFADS (latent factor analysis via dynamical systems; "
         f"{LFADS_CITATION}) as implemented in the software lfadsrm_hpc, version {version}"
         + (f" ({used})." if used else ".")
     )
@@ -94,13 +95,16 @@ def _data(run: Run, data: Mapping[str, Counted]) -> str:
         for name, one in data.items()
     ]
     first = next(iter(data.values()))
-    spikes = run.params.output_dist in ("poisson", "negative_binomial")
     together = "one recording session" if len(data) == 1 else f"{len(data)} recording sessions together"
     return (
         f"The model was fitted to {together}: {_joined(texts)}; "
-        f"{'spikes were counted' if spikes else 'data are'} in bins of "
+        f"{'spikes were counted' if _of_spikes(run) else 'data are'} in bins of "
         f"{run.params.spike_bin_ms:g} ms, {first.bins} bins a trial."
     )
+
+
+def _of_spikes(run: Run) -> bool:
+    return run.params.output_dist in ("poisson", "negative_binomial")
 
 
 def _alignment(run: Run) -> str:
@@ -149,10 +153,11 @@ def _training(origin: Mapping[str, Any], fit: FitSummary | None) -> str:
 
 
 def _posterior(run: Run) -> str:
+    what = "Rates and factors" if _of_spikes(run) else "Expected values and factors"
     if run.params.posterior_mean_kind == "posterior_push_mean":
-        return "Rates and factors are those of the posterior means, pushed through the model."
+        return f"{what} are those of the posterior means, pushed through the model."
     samples = run.params.num_samples_posterior
-    return f"Rates and factors are averages over {samples} samples from the posterior of each trial."
+    return f"{what} are averages over {samples} samples from the posterior of each trial."
 
 
 def _choice(chosen: Chosen | None) -> str:

@@ -158,8 +158,8 @@ def _dataset(one: DatasetEvidence) -> Iterator[Reason]:
         yield Reason(
             "conditions",
             verdict,
-            f"rates have {max(one.apart_r2, 0):.0%} of the differences between conditions that spikes have: "
-            "train longer, lower kl_ic_weight or l2_gen_scale, or raise factors_dim and gen_dim.",
+            f"rates have {max(one.apart_r2, 0):.0%} of the differences between conditions that the data "
+            "have: train longer, lower kl_ic_weight or l2_gen_scale, or raise factors_dim and gen_dim.",
         )
     yield from _lost(one)
 

@@ -64,6 +64,17 @@ def test_data_lie_beside_the_means_in_their_original_order(sweep: RunCollection)
     assert means.spikes.isel(trial=[], neuron=1).shape == (0, 10)
 
 
+def test_continuous_data_are_not_called_counts(make: Any, fabricated: Any) -> None:
+    (run,) = make([RunParams(**fabricated.BASE, output_dist="gaussian")]).runs
+    with h5py.File(run.input_files()["day1"], "a", locking=False) as file:
+        for key in ("train_data", "valid_data"):
+            values = file[key][...] + 0.5
+            del file[key]
+            file[key] = values
+    data = run.load_posterior_means(attach="spikes").spikes
+    assert data.attrs == {"units": "units of the data", "long_name": "values that were fitted"}
+
+
 def test_only_the_trials_that_are_asked_for_are_read(sweep: RunCollection) -> None:
     means = sweep.runs[0].load_posterior_means(attach="spikes", split="valid")
     names: list[str] = []

@@ -162,6 +162,9 @@ def test_other_kinds_of_runs_in_words(make: Any, fabricated: Any) -> None:
     assert "data are in bins of 4 ms" in text
     assert "2 inferred inputs, 2 external inputs and a gaussian observation model" in text
     assert "pushed through the model" in text
+    assert text.startswith("Single-trial expected values of continuous data were inferred")
+    assert "firing rates" not in text
+    assert "Expected values and factors are those of the posterior means" in text
     assert "posterior_mean_kind" not in text, "it changes no model"
     assert "models fitted to these data" not in text
     assert "alignment" not in text
