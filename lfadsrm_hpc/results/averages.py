@@ -132,6 +132,8 @@ def _groups(means: xr.Dataset, by: str) -> tuple[Array, Array]:
     if not known.any():
         raise DataError(f"no trial has a {by}")
     labels, found = np.unique(values[known], return_inverse=True)
+    if labels.dtype.kind == "f" and np.all(labels == np.floor(labels)):
+        labels = labels.astype(np.int64)  # NaN, which made them floating-point numbers, is gone
     codes = np.full(len(values), -1)
     codes[known] = found
     return labels, codes

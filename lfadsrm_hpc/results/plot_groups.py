@@ -46,7 +46,11 @@ def trial_conditions(means: xr.Dataset) -> Array:
 def known_conditions(labels: Array) -> list[Any]:
     """Return the conditions that trials have, sorted; empty texts, None and NaN are no condition."""
     values = labels.tolist()
-    found = {value for value in values if value is not None and value != "" and value == value}
+    found = {
+        int(value) if isinstance(value, float) and value.is_integer() else value  # beside NaN they are floats
+        for value in values
+        if value is not None and value != "" and value == value
+    }
     try:
         return sorted(found)
     except TypeError:  # numbers and texts together

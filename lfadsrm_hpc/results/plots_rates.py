@@ -202,8 +202,9 @@ def raster_of_trial(
     _ticks(ax, counts[:, chosen], data)
     ax.set_ylabel("neuron" if order is None else "neuron (ordered)")
     label = str(trial)
-    if "condition" in data.variables and known_conditions(np.asarray(data["condition"])[rows]):
-        label += f", condition {short_label(np.asarray(data['condition'])[rows[0]])}"
+    shown = known_conditions(np.asarray(data["condition"])[rows]) if "condition" in data.variables else []
+    if shown:
+        label += f", condition {short_label(shown[0])}"
     total = int(counts.sum())
     ax.set_title(f"trial {label}: {total} spike{'' if total == 1 else 's'}", fontsize="medium")
     return ax

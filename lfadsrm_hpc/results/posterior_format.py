@@ -151,15 +151,21 @@ def labels_of(name: str, of_trials: Sequence[str]) -> str:
 
 
 def label_values(name: str, values: Sequence[object] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return labels as integers where they are, times as numbers, else text ("" where a trial has none)."""
+    """Return labels as integers where they are, times as numbers, else text ("" where a trial has none).
+
+    Whole numbers of which some are missing stay numbers, NaN where a trial has none, so that a condition is
+    the same in sessions where all trials have one and in others.
+    """
     array = np.asarray(values)
     if TRIAL_LABELS[name].units == "ms":
         return array.astype(np.float64)
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and np.all(np.isfinite(array)) and np.all(array == np.floor(array)):
-        return array.astype(np.int64)
     missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in values]
+    if array.dtype.kind == "f" and not all(missing):
+        known = array[~np.array(missing)]
+        if np.all(known == np.floor(known)):
+            return array.astype(np.float64 if any(missing) else np.int64)
     texts = ["" if gone else str(value) for value, gone in zip(values, missing, strict=True)]
     return np.array(texts, dtype=object)
 

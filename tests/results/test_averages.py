@@ -153,4 +153,5 @@ def test_what_cannot_be_averaged(sweep: RunCollection) -> None:
 def test_numbers_as_conditions_where_some_trials_have_none() -> None:
     pm = xr.Dataset({"x": ("trial", [1.0, 2.0, 3.0])}, {"condition": ("trial", [2.0, np.nan, 2.0])})
     found = condition_averages(pm)
-    assert (found.condition.values.tolist(), found.x.values.tolist()) == ([2.0], [2.0])
+    assert (found.condition.values.tolist(), found.x.values.tolist()) == ([2], [2.0])
+    assert found.condition.dtype == np.int64

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError
-from lfadsrm_hpc.results import posterior_means
+from lfadsrm_hpc.results import plots, posterior_means
+from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.loaders import open_posterior_means, open_tree
 from lfadsrm_hpc.results.posterior_format import CHUNK_BYTES, VARIABLES, chunk_shape, rounded
 from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
@@ -136,6 +137,21 @@ def test_blocks_may_come_in_any_order(tmp_path: Path) -> None:
             writer.write_block(start, {name: a[start : start + 10] for name, a in arrays.items()})
     with open_posterior_means(tmp_path / "a.nc") as means:
         np.testing.assert_array_equal(means.generator_states, arrays["generator_states"])
+
+
+def test_numbered_conditions_are_the_same_where_some_trials_have_none(tmp_path: Path) -> None:
+    numbers = np.arange(E) % 12
+    some = np.where(np.arange(E) == 4, np.nan, numbers)
+    every = write(tmp_path / "every.nc", make_arrays(), condition=numbers)
+    lacking = write(tmp_path / "lacking.nc", make_arrays(), condition=some)
+    with open_posterior_means(every) as one, open_posterior_means(lacking) as other:
+        np.testing.assert_array_equal(other.condition, some)
+        found = condition_averages(other)
+        assert found.condition.values.tolist() == sorted({*some[~np.isnan(some)].astype(int).tolist()})
+        axes = plots.session_components({"every": one, "lacking": other}, 2, conditions=["1", 2])
+        assert len(axes) == 3
+        title = plots.raster_of_trial(other.assign(spikes=other.rates * 0), int(other.trial[5])).get_title()
+        assert f"condition {numbers[5]}:" in title
 
 
 def test_without_controller_and_initial_condition_their_variables_are_absent(tmp_path: Path) -> None:
