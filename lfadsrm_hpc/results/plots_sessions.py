@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.errors import DataError, UsageError
+from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.model_params import of_dataset
 from lfadsrm_hpc.results.plot_colors import colors, foreground
 from lfadsrm_hpc.results.plot_groups import (
@@ -156,7 +157,7 @@ def session_components(
     UsageError
         No session; another number of axes.
     """
-    averages = {name: _averages(one, np.asarray(one["factors"], np.float64)) for name, one in _some(means)}
+    averages = {name: _averages(one, "factors") for name, one in _some(means)}
     space = shared_space(averages, next(iter(means.values()))["time"].values)
     chosen = _wanted(space.conditions, conditions, most=8)
     count = min(components, space.paths.shape[-1])
@@ -267,13 +268,12 @@ def _some(means: Mapping[str, xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
     return list(means.items())
 
 
-def _averages(means: xr.Dataset, values: Floats) -> dict[Any, Floats]:
-    """Return the mean over the trials of each condition; over all trials where there are no conditions."""
-    labels = trial_conditions(means)
-    known = known_conditions(labels) if "condition" in means.variables else []
-    if not known:
-        return {ALL: values.mean(axis=0)}
-    return {one: values[labels == one].mean(axis=0) for one in known}
+def _averages(means: xr.Dataset, name: str) -> dict[Any, Floats]:
+    """Return the mean over the trials of each condition, (T, K); over all trials where there are none."""
+    if "condition" not in means.variables or not known_conditions(trial_conditions(means)):
+        means = means.assign_coords(condition=("trial", np.full(means.sizes["trial"], ALL, dtype=object)))
+    found = condition_averages(means, name)  # in blocks of trials: rates may be larger than memory
+    return dict(zip(found["condition"].values.tolist(), found[name].to_numpy(), strict=True))
 
 
 def _read_in(params: xr.Dataset, name: str, means: xr.Dataset, variable: str | None) -> dict[Any, Floats]:
@@ -287,10 +287,10 @@ def _read_in(params: xr.Dataset, name: str, means: xr.Dataset, variable: str | N
     weights = np.asarray(own["readin_W"].transpose("neuron", ...), np.float64)
     source, _ = output_of(means, variable)
     per_bin = float(means.attrs["bin_ms"]) / 1000.0 if source in ("rates", "truth") else 1.0
-    values = np.asarray(means[source], np.float64) * per_bin
-    values[..., json.loads(str(means.attrs.get("held_out_neurons", "[]")))] = 0.0  # encoders never see them
+    seen = np.full(means.sizes["neuron"], per_bin)
+    seen[json.loads(str(means.attrs.get("held_out_neurons", "[]")))] = 0.0  # encoders never see them
     bias = np.asarray(own["readin_b"], np.float64) if "readin_b" in own else 0.0
-    return {label: mean @ weights + bias for label, mean in _averages(means, values).items()}
+    return {label: (mean * seen) @ weights + bias for label, mean in _averages(means, source).items()}
 
 
 def _wanted(shared: Sequence[Any], wanted: Sequence[object] | None, *, most: int) -> list[int]:

@@ -19,7 +19,7 @@ from made_up_runs import NEURONS, SHOWN, build
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.api import Run
 from lfadsrm_hpc.errors import DataError, MismatchError, NotFoundError, ResultsError, UsageError
-from lfadsrm_hpc.results import stored_arrays
+from lfadsrm_hpc.results import averages, stored_arrays
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,28 @@ def test_a_raster_reads_the_spikes_that_it_draws_alone(run: Run, monkeypatch: py
     run.plot_raster(trial=4, dataset="day3")
     (shape,) = read
     assert len(shape) == 2, "one trial: bins and neurons"
+
+
+@pytest.mark.parametrize(("method", "name"), [("alignment", "rates"), ("components", "factors")])
+def test_sessions_are_averaged_in_blocks_of_trials(
+    run: Run, monkeypatch: pytest.MonkeyPatch, method: str, name: str
+) -> None:
+    largest = 0
+    plain = stored_arrays.Source.read
+
+    def watched(self: Any, own: str, key: Any) -> Any:
+        nonlocal largest
+        found = plain(self, own, key)
+        if own == name:
+            largest = max(largest, len(found))
+        return found
+
+    monkeypatch.setattr(stored_arrays.Source, "read", watched)
+    monkeypatch.setattr(averages, "_BLOCK_BYTES", 1 << 10)
+    with run.load_posterior_means("day1") as means:
+        trials = means.sizes["trial"]
+    getattr(run, f"plot_session_{method}")(2)
+    assert 0 < largest < trials
 
 
 def test_inputs_of_other_data_are_refused(make: Any) -> None:
