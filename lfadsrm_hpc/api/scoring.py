@@ -90,8 +90,9 @@ class RunScoring(runs.Run):
         import pandas as pd
 
         from lfadsrm_hpc.results.scoring import score_dataset
-        from lfadsrm_hpc.results.trial_blocks import TrialBlocks
+        from lfadsrm_hpc.results.trial_blocks import TrialBlocks, check_split
 
+        check_split(split)
         with _opened(_this(self), _this(self)._dataset(dataset)) as (means, inputs):
             found = score_dataset(means, inputs).neurons[split]
             held_out = TrialBlocks(means, inputs).held_out

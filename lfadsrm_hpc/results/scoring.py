@@ -18,7 +18,7 @@ from lfadsrm_hpc.results.decoding import LEAST_PENALTY, PENALTIES, Decoded, Deco
 from lfadsrm_hpc.results.metrics import Floats
 from lfadsrm_hpc.results.psth import Explained
 from lfadsrm_hpc.results.score_sums import Averages, Found, RateSpread, Score, SpikeSums, TruthSums
-from lfadsrm_hpc.results.trial_blocks import SPLITS, TRAIN, VALID, Extra, TrialBlocks
+from lfadsrm_hpc.results.trial_blocks import SPLITS, TRAIN, VALID, Extra, TrialBlocks, check_split
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -105,7 +105,7 @@ def score_dataset(
     Raises
     ------
     MismatchError
-        The posterior means are of other data.
+        The posterior means are of other data, or lack training trials.
     """
     trials, found = TrialBlocks(means, inputs, between), Found()
     spikes = SpikeSums(trials) if trials.counts else None
@@ -153,7 +153,9 @@ def score(means: xr.Dataset, inputs: SessionInputs, metric: str, *, split: str =
     Raises
     ------
     UsageError
-        There is no such metric.
+        There is no such metric, or no such split.
+    MismatchError
+        The posterior means are of other data, or lack training trials.
     DataError
         It is not defined for these data; the message says why.
     """
@@ -161,6 +163,7 @@ def score(means: xr.Dataset, inputs: SessionInputs, metric: str, *, split: str =
         raise UsageError(
             f"there is no metric {metric!r}", hint=suggest(metric, NAMES) or f"there are: {', '.join(NAMES)}"
         )
+    check_split(split)
     found = score_dataset(means, inputs)
     if metric not in found.splits[split]:
         raise DataError(
@@ -213,10 +216,11 @@ def decode_variable(
     Raises
     ------
     UsageError
-        There is no such variable to decode, or to decode from, or the lag is not in whole bins.
+        There is no such split or variable to decode, or to decode from, or the lag is not in whole bins.
     DataError
         Too few values, or values that do not vary.
     """
+    check_split(split)
     trials = TrialBlocks(means, inputs)
     known = {one.name: one for one in trials.extras()}
     if name not in known:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.errors import MismatchError
+from lfadsrm_hpc.errors import MismatchError, UsageError
 from lfadsrm_hpc.results.metrics import Floats
 from lfadsrm_hpc.results.posterior_format import COUNT_DISTS, STD
 
@@ -23,6 +23,17 @@ TRAIN, VALID = "train", "valid"
 SPLITS = (TRAIN, VALID)
 BLOCK = 2**21  # values of one variable in memory at a time, about (16 MB)
 _DIMS = 3
+
+
+def check_split(split: str) -> None:
+    """Refuse what is no split of trials.
+
+    Raises
+    ------
+    UsageError
+    """
+    if split not in SPLITS:
+        raise UsageError(f"there is no split {split!r} to score", hint="split='valid', or split='train'")
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ class TrialBlocks:
     Raises
     ------
     MismatchError
-        The posterior means are of other data.
+        The posterior means are of other data, or lack training trials.
     """
 
     def __init__(
@@ -142,6 +153,14 @@ class TrialBlocks:
             raise MismatchError(
                 f"the inputs have no trial {missing[0]}, of which there are posterior means",
                 where=f"dataset {self.inputs.dataset!r}",
+            )
+        lacking = len(train) - len({int(trial) for trial in train} & set(trials))
+        if lacking:
+            raise MismatchError(
+                f"the posterior means lack {lacking} of {len(train)} training trials, with which all scores "
+                "are compared",
+                where=f"dataset {self.inputs.dataset!r}",
+                hint="give those of all trials; split= says which of them are scored",
             )
         found = [place[trial] for trial in trials]
         return np.array([one for one, _ in found], dtype=bool), np.array([row for _, row in found], np.int64)

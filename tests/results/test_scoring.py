@@ -238,6 +238,30 @@ def test_posterior_means_of_other_data_are_refused(scored: SimpleNamespace) -> N
             score_dataset(means, dataclasses.replace(session, neuron_names=session.neuron_names[1:]))
 
 
+def test_nulls_need_all_training_trials(scored: SimpleNamespace) -> None:
+    session = scored.session
+    with open_posterior_means(scored.path) as means:
+        whole = score(means, session, "co_bps")
+        valid = means.isel(trial=np.flatnonzero(means.split.values == "valid"))
+        with pytest.raises(MismatchError, match="lack 48 of 48 training trials"):
+            score(valid, session, "co_bps")
+        with pytest.raises(MismatchError, match="lack 10 of 48 training trials"):
+            decode_variable(means.drop_sel(trial=session.train_inds[:10]), session, "hand")
+        fewer = means.drop_sel(trial=session.valid_inds[:3])
+        assert score(fewer, session, "co_bps") != whole, "some validation trials may be scored alone"
+        assert score(fewer, session, "co_bps", split="train") == score(
+            means, session, "co_bps", split="train"
+        )
+
+
+def test_what_is_no_split_is_refused(scored: SimpleNamespace) -> None:
+    with open_posterior_means(scored.path) as means:
+        with pytest.raises(UsageError, match="no split 'test'"):
+            score(means, scored.session, "co_bps", split="test")
+        with pytest.raises(UsageError, match="no split 'test'"):
+            decode_variable(means, scored.session, "hand", split="test")
+
+
 def test_one_variable_is_decoded_with_a_lag_from_what_one_likes(scored: SimpleNamespace) -> None:
     session = scored.session
     _, *hand = session.extra["hand"]
