@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lfadsrm_hpc.collection import collection as collections
 from lfadsrm_hpc.collection import run as runs
-from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError
+from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -179,6 +179,8 @@ class RunScoring(runs.Run):
         ------
         UsageError
             The benchmark has no such dataset or width, or the run has no held-out neurons.
+        NotFoundError
+            There are no posterior means of such a name.
         ResultsError
             The run is not complete.
         """
@@ -189,9 +191,21 @@ class RunScoring(runs.Run):
             means = stack.enter_context(_this(self).load_posterior_means(dataset))
             scored = evaluation
             if isinstance(scored, str | Path):
-                named = self.layout.inferred_dir / f"{scored}.nc"
-                scored = stack.enter_context(open_posterior_means(named if named.is_file() else scored))
+                scored = stack.enter_context(open_posterior_means(self._inferred(scored)))
             return write_submission(path, dataset_name, means, evaluation=scored, bin_ms=bin_ms, add=add)
+
+    def _inferred(self, name: str | Path) -> Path:
+        """Return the posterior means of new trials, by the name that `infer` gave them or by their file."""
+        files = {path.stem: path for path in sorted(self.layout.inferred_dir.glob("*.nc"))}
+        found = files.get(str(name), Path(name))
+        if not found.is_file():
+            there = f"there are: {', '.join(files)}" if files else "`run.infer` or `lfadsrm infer` makes them"
+            raise NotFoundError(
+                f"there are no inferred trials {str(name)!r}",
+                where=self.layout.inferred_dir,
+                hint=suggest(str(name), list(files)) or there,
+            )
+        return found
 
 
 class CollectionScoring(collections.RunCollection[Any]):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lfadsrm_hpc.errors import DataError, UsageError
+from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 from lfadsrm_hpc.results.decoding import decode
 from lfadsrm_hpc.results.loaders import open_posterior_means
 from lfadsrm_hpc.results.metrics import bits_per_spike
@@ -236,3 +236,13 @@ def test_what_the_benchmark_would_not_take_is_refused(
             write_submission(path, "mc_maze", only_train)
     assert not path.exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_trials_that_were_not_inferred_are_told_of(make: Any, tmp_path: Path) -> None:
+    (run,) = make().runs
+    with pytest.raises(NotFoundError, match=r"no inferred trials 'late'(?s:.)*`run.infer`"):
+        run.write_nlb_submission(tmp_path / "s.h5", "mc_maze", evaluation="late")
+    run.layout.inferred_dir.mkdir()
+    (run.layout.inferred_dir / "later.nc").touch()
+    with pytest.raises(NotFoundError, match="did you mean 'later'"):
+        run.write_nlb_submission(tmp_path / "s.h5", "mc_maze", evaluation="late")
