@@ -302,7 +302,11 @@ def _with_condition(
 def _texts(condition: npt.ArrayLike | None) -> list[str]:
     if condition is None:
         return []
-    return [
-        "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)
-        for value in np.asarray(condition).tolist()
-    ]
+    return [_text(value) for value in np.asarray(condition).tolist()]
+
+
+def _text(value: object) -> str:
+    """Return a condition as text: 2 and 2.0, which whole numbers become beside NaN, are the same."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

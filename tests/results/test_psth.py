@@ -168,6 +168,12 @@ def test_conditions_with_too_few_trials_are_left_out() -> None:
 
 def test_conditions_are_numbered_alike_in_all_lists() -> None:
     names, (one, other) = condition_index(["b", None, "a", ""], [np.nan, 2.0])
-    assert names == ["2.0", "a", "b"]
+    assert names == ["2", "a", "b"]
     assert one.tolist() == [2, -1, 1, -1]
     assert other.tolist() == [-1, 0]
+
+
+def test_whole_numbers_are_the_same_conditions_beside_nan() -> None:
+    names, (some, every) = condition_index([2.0, np.nan, 1.0], [1, 2, 2])
+    assert names == ["1", "2"]
+    assert (some.tolist(), every.tolist()) == ([1, -1, 0], [0, 1, 1])
