@@ -88,6 +88,8 @@ def sweep_curve(
     ------
     NotFoundError
         There is no such column.
+    UsageError
+        The metric is no column of numbers.
     DataError
         No run has the metric.
     """
@@ -150,7 +152,7 @@ def sweep_map(
     DataError
         No run has the metric.
     UsageError
-        Not two hyperparameters; another number of axes.
+        Not two hyperparameters; another number of axes; the metric is no column of numbers.
     """
     if len(over) != 2 or over[0] == over[1]:
         raise UsageError("this figure needs two different hyperparameters", hint="over=(name, other_name)")
@@ -194,7 +196,13 @@ def _usable(table: pd.DataFrame, metric: str, over: Sequence[str]) -> tuple[pd.D
                 f"the table of runs has no column {name!r}",
                 hint=suggest(name, known) or f"it has {', '.join(known)}",
             )
-    values = table[metric].astype(float)
+    try:
+        values = table[metric].astype(float)
+    except (TypeError, ValueError):  # names, or times
+        numbers = [str(column) for column in table.select_dtypes("number")]
+        raise UsageError(
+            f"the column {metric!r} does not hold numbers", hint=f"these do: {', '.join(numbers)}"
+        ) from None
     rows = table[np.isfinite(values)]
     if rows.empty:
         raise DataError(

@@ -421,6 +421,11 @@ def test_what_no_run_has_is_refused() -> None:
     assert "co_bps" in str(caught.value.hint)
     with pytest.raises(DataError, match="none of 18 runs has a value of co_bps"):
         plots.sweep_curve(sweep().assign(co_bps=np.nan), "co_bps", "kl")
+    table = sweep().assign(verdict="good", started=pd.Timestamp("2026-01-01", tz="UTC"))
+    for name in ("verdict", "started"):
+        with pytest.raises(UsageError, match=f"'{name}' does not hold numbers") as caught:
+            plots.sweep_curve(table, name, "kl")
+        assert "co_bps" in str(caught.value.hint)
     with pytest.raises(UsageError, match="two different"):
         plots.sweep_map(sweep(), "co_bps", ("kl", "kl"))
 
