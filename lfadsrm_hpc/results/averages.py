@@ -91,22 +91,31 @@ def condition_averages(
     """
     if isinstance(means, xr.DataTree):
         leaves = {node.path: node.to_dataset() for node in means.subtree if "trial" in node.dims}
-        tree: xr.DataTree = xr.DataTree.from_dict(
-            {path: condition_averages(one, variables, by=by, split=split) for path, one in leaves.items()}
-        )
+        found = {path: _of_leaf(path, one, variables, by, split) for path, one in leaves.items()}
+        tree: xr.DataTree = xr.DataTree.from_dict(found)
         return tree
     labels, codes = _groups(means, by)
     chosen = _variables(means, variables)
     splits = ("train", "valid") if split == "each" else (split,)
     parts = [_averages(means, chosen, _within(means, codes, one), len(labels)) for one in splits]
-    found = {
+    made = {
         name: (("split", *dims), np.stack([part[name][1] for part in parts]))
         if split == "each"
         else (dims, values)
         for name, (dims, values) in parts[0].items()
     }
     coords = {by: labels} | ({"split": list(splits)} if split == "each" else {})
-    return _described(xr.Dataset(_named(found, by), coords), means, chosen, by)
+    return _described(xr.Dataset(_named(made, by), coords), means, chosen, by)
+
+
+def _of_leaf(
+    path: str, means: xr.Dataset, variables: str | Sequence[str] | None, by: str, split: Split | None
+) -> xr.Dataset:
+    """Return the averages of one dataset of a tree; errors tell which it is."""
+    try:
+        return condition_averages(means, variables, by=by, split=split)
+    except DataError as error:
+        raise DataError(error.what, where=path, hint=error.hint) from None
 
 
 # ---------------------------------------------------------------- groups of trials

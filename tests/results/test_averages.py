@@ -155,3 +155,12 @@ def test_numbers_as_conditions_where_some_trials_have_none() -> None:
     found = condition_averages(pm)
     assert (found.condition.values.tolist(), found.x.values.tolist()) == ([2], [2.0])
     assert found.condition.dtype == np.int64
+
+
+def test_a_tree_tells_which_dataset_has_no_conditions() -> None:
+    one = xr.Dataset({"x": ("trial", [1.0, 2.0])})
+    tree = xr.DataTree.from_dict(
+        {"/a/day1": one.assign_coords(condition=("trial", ["left", "right"])), "/a/day2": one}
+    )
+    with pytest.raises(DataError, match=r"these trials have no 'condition'(?s:.)*/a/day2"):
+        condition_averages(tree, "x")
