@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
+from lfadsrm_hpc.results.trial_blocks import forward_bins
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -220,8 +221,7 @@ def _held_out(means: xr.Dataset) -> npt.NDArray[np.bool_]:
 
 def _windows(means: xr.Dataset, factor: int) -> dict[str, slice]:
     """Return the bins that the encoders saw, and those that they did not, by the end of the names."""
-    params = json.loads(str(means.attrs.get("params", "{}"))).get("values", {})
-    bins, forward = means.sizes["time"], int(params.get("forward_prediction_bins", 0))
+    bins, forward = means.sizes["time"], forward_bins(means)
     seen = bins - forward
     for count in (seen, forward):
         if count % factor:

@@ -36,6 +36,23 @@ def check_split(split: str) -> None:
         raise UsageError(f"there is no split {split!r} to score", hint="split='valid', or split='train'")
 
 
+def forward_bins(means: xr.Dataset) -> int:
+    """Return how many of the last bins the encoders of a run did not see.
+
+    Raises
+    ------
+    UsageError
+        The posterior means are of a stack of runs, which does not tell.
+    """
+    if "stack" in means.attrs:
+        raise UsageError(
+            "these posterior means are of a stack of runs, and scores are of one",
+            hint="run.load_posterior_means() loads one; rc.runs_table() has the scores of all",
+        )
+    params = json.loads(str(means.attrs.get("params", "{}"))).get("values", {})
+    return int(params.get("forward_prediction_bins", 0))
+
+
 @dataclass(frozen=True)
 class Extra:
     """A variable that goes with the trials and that LFADS does not see: behaviour, true latents.
@@ -117,6 +134,7 @@ class TrialBlocks:
         self, means: xr.Dataset, inputs: SessionInputs, between: Callable[[], None] = lambda: None
     ) -> None:
         self.means, self.inputs, self._between = means, inputs, between
+        self.forward = forward_bins(means)
         self.output_dist = str(means.attrs.get("output_dist", "poisson"))
         self.counts = self.output_dist in COUNT_DISTS
         self.rate = "rates" if "rates" in means else "output_mean"
@@ -126,8 +144,6 @@ class TrialBlocks:
         self.is_train, self._row = self._places()
         self.held_out = np.zeros(self.neurons, dtype=bool)
         self.held_out[json.loads(str(means.attrs.get("held_out_neurons", "[]")))] = True
-        params = json.loads(str(means.attrs.get("params", "{}"))).get("values", {})
-        self.forward = int(params.get("forward_prediction_bins", 0))
 
     def _check(self) -> None:
         where = f"dataset {self.inputs.dataset!r}"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.data.inputs import open_inputs, write_inputs
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.data.inputs import open_inputs, read_inputs, write_inputs
 from lfadsrm_hpc.errors import DataError, MismatchError, UsageError
 from lfadsrm_hpc.results import trial_blocks
 from lfadsrm_hpc.results.decoding import decode, latent_r2
@@ -21,6 +22,7 @@ from lfadsrm_hpc.results.metrics import (
     forward_prediction_bits_per_spike,
     mean_rates,
 )
+from lfadsrm_hpc.results.nlb import write_submission
 from lfadsrm_hpc.results.psth import psth_r2
 from lfadsrm_hpc.results.r2 import rate_r2, rate_r2_by_neuron
 from lfadsrm_hpc.results.scoring import NAMES, Scores, decode_variable, pooled, score, score_dataset
@@ -299,3 +301,16 @@ def test_two_behaviours_are_averaged_and_true_inputs_are_none(made: SimpleNamesp
         each = [decode_variable(means, session, name).r2 for name in ("hand", "gaze")]
     assert found.values()["decoding_r2"] == pytest.approx(np.mean(each))
     assert "decoding_r2 is the mean over hand, gaze" in found.notes
+
+
+def test_one_of_a_stack_is_refused(make: Any, fabricated: Any, tmp_path: Path) -> None:
+    """It does not tell which bins the encoders did not see."""
+    params = RunParams(**fabricated.BASE, forward_prediction_bins=2, held_out_neurons=[1])
+    rc = make(params.generate_sweep(seed=[0, 1]))
+    one = rc.load_posterior_means(stack="seed").sel(seed=0)
+    inputs = read_inputs(rc.runs[0].input_files()["day1"])
+    with pytest.raises(UsageError, match="of a stack of runs"):
+        score(one, inputs, "bits_per_spike")
+    own = one.assign_attrs(held_out_neurons="[1]")
+    with pytest.raises(UsageError, match="of a stack of runs"):
+        write_submission(tmp_path / "s.h5", "mc_maze", own.assign_attrs(bin_ms=20.0))
