@@ -211,7 +211,14 @@ def conditions_of(means: xr.Dataset) -> Array:
     if "condition" not in means.coords:
         return np.full(means.sizes["trial"], "", dtype=object)
     values = means["condition"].to_numpy()
-    return np.array(["" if one is None or one != one else str(one) for one in values], dtype=object)
+    return np.array(["" if one is None or one != one else _text(one) for one in values], dtype=object)
+
+
+def _text(condition: object) -> str:
+    """Return a condition as a text; beside NaN whole numbers are floating-point numbers."""
+    if isinstance(condition, float) and condition.is_integer():
+        return str(int(condition))
+    return str(condition)
 
 
 def spread(count: int, most: int) -> Array:

@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
@@ -24,6 +25,7 @@ from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results import report
 from lfadsrm_hpc.results.report_curves import Costs, read_costs, thin
 from lfadsrm_hpc.results.report_figures import Axes, axes_of, ticks
+from lfadsrm_hpc.results.report_rate_figures import conditions_of
 
 NASTY = '<img src=x onerror="hacked=1">'
 SCRIPT = "</script><script>hacked=2</script>"
@@ -307,3 +309,8 @@ def test_paths_go_through_their_points() -> None:
 )
 def test_labels_stand_at_round_numbers(low: float, high: float, most: int, expected: list[float]) -> None:
     assert ticks(low, high, most) == pytest.approx(expected)
+
+
+def test_numbered_conditions_are_named_alike_where_some_trials_have_none() -> None:
+    means = xr.Dataset(coords={"condition": ("trial", [2.0, np.nan, 10.0])})
+    assert conditions_of(means).tolist() == ["2", "", "10"]
