@@ -99,8 +99,8 @@ def _print(found: Scored, *, train: bool, datasets: bool) -> None:
         for dataset, values in _rows(one, key, datasets=datasets):
             numbers = [f"{values[name]:.4f}" if name in values else "" for name in _NAMES]
             rows.append([specs[run_id], labels[run_id], dataset, one.verdict, *numbers])
-        for each in one.datasets.values():
-            notes.update(dict.fromkeys(each.get("notes", ())))
+        for dataset, each in one.datasets.items():
+            notes.update(dict.fromkeys(f"{dataset}: {note}" for note in each.get("notes", ())))
     if rows:
         print_table(("run spec", "params", "dataset", "quality", *_NAMES), rows, numbers=_NAMES)
     for note in list(notes)[:_MOST_NOTES]:

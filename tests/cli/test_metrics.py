@@ -56,7 +56,7 @@ def test_a_table_of_runs_and_metrics(call: Any, ended: RunCollection) -> None:
         ["single_day1", "factors_dim=2", "good", "0.2500", "0.5000"],
         ["single_day1", "factors_dim=3", "suspect", "0.3750"],
     ]
-    assert "note: mind this" in said.err
+    assert "note: day1: mind this" in said.err
     assert said.err.count("no metrics: not computed yet") == 1
     train = call("metrics", ended.path, "--stored", "--train").out.splitlines()
     assert train[2].split()[-1] == "0.7500"
