@@ -61,6 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate_n_to_compare": 3, "kl_increase_steps": 500, "l2_increase_steps": 500,
     },
 }  # fmt: skip
+SETTINGS["days, few trials"] = SETTINGS["parts"]
 # A model of all days has many more neurons to describe than one of a single day.
 STITCHED: dict[str, dict[str, Any]] = {
     "parts": {},
@@ -68,9 +69,9 @@ STITCHED: dict[str, dict[str, Any]] = {
         "factors_dim": 40, "gen_dim": 96,
         "learning_rate_decay_factor": 0.85, "early_stopping_patience": 25,
     },
+    "days, few trials": {"factors_dim": 40, "gen_dim": 96},
 }  # fmt: skip
-STEPS = {"alone": 2000, "stitched": 12_400}  # of `days`, as far as they fit in these epochs
-EPOCHS = {"alone": (80, 1000), "stitched": (80, 250)}
+STEPS = {"alone": 2000, "stitched": 12_400}  # of `days`
 COMMON: dict[str, Any] = {
     "spike_bin_ms": BIN_MS * WIDE, "alignment_method": "ridge", "co_dim": 0, "ext_input_dim": CONDITIONS,
     "inject_ext_input_to_gen": True, "l2_gen_scale": 100, "adam_epsilon": 1e-8, "num_samples_posterior": 32,
@@ -271,7 +272,7 @@ def paced(settings: dict[str, Any], kind: str, sessions: Sequence[Trials]) -> di
     The rate is lowered about every seventh epoch once costs fluctuate, however many steps an epoch has.
     """
     each = sum(-(-round(0.8 * len(t.counts)) // settings["batch_size"]) for t in sessions)
-    epochs = int(np.clip(round(STEPS[kind] / each), *EPOCHS[kind]))
+    epochs = int(np.clip(round(STEPS[kind] / each), 80, 1000))
     found = {
         "max_epochs": epochs,
         "learning_rate_decay_factor": round(0.85 ** (150 / epochs), 4),
@@ -388,7 +389,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="keep everything there (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="write rows and summary there")
     options = parser.parse_args()
-    options.settings, options.stitched = dict(SETTINGS[options.what]), dict(STITCHED[options.what])
+    kind = "days, few trials" if options.what == "days" and options.trials else options.what
+    options.settings, options.stitched = dict(SETTINGS[kind]), dict(STITCHED[kind])
     for text in options.set:
         name, _, value = text.partition("=")
         options.settings[name] = json.loads(value)
