@@ -47,7 +47,7 @@ BIN_MS, WIDE = 10.0, 3  # bins of 30 ms
 FIRST_MS = -200.0  # the file gives centres of bins
 CONDITIONS = 16
 
-# docs/benchmarks.md tells how they were chosen: on recordings that are not reported.
+# Chosen without the trials that are reported: docs/benchmarks.md tells how.
 SETTINGS: dict[str, dict[str, Any]] = {
     "parts": {
         "factors_dim": 8, "gen_dim": 48, "ic_dim": 24, "ic_enc_dim": 48, "batch_size": 32, "keep_prob": 0.5,
@@ -66,12 +66,12 @@ SETTINGS["days, few trials"] = SETTINGS["parts"]
 STITCHED: dict[str, dict[str, Any]] = {
     "parts": {},
     "days": {
-        "factors_dim": 40, "gen_dim": 96,
-        "learning_rate_decay_factor": 0.85, "early_stopping_patience": 25,
+        "factors_dim": 64, "gen_dim": 128, "kl_increase_steps": 7000, "l2_increase_steps": 7000,
+        "max_epochs": 130, "learning_rate_decay_factor": 0.7, "early_stopping_patience": 25,
     },
     "days, few trials": {"factors_dim": 40, "gen_dim": 96},
 }  # fmt: skip
-STEPS = {"alone": 2000, "stitched": 12_400}  # of `days`
+STEPS = 2000  # of a single day
 COMMON: dict[str, Any] = {
     "spike_bin_ms": BIN_MS * WIDE, "alignment_method": "ridge", "co_dim": 0, "ext_input_dim": CONDITIONS,
     "inject_ext_input_to_gen": True, "l2_gen_scale": 100, "adam_epsilon": 1e-8, "num_samples_posterior": 32,
@@ -265,14 +265,14 @@ def compare_parts(data: Any, index: int, options: Any, folder: Path) -> list[dic
 # ------------------------------------------------------------------------------------------------- days
 
 
-def paced(settings: dict[str, Any], kind: str, sessions: Sequence[Trials]) -> dict[str, Any]:
+def paced(settings: dict[str, Any], session: Trials) -> dict[str, Any]:
     """Return settings with epochs enough, over which the learning rate falls alike; what is set stays.
 
-    An epoch has one step where a session has 64 trials, and over a hundred where all sessions are together.
-    The rate is lowered about every seventh epoch once costs fluctuate, however many steps an epoch has.
+    An epoch has one step where a session has 64 trials, and 21 where it has most. The rate is lowered about
+    every seventh epoch once costs fluctuate, however many steps an epoch has.
     """
-    each = sum(-(-round(0.8 * len(t.counts)) // settings["batch_size"]) for t in sessions)
-    epochs = int(np.clip(round(STEPS[kind] / each), 80, 1000))
+    each = -(-round(0.8 * len(session.counts)) // settings["batch_size"])
+    epochs = int(np.clip(round(STEPS / each), 80, 1000))
     found = {
         "max_epochs": epochs,
         "learning_rate_decay_factor": round(0.85 ** (150 / epochs), 4),
@@ -298,12 +298,11 @@ def compare_days(data: Any, options: Any, folder: Path) -> list[dict[str, Any]]:
         train[name], test[name] = whole.take(kept, every), whole.take(np.sort(apart), every)
     found: dict[str, dict[str, Any]] = {}
     for seed in range(options.seeds):
-        models = Models(folder / f"days-{seed}", {})
-        models.settings = paced(options.settings | options.stitched, "stitched", list(train.values()))
+        models = Models(folder / f"days-{seed}", options.settings | options.stitched)
         stitched = models.fit("stitched", train, 0.2, seed)
         say(f"all stitched, seed {seed}: {models.seconds:.0f} s of training")
         for name in train:
-            models.settings = paced(options.settings, "alone", [train[name]])
+            models.settings = paced(options.settings, train[name])
             alone = models.fit(f"alone-{name}", {name: train[name]}, 0.2, seed)
             with alone.load_posterior_means() as means:
                 held = json.loads(means.attrs["held_out_neurons"])
