@@ -150,7 +150,7 @@ class Models:
         rc.add_run_spec(RunSpec("fit", dc, list(sessions)))
         rc.prepare_for_lfads(warn=False)
         (run,) = rc.runs
-        if run.status().state == "completed":  # an earlier call with this folder trained it
+        if run.status().state == "COMPLETED":  # an earlier call with this folder trained it
             return run
         began = time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
