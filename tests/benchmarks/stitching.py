@@ -66,7 +66,8 @@ SETTINGS["days, few trials"] = SETTINGS["parts"]
 STITCHED: dict[str, dict[str, Any]] = {
     "parts": {},
     "days": {
-        "factors_dim": 64, "gen_dim": 128, "kl_increase_steps": 7000, "l2_increase_steps": 7000,
+        "factors_dim": 64, "gen_dim": 128, "keep_prob": 0.95,
+        "kl_increase_steps": 7000, "l2_increase_steps": 7000,
         "max_epochs": 130, "learning_rate_decay_factor": 0.7, "early_stopping_patience": 25,
     },
     "days, few trials": {"factors_dim": 40, "gen_dim": 96},
