@@ -56,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_epochs": 600, "early_stopping_patience": 60,
     },
     "days": {
-        "factors_dim": 16, "gen_dim": 64, "ic_dim": 32, "ic_enc_dim": 64, "batch_size": 64, "keep_prob": 0.8,
+        "factors_dim": 16, "gen_dim": 64, "ic_dim": 32, "ic_enc_dim": 64, "batch_size": 64, "keep_prob": 0.95,
         "coordinated_dropout_rate": 0.2, "learning_rate_init": 0.005, "learning_rate_stop": 1e-4,
         "learning_rate_n_to_compare": 3, "kl_increase_steps": 500, "l2_increase_steps": 500,
     },
@@ -66,8 +66,7 @@ SETTINGS["days, few trials"] = SETTINGS["parts"]
 STITCHED: dict[str, dict[str, Any]] = {
     "parts": {},
     "days": {
-        "factors_dim": 64, "gen_dim": 128, "keep_prob": 0.95,
-        "kl_increase_steps": 7000, "l2_increase_steps": 7000,
+        "factors_dim": 64, "gen_dim": 128, "kl_increase_steps": 7000, "l2_increase_steps": 7000,
         "max_epochs": 130, "learning_rate_decay_factor": 0.7, "early_stopping_patience": 25,
     },
     "days, few trials": {"factors_dim": 40, "gen_dim": 96},
