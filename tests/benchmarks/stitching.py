@@ -5,13 +5,15 @@
 
 `parts` cuts one recording into pseudo-sessions, which share neither trials nor neurons, and fits each alone,
 all of them stitched, and, as the reference that knows more, one model of all neurons and all those trials.
-`days` fits 14 recordings of one animal, alone and stitched.
+`days` fits 14 recordings of one animal, alone and stitched, with all training trials or `--trials` of each.
 
 All models of a comparison withhold the same neurons from their encoders, in all bins and trials, and are
 scored on these neurons in the same test trials, which no model was trained, stopped or chosen by: bits/spike
 above each neuron's mean rate in the training trials. Training ends by the validation trials, a fifth of each
 model's own training trials. Beside them: the condition average of the training trials, smoothed and shrunk as
 cross-validation within them says.
+
+With `--folder`, what was trained there before with the same settings is not trained again.
 
 Everything goes through the package's public way: `RunCollection.prepare_for_lfads`, `Run.train`, `Run.infer`.
 Which grating is shown enters the generator as an external input, as in `co_smoothing.py`.
@@ -45,7 +47,7 @@ BIN_MS, WIDE = 10.0, 3  # bins of 30 ms
 FIRST_MS = -200.0  # the file gives centres of bins
 CONDITIONS = 16
 
-# Chosen on recording 1, which is not among those that are reported (docs/benchmarks.md tells how).
+# Chosen without the trials that are reported: docs/benchmarks.md tells how.
 SETTINGS: dict[str, dict[str, Any]] = {
     "parts": {
         "factors_dim": 8, "gen_dim": 48, "ic_dim": 24, "ic_enc_dim": 48, "batch_size": 32, "keep_prob": 0.5,
@@ -53,13 +55,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate_decay_factor": 0.985, "kl_increase_steps": 300, "l2_increase_steps": 300,
         "max_epochs": 600, "early_stopping_patience": 60,
     },
-    # those of co_smoothing.py, but for where training ends
     "days": {
-        "factors_dim": 16, "gen_dim": 64, "ic_dim": 32, "ic_enc_dim": 64, "batch_size": 64, "keep_prob": 0.8,
+        "factors_dim": 16, "gen_dim": 64, "ic_dim": 32, "ic_enc_dim": 64, "batch_size": 64,
         "coordinated_dropout_rate": 0.2, "learning_rate_init": 0.005, "learning_rate_stop": 1e-4,
-        "kl_increase_steps": 500, "l2_increase_steps": 500, "max_epochs": 150, "early_stopping_patience": 25,
+        "learning_rate_n_to_compare": 3, "kl_increase_steps": 500, "l2_increase_steps": 500,
     },
 }  # fmt: skip
+SETTINGS["days, few trials"] = SETTINGS["parts"]
+# A model of all days has many more neurons to describe than one of a single day.
+STITCHED: dict[str, dict[str, Any]] = {
+    "parts": {},
+    "days": {
+        "factors_dim": 64, "gen_dim": 128, "keep_prob": 0.95,
+        "kl_increase_steps": 7000, "l2_increase_steps": 7000,
+        "max_epochs": 130, "learning_rate_decay_factor": 0.7, "early_stopping_patience": 25,
+    },
+    "days, few trials": {"factors_dim": 40, "gen_dim": 96},
+}  # fmt: skip
+# Single models are trained with each of these, and the validation cost says which counts.
+ALONE: dict[str, list[dict[str, Any]]] = {"days": [{"keep_prob": 0.95}, {"keep_prob": 0.8}]}
+STEPS = 2000  # of a single day
 COMMON: dict[str, Any] = {
     "spike_bin_ms": BIN_MS * WIDE, "alignment_method": "ridge", "co_dim": 0, "ext_input_dim": CONDITIONS,
     "inject_ext_input_to_gen": True, "l2_gen_scale": 100, "adam_epsilon": 1e-8, "num_samples_posterior": 32,
@@ -138,6 +153,8 @@ class Models:
         rc.add_run_spec(RunSpec("fit", dc, list(sessions)))
         rc.prepare_for_lfads(warn=False)
         (run,) = rc.runs
+        if run.status().state == "COMPLETED":  # an earlier call with this folder trained it
+            return run
         began = time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             code = run.train()
@@ -251,6 +268,28 @@ def compare_parts(data: Any, index: int, options: Any, folder: Path) -> list[dic
 # ------------------------------------------------------------------------------------------------- days
 
 
+def paced(settings: dict[str, Any], session: Trials) -> dict[str, Any]:
+    """Return settings with epochs enough, over which the learning rate falls alike; what is set stays.
+
+    An epoch has one step where a session has 64 trials, and 21 where it has most. The rate is lowered about
+    every seventh epoch once costs fluctuate, however many steps an epoch has.
+    """
+    each = -(-round(0.8 * len(session.counts)) // settings["batch_size"])
+    epochs = int(np.clip(round(STEPS / each), 80, 1000))
+    found = {
+        "max_epochs": epochs,
+        "learning_rate_decay_factor": round(0.85 ** (150 / epochs), 4),
+        "early_stopping_patience": max(25, epochs // 5),
+    }
+    return found | settings
+
+
+def validation_cost(run: Any) -> float:
+    """Return the cost of reconstruction in validation trials where training was best."""
+    log = run.load_fit_log()
+    return float(log["valid_recon"].to_numpy()[log.attrs["lowest_valid_epoch"] - 1])
+
+
 def compare_days(data: Any, options: Any, folder: Path) -> list[dict[str, Any]]:
     """Return one row a recording: alone and stitched with all the others."""
     train, test = {}, {}
@@ -259,17 +298,27 @@ def compare_days(data: Any, options: Any, folder: Path) -> list[dict[str, Any]]:
         rng = np.random.default_rng(options.split_seed)
         rows = [rng.permutation(np.flatnonzero(whole.condition == c)) for c in range(CONDITIONS)]
         apart = np.concatenate([r[: max(1, round(0.2 * len(r)))] for r in rows])
-        kept = rng.permutation(np.setdiff1d(np.arange(len(whole.counts)), apart))
+        rest = [r[max(1, round(0.2 * len(r))) :] for r in rows]
+        if options.trials:
+            rest = [r[: max(1, options.trials // CONDITIONS)] for r in rest]
+        kept = rng.permutation(np.sort(np.concatenate(rest)))
         name = f"r{index:02d}"
         every = np.arange(whole.counts.shape[2])
         train[name], test[name] = whole.take(kept, every), whole.take(np.sort(apart), every)
     found: dict[str, dict[str, Any]] = {}
     for seed in range(options.seeds):
-        models = Models(folder / f"days-{seed}", options.settings)
+        models = Models(folder / f"days-{seed}", options.settings | options.stitched)
         stitched = models.fit("stitched", train, 0.2, seed)
         say(f"all stitched, seed {seed}: {models.seconds:.0f} s of training")
+        seconds = 0.0
         for name in train:
-            alone = models.fit(f"alone-{name}", {name: train[name]}, 0.2, seed)
+            tried = []
+            for number, choice in enumerate(options.alone):
+                settings = paced(options.settings | choice, train[name])
+                single = Models(folder / f"days-{seed}-{number}", settings)
+                tried.append(single.fit(f"alone-{name}", {name: train[name]}, 0.2, seed))
+                seconds += single.seconds
+            alone = min(tried, key=validation_cost)
             with alone.load_posterior_means() as means:
                 held = json.loads(means.attrs["held_out_neurons"])
             average, spikes = average_gain(test[name], train[name], held)
@@ -290,7 +339,7 @@ def compare_days(data: Any, options: Any, folder: Path) -> list[dict[str, Any]]:
             for kind, run in (("alone", alone), ("stitched", stitched)):
                 gain = model_gain(run, name, test[name], train[name], held)
                 row[kind] += gain / spikes / options.seeds
-        say(f"each alone, seed {seed}: {models.seconds:.0f} s of training with that")
+        say(f"each alone, seed {seed}: {seconds:.0f} s of training")
     return list(found.values())
 
 
@@ -343,7 +392,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="data_v1_binned_moving.mat")
     parser.add_argument("--recordings", type=int, nargs="+", help="indices in the file")
     parser.add_argument("--parts", type=int, default=4)
-    parser.add_argument("--trials", type=int, default=48, help="training trials of each part")
+    parser.add_argument("--trials", type=int, help="training trials of each part (48) or day (all)")
     parser.add_argument("--withheld", type=int, default=2, help="neurons withheld of each part at a time")
     parser.add_argument("--folds", type=int, default=2, help="how often, other neurons each time")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each, averaged")
@@ -354,14 +403,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="keep everything there (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="write rows and summary there")
     options = parser.parse_args()
-    options.settings = dict(SETTINGS[options.what])
+    kind = "days, few trials" if options.what == "days" and options.trials else options.what
+    options.settings, options.stitched = dict(SETTINGS[kind]), dict(STITCHED[kind])
+    options.alone = ALONE.get(kind, [{}])
     for text in options.set:
         name, _, value = text.partition("=")
         options.settings[name] = json.loads(value)
+        options.stitched.pop(name, None)
+        options.alone = [{k: v for k, v in choice.items() if k != name} for choice in options.alone]
+    if options.trials is None and options.what == "parts":
+        options.trials = 48
     if options.recordings is None:
         options.recordings = [2, 3, 4, 5, 12, 13, 19, 20] if options.what == "parts" else list(range(14))
     if options.quick:
         options.settings |= {"max_epochs": 3, "gen_dim": 8, "ic_dim": 4, "ic_enc_dim": 8}
+        options.stitched = {}
         options.recordings, options.folds, options.trials = options.recordings[:2], 1, 16
     return options
 
@@ -385,7 +441,8 @@ def main() -> None:
     show(rows)
     say(f"{time.monotonic() - began:.0f} s in all")
     if options.json:
-        document = {"rows": rows, "summary": summary(rows), "settings": options.settings}
+        told = {"settings": options.settings, "stitched": options.stitched}
+        document = {"rows": rows, "summary": summary(rows), **told}
         options.json.write_text(json.dumps(document, indent=1))
 
 
