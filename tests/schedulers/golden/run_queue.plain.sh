@@ -108,16 +108,18 @@ is_number() { [[ $1 =~ ^[0-9]{1,15}$ ]]; }
 
 # Included by scripts that start tasks. Needs bash 4.2, grep and coreutils; defines functions.
 
-# lfadsrm_start_time PID: the start of a living process in clock ticks since the boot, or nothing. With the
-# pid and the boot it names one process for good. (The second field may hold blanks: cut at the last ')'.)
-lfadsrm_start_time() {
+# lfadsrm_read_start PID: put the start of a living process, in clock ticks since the boot, into lfadsrm_start, or
+# nothing. With the pid and the boot it names one process for good. No subshell: a signal that all processes get,
+# such as Ctrl-C, would kill it, and a living process would seem to have ended.
+lfadsrm_read_start() {
     local stat="" fields
+    lfadsrm_start=""
     { read -r -d '' stat < "/proc/$1/stat"; } 2> /dev/null || :
     [ -n "$stat" ] || return 0
-    read -r -a fields <<< "${stat##*)}"
+    read -r -a fields <<< "${stat##*)}" # the second field may hold blanks: cut at the last ')'
     case ${fields[0]} in
         [ZXx]) ;; # ended; only its parent has not looked yet
-        *) echo "${fields[19]}" ;;
+        *) lfadsrm_start=${fields[19]} ;;
     esac
 }
 
@@ -208,7 +210,7 @@ note=()         # what was last said about why it waits
 logs=()         # of the failed ones
 began=()        # of the running ones, as all below
 pid=()          # its task's process
-start=()        # that process's start time, see lfadsrm_start_time
+start=()        # that process's start time, see lfadsrm_read_start
 line=()         # what stands in <run key>.running
 declare -A own=() # run key -> number, of the running ones
 
@@ -221,7 +223,11 @@ gpus_silent=no # nvidia-smi gave no answer
 tensorboard_pid=''
 
 # alive PID START BOOT: is exactly this process living?
-alive() { [[ $3 == "$boot" ]] && is_number "$1" && [[ $(lfadsrm_start_time "$1") == "$2" && -n $2 ]]; }
+alive() {
+  [[ $3 == "$boot" && -n $2 ]] && is_number "$1" || return 1
+  lfadsrm_read_start "$1"
+  [[ $lfadsrm_start == "$2" ]]
+}
 
 # mark I STATE TEXT: leave <run key>.<state>, which is whole as soon as it is there.
 mark() {
@@ -455,7 +461,8 @@ launch() {
   (
     trap '' "${ignored[@]}"
     me=$BASHPID
-    take_running "$i" "$me $(lfadsrm_start_time "$me") $boot $gpu ${memory_mb[i]} ${run_ids[i]}" || exit 64
+    lfadsrm_read_start "$me"
+    take_running "$i" "$me $lfadsrm_start $boot $gpu ${memory_mb[i]} ${run_ids[i]}" || exit 64
     settings=(OMP_NUM_THREADS="$threads" TF_NUM_INTRAOP_THREADS="$threads" TF_NUM_INTEROP_THREADS="$threads"
       LFADSRM_THREADS="$threads")
     if [[ $gpu == - ]]; then
@@ -467,7 +474,8 @@ launch() {
       --submission "$submission" "${arguments[@]}" "${task_options[@]}" </dev/null >>"$log" 2>&1
   ) &
   pid[i]=$!
-  start[i]=$(lfadsrm_start_time "${pid[i]}")
+  lfadsrm_read_start "${pid[i]}"
+  start[i]=$lfadsrm_start
   line[i]="${pid[i]} ${start[i]} $boot $gpu ${memory_mb[i]} ${run_ids[i]}"
   own[${run_keys[i]}]=$i
   state[i]=running began[i]=$SECONDS

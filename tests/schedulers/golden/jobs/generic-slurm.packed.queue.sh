@@ -855,9 +855,7 @@ while :; do
       start_runs
     fi
   fi
-  # Not in the foreground: a Ctrl-C that reaches `sleep` while it is being started is lost to both of them.
-  sleep "$poll" &
-  wait "$!"
+  sleep "$poll"
 done
 stop_tensorboard
 summary
