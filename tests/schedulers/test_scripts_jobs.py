@@ -615,7 +615,7 @@ def test_packed_runs_that_die_fail_or_are_anothers(allocation: Allocation) -> No
 def test_packed_runs_on_the_gpus_of_the_allocation(allocation: Allocation) -> None:
     """nvidia-smi is not there; the scheduler has named two GPUs."""
     allocation.submit(
-        *"abc", sets=(*PACKED, "packing.runs=3"), plan={x: [{"seconds": 0.6}] for x in "abc"}, gpus=2, cpus=6
+        *"abc", sets=(*PACKED, "packing.runs=3"), plan={x: [{"seconds": 2}] for x in "abc"}, gpus=2, cpus=6
     )
     only = allocation.fake / "no-smi"
     only.mkdir()

@@ -54,6 +54,14 @@ lf_alive() {
   [[ -n $lf_child_start && $lfadsrm_start == "$lf_child_start" ]]
 }
 
+lf_ignores_int() { # PID
+  local key value
+  while read -r key value; do
+    if [[ $key == SigIgn: ]]; then return $(((0x${value: -4} & 2) == 0)); fi
+  done 2>/dev/null <"/proc/$1/status"
+  return 1
+}
+
 # A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
 # early is lost: once asked to, the task is told to stop again and again until it has gone.
 lf_tell() { # SIGNAL
@@ -264,11 +272,15 @@ lf_command=(/opt/lfads/bin/python -m lfadsrm_hpc task --collection "$lf_collecti
   --attempt "$lf_attempt" --submission "$lf_submission" --task "$lf_task")
 command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_command[0]} here"
 (
-  trap '' TERM INT HUP USR1 USR2 # see lf_tell
+  trap '' TERM HUP USR1 USR2 INT # see lf_tell; INT tells that all are ignored
   exec "${lf_command[@]}" </dev/null
 ) &
 lf_child=$!
-lfadsrm_read_start "$lf_child"
+for ((lf_k = 0; lf_k < 500; lf_k++)); do # nothing is passed on before it ignores signals
+  lfadsrm_read_start "$lf_child"
+  if [[ -z $lfadsrm_start ]] || lf_ignores_int "$lf_child"; then break; fi
+  sleep 0.01
+done
 lf_child_start=$lfadsrm_start
 if [[ -n $lf_asked && -z $lf_told ]]; then lf_tell "$lf_asked"; fi # it came before the start
 

@@ -56,6 +56,14 @@ lf_alive() {
   [[ -n $lf_child_start && $lfadsrm_start == "$lf_child_start" ]]
 }
 
+lf_ignores_int() { # PID
+  local key value
+  while read -r key value; do
+    if [[ $key == SigIgn: ]]; then return $(((0x${value: -4} & 2) == 0)); fi
+  done 2>/dev/null <"/proc/$1/status"
+  return 1
+}
+
 # A signal must not kill the task before it can catch it, so it begins with signals ignored. One that came so
 # early is lost: once asked to, the task is told to stop again and again until it has gone.
 # (Bash cannot catch what it began with ignored: the queue begins without, and catches them first of all.)
@@ -244,11 +252,15 @@ export LFADSRM_CLUSTER=$lf_cluster LFADSRM_JOB=$lf_job LFADSRM_DEADLINE=$lf_dead
 lf_command=("$BASH" "$lf_queue" --foreground)
 command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_command[0]} here"
 (
-  trap '' INT HUP # see lf_tell
+  trap '' HUP INT # see lf_tell; INT tells that all are ignored
   exec "${lf_command[@]}" </dev/null
 ) &
 lf_child=$!
-lfadsrm_read_start "$lf_child"
+for ((lf_k = 0; lf_k < 500; lf_k++)); do # nothing is passed on before it ignores signals
+  lfadsrm_read_start "$lf_child"
+  if [[ -z $lfadsrm_start ]] || lf_ignores_int "$lf_child"; then break; fi
+  sleep 0.01
+done
 lf_child_start=$lfadsrm_start
 if [[ -n $lf_asked && -z $lf_told ]]; then lf_tell "$lf_asked"; fi # it came before the start
 
