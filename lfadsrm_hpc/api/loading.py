@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from lfadsrm_hpc import layout as paths
 from lfadsrm_hpc.collection import collection as collections
 from lfadsrm_hpc.collection import run as runs
-from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
+from lfadsrm_hpc.errors import ResultsError, UsageError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -170,20 +170,7 @@ class RunLoading(runs.Run):
         return winner[1]
 
     def _dataset(self, name: str | None) -> str:
-        names = self.dataset_names
-        if name is None and len(names) == 1:
-            return names[0]
-        listed = ", ".join(names)
-        if name is None:
-            raise NotFoundError(
-                f"run {self.id} has {len(names)} datasets: {listed}",
-                hint=f"name one: dataset={names[0]!r}",
-            )
-        if name not in names:
-            raise NotFoundError(
-                f"run {self.id} has no dataset {name!r}, it has {listed}", hint=suggest(name, names)
-            )
-        return name
+        return runs.one_dataset(self.id, self.dataset_names, name)
 
 
 class CollectionLoading(_Collection):

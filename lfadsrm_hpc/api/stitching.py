@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.collection import run as runs
 from lfadsrm_hpc.collection.alignment_table import alignment_rows
-from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.errors import ResultsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,13 +63,7 @@ class RunStitching(runs.Run):
         """
         from lfadsrm_hpc.results.alignments import open_alignment
 
-        files = self.input_files()
-        if dataset not in files:
-            raise NotFoundError(
-                f"run {self.id} has no dataset {dataset!r}, it has {', '.join(files)}",
-                hint=suggest(dataset, list(files)),
-            )
-        return open_alignment(files[dataset])
+        return open_alignment(self.input_files()[runs.one_dataset(self.id, self.dataset_names, dataset)])
 
     def plot_alignment(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.errors import ConfigError, MismatchError, NotFoundError
+from lfadsrm_hpc.errors import ConfigError, MismatchError, NotFoundError, suggest
 from lfadsrm_hpc.layout import RunLayout
 
 if TYPE_CHECKING:
@@ -187,3 +188,25 @@ def check_same_run(record: dict[str, Any], identity: dict[str, Any], path: Path)
 
 def _shown(values: dict[str, Any], name: str) -> str:
     return repr(values[name]) if name in values else "at its default"
+
+
+def one_dataset(run_id: str, names: Sequence[str], name: str | None) -> str:
+    """Return which of a run's datasets is meant: the only one, where none is named.
+
+    Raises
+    ------
+    NotFoundError
+        No such dataset, or none was named and there are several; the message lists them.
+    """
+    if name is None and len(names) == 1:
+        return names[0]
+    listed = ", ".join(names)
+    if name is None:
+        raise NotFoundError(
+            f"run {run_id} has {len(names)} datasets: {listed}", hint=f"name one: dataset={names[0]!r}"
+        )
+    if name not in names:
+        raise NotFoundError(
+            f"run {run_id} has no dataset {name!r}, it has {listed}", hint=suggest(name, names)
+        )
+    return name

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.run import one_dataset
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.collection.summary import listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
@@ -380,19 +381,7 @@ class LegacyRun:
         )
 
     def _dataset(self, name: str | None) -> str:
-        names = self.dataset_names
-        if name is None and len(names) == 1:
-            return names[0]
-        listed = ", ".join(names)
-        if name is None:
-            raise NotFoundError(
-                f"run {self.id} has {len(names)} datasets: {listed}", hint=f"name one: dataset={names[0]!r}"
-            )
-        if name not in names:
-            raise NotFoundError(
-                f"run {self.id} has no dataset {name!r}, it has {listed}", hint=suggest(name, names)
-            )
-        return name
+        return one_dataset(self.id, self.dataset_names, name)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} "{self.id}" {self.params.diff_text()}'.rstrip()

@@ -766,7 +766,7 @@ look_at_clock() { # at the deadline runs stop by themselves, and no other is sta
     early=''
   fi
   if [[ -n $stopping || -z $LFADSRM_DEADLINE ]] || (($(date +%s) < ${LFADSRM_DEADLINE%.*})); then return; fi
-  stopping=USR2
+  stopping=USR2 last_told=$SECONDS # only who goes on for some seconds is told
   say "the time is over: $running running, each checkpoints and ends"
 }
 

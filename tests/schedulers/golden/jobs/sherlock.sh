@@ -277,12 +277,14 @@ command -v "${lf_command[0]}" >/dev/null || lf_fail "there is no program ${lf_co
   exec "${lf_command[@]}" </dev/null
 ) &
 lf_child=$!
+lfadsrm_read_start "$lf_child"
+lf_began=$lfadsrm_start # still known when it has died
 for ((lf_k = 0; lf_k < 500; lf_k++)); do # nothing is passed on before it ignores signals
-  lfadsrm_read_start "$lf_child"
   if [[ -z $lfadsrm_start ]] || lf_ignores_int "$lf_child"; then break; fi
   sleep 0.01
+  lfadsrm_read_start "$lf_child"
 done
-lf_child_start=$lfadsrm_start
+lf_child_start=$lf_began
 if [[ -n $lf_asked && -z $lf_told ]]; then lf_tell "$lf_asked"; fi # it came before the start
 
 while :; do
