@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -235,6 +236,10 @@ class RunLayout:
         """Attempts that are being deleted, or whose deletion was killed."""
         return self.path / ".attempts.deleted"
 
+    def released_attempt(self, mark: str) -> Path:
+        """Return the name of an attempt that only held the run, while it is being deleted."""
+        return self.path / f".released.{mark}"
+
     @property
     def attempts_dir(self) -> Path:
         return self.path / "attempts"
@@ -253,6 +258,29 @@ class RunLayout:
 def fitlog(checkpoint_dir: Path) -> Path:
     """Return the fit log that lies beside the checkpoints of one incarnation."""
     return checkpoint_dir / "fitlog.csv"
+
+
+def checkpoint_files(checkpoint_dir: Path) -> list[Path]:
+    """Return the checkpoints in the folder of one incarnation, the earliest step first."""
+    steps = {name: int(match[1]) for name in _names(checkpoint_dir) if (match := _CHECKPOINT.fullmatch(name))}
+    return [checkpoint_dir / name for name in sorted(steps, key=lambda name: (steps[name], name))]
+
+
+def unfinished(path: Path, mark: str) -> Path:
+    """Return the hidden name beside a large file under which it is written."""
+    return path.with_name(f".{path.name}.{mark}.partial")
+
+
+def unfinished_files(path: Path) -> list[Path]:
+    """Return such files on disk."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether something of this name is being written or deleted, or was when its writer died."""
+    if name.startswith("."):
+        return name.endswith((".tmp", ".partial", ".deleted")) or name.startswith((".released.", ".removed."))
+    return False
 
 
 def tensorboard_events(checkpoint_dir: Path) -> Path:
@@ -380,6 +408,35 @@ class CollectionLayout:
         return self.path / "run_queue.sh"
 
     @property
+    def archive_manifest(self) -> Path:
+        """What an archive says of its files; it comes out of it with them."""
+        return self.path / "archive.json"
+
+    @property
+    def default_archive(self) -> Path:
+        return self.path.with_name(f"{self.name}.tar")
+
+    def put_aside(self, mark: str) -> Path:
+        """Return the name of the whole collection while it is looked at for the last time before it goes."""
+        return self.path.with_name(f".{self.name}.{mark}.aside")
+
+    def being_deleted(self, mark: str) -> Path:
+        """Return the name of the whole collection, archived and verified, while it is being deleted."""
+        return self.path.with_name(f".{self.name}.{mark}.deleted")
+
+    def left_aside(self) -> tuple[list[Path], list[Path]]:
+        """Return what was put aside, and what was being deleted, when something died."""
+        mark = f".{glob.escape(self.name)}." + "[0-9a-f]" * 16
+        found = (sorted(self.path.parent.glob(f"{mark}.{end}")) for end in ("aside", "deleted"))
+        return next(found), next(found)
+
+    def is_cache(self, path: Path) -> bool:
+        """Return whether a file of the collection is one that is made again when it is needed."""
+        return path.parent == self.state_dir and bool(
+            _INDEX.fullmatch(path.name) or _ROSTER.fullmatch(path.name)
+        )
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 
@@ -396,6 +453,20 @@ class CollectionLayout:
 
     def input_file(self, data_hash: str, spec: str, dataset: str) -> Path:
         return self.input_dir(data_hash, spec) / f"lfads_{dataset}.h5"
+
+    def input_dirs(self) -> list[Path]:
+        """Return the folders of input files on disk, one a data hash and run spec."""
+        found = self.path.glob("data_*/*")
+        return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+
+    def removed_inputs(self, folder: Path, mark: str) -> Path:
+        """Return the name of a folder of input files while it is being deleted."""
+        return folder.with_name(f".removed.{mark}.{folder.name}")
+
+    def inputs_put_aside(self) -> list[tuple[Path, Path]]:
+        """Return such folders that are on disk, and where their files come from."""
+        found = sorted(self.path.glob("data_*/.removed.*.*"))
+        return [(path, path.with_name(path.name.split(".", 3)[3])) for path in found]
 
     def run(self, param_hash: str, spec: str) -> RunLayout:
         return RunLayout(self.path / f"param_{param_hash}" / spec)

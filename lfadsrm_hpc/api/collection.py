@@ -11,6 +11,7 @@ from lfadsrm_hpc.api.clusters import ClusterCollection
 from lfadsrm_hpc.api.drawing import CollectionDrawing
 from lfadsrm_hpc.api.exporting import OwnExporting
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
+from lfadsrm_hpc.api.keeping import CollectionKeeping
 from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
@@ -30,6 +31,7 @@ _POLL_S = 1.0
 
 
 class RunCollection(
+    CollectionKeeping,
     CollectionReporting,
     CollectionScoring,
     CollectionDrawing,

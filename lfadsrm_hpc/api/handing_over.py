@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.site import Site
 
+Agree = Callable[[int, float], None]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -69,6 +71,9 @@ class Order:
         The program that does one run, where it is not this package's own.
     defaults : Asked
         What a task needs that has no earlier request to go by, besides.
+    agree : callable or None
+        Is told how many runs, and how many GPU hours they ask for, before anything is handed over; it raises
+        to refuse.
     """
 
     states: frozenset[RunState]
@@ -81,6 +86,7 @@ class Order:
     again: bool = False
     task_command: tuple[str, ...] | None = None
     defaults: Asked = field(default_factory=Asked)
+    agree: Agree | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -299,6 +305,9 @@ class HandingOver:
         for warning in warnings:
             self.tell(f"warning: {warning}")
         check_inputs(self._runs_of(wishes))
+        if wishes and self.order.agree is not None:
+            gpu_seconds = sum(wish.request.gpus * wish.request.walltime_s for wish in wishes)
+            self.order.agree(len(wishes), gpu_seconds / 3600)
         sender = Sender(self.collection.layout, self.tell, occupied=_occupied(cleared.tracked))
         told = (*warnings, *map(_not_known, cleared.uncertain))
         try:
@@ -377,6 +386,8 @@ class HandingOver:
         if not runs:
             self._nothing(tracked, {})
         check_inputs(runs)
+        if self.order.agree is not None:
+            self.order.agree(len(runs), 0.0)
         options = sites.queue_options(dict(self.loaded.site.queue))
         script = local.write_queue_script(self.collection.layout, queue_tasks(runs), options, new_ulid())
         if RunState.CANCELLED in self.order.states:  # it is not in the default

@@ -47,6 +47,8 @@ _COMMANDS = {
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "report": "Write one HTML page about a collection: states, table, curves, rates.",
     "tensorboard": "Start TensorBoard on a selection of runs.",
+    "clean": "Free space: delete what complete runs do not need any more.",
+    "archive": "Pack a collection into one verified file, and bring it back.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "task": "Do one run (called by scripts).",
 }
