@@ -79,7 +79,7 @@ def archive(
 
     \b
     Exit codes: 0 packed and verified; 2 usage, not confirmed, or runs are at work; 3 the archive is
-    damaged, or files were changed meanwhile: nothing was removed; 130 interrupted, nothing was removed.
+    damaged, or files were changed meanwhile: nothing was removed; 130 interrupted, the same goes on.
     """
     if checked is not None:
         if where is not None or output is not None or remove or spec or match:

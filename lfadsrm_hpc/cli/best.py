@@ -21,6 +21,7 @@ from lfadsrm_hpc.cli.common import (
 from lfadsrm_hpc.cli.state_tables import terminal_width
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.manifest.publish import publish_new
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
@@ -98,13 +99,8 @@ def _write_script(found: Best[Run], path: Path) -> None:
             hint=f"--spec {next(iter(found))}",
         )
     text = found.only.script
-    try:
-        with path.open("x") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(
-            "there is such a file already", where=path, hint="name another one, or delete it"
-        ) from None
+    if not publish_new(path, text.encode()):
+        raise UsageError("there is such a file already", where=path, hint="name another one, or delete it")
     path.chmod(0o755)
     say(f"{path} reproduces {found.only.run.id}")
 

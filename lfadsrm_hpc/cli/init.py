@@ -9,6 +9,7 @@ import click
 from lfadsrm_hpc.cli.common import say
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.rendering import shell_quote
 
 
@@ -30,13 +31,10 @@ def init(folder: Path, name: str | None) -> None:
     name = check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
     path = folder / EXPERIMENT_FILE
     (folder / "datasets").mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(template(name))
-    except FileExistsError:
+    if not publish_new(path, template(name).encode()):
         raise UsageError(
             "there is an experiment.toml already", where=path, hint="edit it, or name another folder"
-        ) from None
+        )
     click.echo(path)
     say(
         f"Next: put your sessions into {folder / 'datasets'}, edit {path}, "

@@ -12,6 +12,7 @@ import click
 from lfadsrm_hpc.cli.common import console, json_option, print_json, say
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
@@ -290,11 +291,8 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
     else:
         text = _from_scheduler(name, timeout, day)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise UsageError("there is such a file already", where=path) from None
+    if not publish_new(path, text.encode()):
+        raise UsageError("there is such a file already", where=path)
     _verify(name, path, place)
     click.echo(path)
     say(f"Next: edit it, then: lfadsrm site check {shell_quote(name)} --live")
