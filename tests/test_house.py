@@ -14,7 +14,7 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
     {"errors", "_version"},
-    {"layout", "legacy_layout", "command", "stopping", "markup"},
+    {"layout", "legacy_layout", "command", "stopping", "markup", "toml_lines"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},
@@ -27,8 +27,8 @@ FLOORS = [
 ]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
 LIGHT_ROOMS = {
-    "errors", "layout", "legacy_layout", "command", "markup", "rendering", "manifest", "schedulers",
-    "collection", "api", "cli",
+    "errors", "layout", "legacy_layout", "command", "markup", "toml_lines", "rendering", "manifest",
+    "schedulers", "collection", "api", "cli",
 }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def prepare(experiment: Path, yes: bool, as_json: bool) -> None:
     from lfadsrm_hpc.schedulers.sites import queue_options
 
     described = read_experiment(experiment)
-    queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
+    with described.pointing():
+        queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
     collection = described.build(RunCollection)
     coming = _coming_gb(collection)
     confirm_above("GB", coming, f"write about {coming:.0f} GB of inputs to {collection.path}?", yes=yes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lfadsrm_hpc.collection.experiment_datasets import (
     located,
     matches,
+    pointing,
     reader_options,
     refuse_unknown,
     sessions,
@@ -23,6 +24,8 @@ from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
@@ -115,6 +118,10 @@ class Experiment:
     def where(self, table: str, key: str = "") -> str:
         """Return file, table and key as messages name them."""
         return f"{self.path}, [{table}] {key}".rstrip()
+
+    def pointing(self) -> AbstractContextManager[None]:
+        """Return a block in which errors that name this file get the line that they are about."""
+        return pointing(self.path)
 
     def dataset_collection(self) -> DatasetCollection:
         """Find the recording sessions, without the small ones.
@@ -239,6 +246,10 @@ class Experiment:
         DataError
             A session cannot be read (only where `min_trials` asks for their sizes).
         """
+        with self.pointing():
+            return self._build(cls)
+
+    def _build(self, cls: type[C]) -> C:
         from lfadsrm_hpc.collection.run_spec import RunSpec
 
         params = self.all_params()
@@ -281,6 +292,11 @@ def read_experiment(path: Path | str) -> Experiment:
     file = Path(path)
     if file.is_dir():
         file = file / EXPERIMENT_FILE
+    with pointing(file):
+        return _read(file)
+
+
+def _read(file: Path) -> Experiment:
     content = _parse(file)
     refuse_unknown(content, list(_TABLES), file, "table")
     for table, keys in _TABLES.items():
