@@ -17,6 +17,7 @@ _HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*(?P<name>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _PLACE = re.compile(r"(?:, \[+(?P<table>[^\]]+)\]+)?(?:,? (?P<key>[\w.-]+))?")
+_SPOKEN = re.compile(r"\[([\w.-]+)\]")
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 _WORD = re.compile(r"[\w-]+")
 _SYNTAX = re.compile(r"\(at line (\d+), column \d+\)")
@@ -71,7 +72,9 @@ def line_of(text: str, what: str, place: str = "") -> int | None:
     if "(at end of document)" in what:
         return len(text.splitlines())
     match = _PLACE.match(place)
-    table = _path(match["table"]) if match and match["table"] else ()
+    spoken = _SPOKEN.search(what)  # where the place names no table, the message may
+    name = (match and match["table"]) or (spoken and spoken[1])
+    table = _path(name) if name else ()
     key = _path(match["key"]) if match and match["key"] else ()
     entries = list(_entries(text))
     found = _find(entries, table, key, what)
