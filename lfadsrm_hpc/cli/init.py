@@ -1,4 +1,4 @@
-"""`lfadsrm init`: a folder with a commented experiment.toml."""
+"""`lfadsrm init`: a folder with a commented experiment.toml, or with a script."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lfadsrm_hpc.cli.common import say
+from lfadsrm_hpc.cli.common import json_option, print_json, say
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.manifest.publish import publish_new
@@ -16,27 +16,57 @@ from lfadsrm_hpc.rendering import shell_quote
 @click.command()
 @click.argument("folder", required=False, default=".", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", metavar="NAME", help="Name of the run collection; the folder's name unless given.")
-def init(folder: Path, name: str | None) -> None:
+@click.option(
+    "--python",
+    "as_script",
+    is_flag=True,
+    help="Write experiment.py, a script that makes the same collection as the experiment.toml that is there, "
+    "or as a new one would.",
+)
+@json_option
+def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None:
     """Write a commented experiment.toml and an empty datasets folder into FOLDER.
 
-    An experiment.toml that is already there is never changed.
+    A file that is already there is never changed. An experiment that a TOML file cannot describe is a Python
+    script: --python writes one to begin with.
 
     \b
     Examples:
       lfadsrm init                          here
       lfadsrm init reaching --name reach1   into the folder reaching
+      lfadsrm init reaching --python        its experiment.toml as a script
     """
     from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, template
+    from lfadsrm_hpc.collection.experiment_script import SCRIPT_FILE
 
-    name = check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
-    path = folder / EXPERIMENT_FILE
+    path = folder / (SCRIPT_FILE if as_script else EXPERIMENT_FILE)
+    given = as_script and (folder / EXPERIMENT_FILE).exists()
+    if given and name is not None:
+        raise UsageError("--name cannot be given: experiment.toml names the collection", where=folder)
+    text = _script(folder, name) if as_script else template(_name(folder, name))
     (folder / "datasets").mkdir(parents=True, exist_ok=True)
-    if not publish_new(path, template(name).encode()):
+    if not publish_new(path, text.encode()):
         raise UsageError(
-            "there is an experiment.toml already", where=path, hint="edit it, or name another folder"
+            f"there is an {path.name} already", where=path, hint="edit it, or name another folder"
         )
-    click.echo(path)
-    say(
-        f"Next: put your sessions into {folder / 'datasets'}, edit {path}, "
-        f"then: lfadsrm prepare {shell_quote(folder)}"
-    )
+    if as_json:
+        print_json({"file": path})
+    else:
+        click.echo(path)
+    then = f"python {shell_quote(path)}" if as_script else f"lfadsrm prepare {shell_quote(folder)}"
+    say(f"Next: put your sessions into {folder / 'datasets'}, edit {path}, then: {then}")
+
+
+def _name(folder: Path, name: str | None) -> str:
+    return check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
+
+
+def _script(folder: Path, name: str | None) -> str:
+    """Return the script of the experiment that is there, or of a new one."""
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, parse_experiment, read_experiment, template
+    from lfadsrm_hpc.collection.experiment_script import script_of
+
+    file = folder / EXPERIMENT_FILE
+    if file.exists():
+        return script_of(read_experiment(file), found=True)
+    return script_of(parse_experiment(template(_name(folder, name)), file), found=False)

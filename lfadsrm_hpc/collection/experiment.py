@@ -23,6 +23,11 @@ from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -293,11 +298,15 @@ def read_experiment(path: Path | str) -> Experiment:
     if file.is_dir():
         file = file / EXPERIMENT_FILE
     with pointing(file):
-        return _read(file)
+        return _checked(_parse(file), file)
 
 
-def _read(file: Path) -> Experiment:
-    content = _parse(file)
+def parse_experiment(text: str, file: Path) -> Experiment:
+    """Return the experiment that a file of this text would describe."""
+    return _checked(tomllib.loads(text), file)
+
+
+def _checked(content: dict[str, Any], file: Path) -> Experiment:
     refuse_unknown(content, list(_TABLES), file, "table")
     for table, keys in _TABLES.items():
         value = content.setdefault(table, {})
@@ -344,10 +353,6 @@ def _cluster(take: _Taker, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(file: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
