@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def run_script(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_both_give_the_same_collection(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_both_give_the_same_collection(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     (folder / "experiment.toml").write_text(TEXTS[name], encoding="utf-8")
     collection = read_experiment(folder).build(RunCollection)
     collection.prepare_for_lfads(warn=False)
@@ -117,7 +120,9 @@ def test_both_give_the_same_collection(folder: Path, monkeypatch: pytest.MonkeyP
     assert len([file for file in expected if file.endswith("params.json")]) == collection.n_runs
     shutil.rmtree(collection.path)
     assert init_script(folder, monkeypatch) == 0
-    assert run_script(folder).splitlines()[-1] == str(collection.path)
+    capsys.readouterr()
+    runpy.run_path(str(folder / "experiment.py"), run_name="__main__")
+    assert capsys.readouterr().out.splitlines()[-1] == str(collection.path)
     assert differences(files_of(collection.path), expected) == []
 
 
