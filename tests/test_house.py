@@ -46,13 +46,15 @@ def floor(name: str) -> int:
 
 
 def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    """Yield the dotted names that a module imports; `if TYPE_CHECKING` blocks do not count."""
+    """Yield the dotted names that a module imports, also for types; `top_only`: what loading it imports."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
+        if not top_only:
+            break
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped.update(ast.walk(node))
-        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             skipped.update(ast.walk(node))
     for node in ast.walk(tree):
         if node in skipped:

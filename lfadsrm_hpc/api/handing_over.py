@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lfadsrm_hpc.api.costs import cost_of
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import check_same_run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     ConfigError,
     MismatchError,

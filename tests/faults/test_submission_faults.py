@@ -169,9 +169,11 @@ class Cluster:
 
 
 def make_collection(folder: Path) -> RunCollection:
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
+
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
 
     (folder / "data").mkdir(parents=True)
     spikes = np.random.default_rng(1).poisson(0.5, (40, 20, 5))

@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from lfadsrm_hpc.collection.params import RunParams, plain_list, values_match
-from lfadsrm_hpc.collection.summary import lines, listing, varying
+from lfadsrm_hpc.collection.labels import varying
+from lfadsrm_hpc.collection.matching import plain_list, values_match
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.words import lines, listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout

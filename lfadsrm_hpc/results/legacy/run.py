@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import one_dataset
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.collection.summary import listing
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.legacy_layout import KINDS, LegacyCollectionLayout, LegacyRunLayout
 from lfadsrm_hpc.manifest.states import RunState
