@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.collection.run import Run
     from lfadsrm_hpc.collection.run_spec import RunSpec
 
 

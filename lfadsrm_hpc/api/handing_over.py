@@ -39,8 +39,8 @@ from lfadsrm_hpc.schedulers.submission import Draft, Drafting, Sender, SentJob, 
 from lfadsrm_hpc.schedulers.tracking import Tracked
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.clusters import ClusterCollection
     from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.api.tracking import TrackedCollection
     from lfadsrm_hpc.schedulers.batch import BatchScheduler
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.sites.site import Site
@@ -165,7 +165,7 @@ class Submitted:
         return f"<Submitted to {self.site}: {len(self.runs)} runs, {jobs}; {len(self.declined)} declined>"
 
 
-def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite:
+def choose_site(collection: TrackedCollection, order: Order) -> sites.LoadedSite:
     """Return the site to submit to; a retry takes site, account and the like from the last submission.
 
     Raises
@@ -184,7 +184,7 @@ def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite
     return loaded
 
 
-def _last_plan(collection: ClusterCollection) -> Plan | None:
+def _last_plan(collection: TrackedCollection) -> Plan | None:
     for submission in reversed(collection.layout.submissions()):
         plan, _ = read_record(Plan, submission.plan)
         if plan is not None:
@@ -237,7 +237,7 @@ class HandingOver:
         Is told what happens.
     """
 
-    collection: ClusterCollection
+    collection: TrackedCollection
     runs: Sequence[Run]
     order: Order
     tell: Tell

@@ -235,7 +235,7 @@ class LegacyCollection(Generic[R]):
         kind
             See `LegacyRun.load_posterior_means`.
         dataset, stack, attach, split, chunks
-            See `lfadsrm_hpc.api.loading.CollectionLoading.load_posterior_means`.
+            See `api.collection_loading.CollectionLoading.load_posterior_means`.
 
         Returns
         -------
@@ -287,7 +287,7 @@ class LegacyCollection(Generic[R]):
         Returns
         -------
         pandas.DataFrame
-            See `lfadsrm_hpc.api.loading.CollectionLoading.runs_table`. Nothing is on record of attempts,
+            See `api.collection_loading.CollectionLoading.runs_table`. Nothing is on record of attempts,
             times, machines and scores; `reasons` holds what is odd about a run.
         """
         chosen = self.runs if runs is None else list(runs)
@@ -296,7 +296,7 @@ class LegacyCollection(Generic[R]):
                         [run.values for run in chosen], swept)  # fmt: skip
 
     def summary(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
-        """Return runs x (params, costs); see `lfadsrm_hpc.api.loading.CollectionLoading.summary`."""
+        """Return runs x (params, costs); see `api.collection_loading.CollectionLoading.summary`."""
         return summary_of(self.runs_table(runs))
 
     def best(
@@ -309,7 +309,7 @@ class LegacyCollection(Generic[R]):
     ) -> Best[R]:
         """Return the best complete run of each run spec, by its lowest validation cost.
 
-        See `lfadsrm_hpc.api.loading.CollectionLoading.best`. There is no methods paragraph, and no script.
+        See `api.collection_loading.CollectionLoading.best`. There is no methods paragraph, and no script.
 
         Raises
         ------

@@ -56,7 +56,7 @@ def runs_table(
     Returns
     -------
     pandas.DataFrame
-        See `lfadsrm_hpc.api.loading.CollectionLoading.runs_table`.
+        See `lfadsrm_hpc.api.collection_loading.CollectionLoading.runs_table`.
     """
     values = {run.params.param_hash: run.params.values() for run in runs}
     return table_of(
