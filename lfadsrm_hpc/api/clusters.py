@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc.api.handing_over import HandingOver, Order, Planned, Submitted
+from lfadsrm_hpc.api.handing_over import HandingOver
+from lfadsrm_hpc.api.orders import Order, Planned, Submitted
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.api.tracking import TrackedCollection
 from lfadsrm_hpc.errors import NothingEligibleError, UsageError
