@@ -1,0 +1,24 @@
+"""Every path of a run collection on disk, and nowhere else. Imports nothing of the package but errors."""
+
+from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, checkpoint_files, fitlog, tensorboard_events
+from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
+from lfadsrm_hpc.layout.names import OutboxName, check_name, is_temporary, numbered, run_key, unfinished, unfinished_files
+from lfadsrm_hpc.layout.submission import SubmissionLayout
+
+__all__ = [
+    "AdaptedLayout",
+    "AttemptLayout",
+    "CollectionLayout",
+    "OutboxName",
+    "RunLayout",
+    "SubmissionLayout",
+    "check_name",
+    "checkpoint_files",
+    "fitlog",
+    "is_temporary",
+    "numbered",
+    "run_key",
+    "tensorboard_events",
+    "unfinished",
+    "unfinished_files",
+]
