@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api.tracking import TrackedCollection
     from lfadsrm_hpc.schedulers.batch import BatchScheduler
 
+
 def choose_site(collection: TrackedCollection, order: Order) -> sites.LoadedSite:
     """Return the site to submit to; a retry takes site, account and the like from the last submission.
 

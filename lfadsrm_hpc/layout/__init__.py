@@ -1,8 +1,22 @@
 """Every path of a run collection on disk, and nowhere else. Imports nothing of the package but errors."""
 
-from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, checkpoint_files, fitlog, tensorboard_events
+from lfadsrm_hpc.layout.attempts import (
+    AdaptedLayout,
+    AttemptLayout,
+    checkpoint_files,
+    fitlog,
+    tensorboard_events,
+)
 from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
-from lfadsrm_hpc.layout.names import OutboxName, check_name, is_temporary, numbered, run_key, unfinished, unfinished_files
+from lfadsrm_hpc.layout.names import (
+    OutboxName,
+    check_name,
+    is_temporary,
+    numbered,
+    run_key,
+    unfinished,
+    unfinished_files,
+)
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
 __all__ = [

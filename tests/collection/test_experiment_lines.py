@@ -178,7 +178,7 @@ def test_options_of_the_queue_are_pointed_to_when_it_is_prepared(folder: Path) -
 def test_slips_in_a_site_file_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int
 ) -> None:
-    from lfadsrm_hpc.schedulers.sites import load_site
+    from lfadsrm_hpc.schedulers.sites.loading import load_site
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     path = tmp_path / "site_configs" / "hill.toml"

@@ -372,7 +372,7 @@ def interrupted_at(
         case.done(folder)
         check_files(folder)
         if case.jobs is not None:
-            assert tasks_of(server) == case.jobs
+            assert tasks_of(server) == case.jobs, (at, ended, again)
 
 
 def calls_of(case: Case, places: dict[str, Path], tmp: Path, interrupter: Interrupter) -> int:
