@@ -110,6 +110,7 @@ def run_script(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.filterwarnings("ignore::lfadsrm_hpc.errors.DataWarning")
 def test_both_give_the_same_collection(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
