@@ -22,6 +22,7 @@ from lfadsrm_hpc.collection.stored import as_bytes, read_stored
 from lfadsrm_hpc.errors import ClaimLostError, MismatchError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout, is_temporary, unfinished, unfinished_files
 from lfadsrm_hpc.manifest.holding import held
+from lfadsrm_hpc.manifest.process import hostname
 from lfadsrm_hpc.manifest.reading import collection_states
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -210,7 +211,7 @@ def _archived(
     content = archive_file.new_content(members.layout.name, states, files)
     _check_space(target, content.size)
     _remove_leftovers(target)
-    beside = unfinished(target, os.urandom(8).hex())
+    beside = unfinished(target, f"{hostname()}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with beside.open("xb") as stream:
             archive_file.write(stream, content, members.sources, archive_file.check_name_of(target), meter)
@@ -279,11 +280,25 @@ def _check_space(target: Path, size: int) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what writers of this file, killed long ago, have left."""
+    """Remove what writers of this file have left: killed here, or long ago."""
     for path in unfinished_files(target):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _LEFT_S:
+            if _is_gone(path.name) or time.time() - path.stat().st_mtime > _LEFT_S:
                 path.unlink()
+
+
+def _is_gone(name: str) -> bool:
+    """Return whether the writer that a hidden name tells of was on this machine, and is there no more."""
+    before, _, pid = name.removesuffix(".partial").rpartition(".")[0].rpartition(".")
+    if not before.endswith(f".{hostname()}") or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False
 
 
 def _publish(beside: Path, target: Path) -> None:

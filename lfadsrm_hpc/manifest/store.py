@@ -124,7 +124,7 @@ def take_local(
     if not again:
         _refuse_unasked(run, facts)
     number = free_attempt(run, facts, freshness, identity.submission)
-    if put_reservation(run, number, Reservation(identity.submission, time.time(), Process.current())):
+    if _reserve(run, number, Reservation(identity.submission, time.time(), Process.current())):
         return _claim(run, number, identity, requeued=False, redo=redo)
     # Reserved before: by a process that died, or ahead for this very submission. Its claim is still free.
     if number == facts.newest_number:
@@ -146,7 +146,7 @@ def reserve(run: RunLayout, submission: str) -> int:
             "the run is complete already", where=run.path, hint="delete its outputs to run it again"
         )
     number = free_attempt(run, facts, look(_attempts_dir(run)), None)
-    if not put_reservation(run, number, Reservation(submission, time.time(), Process.current(), ahead=True)):
+    if not _reserve(run, number, Reservation(submission, time.time(), Process.current(), ahead=True)):
         lost_race(run)
     return number
 
@@ -333,7 +333,7 @@ def _unclaimed(
     return newest.number
 
 
-def put_reservation(run: RunLayout, number: int, reservation: Reservation) -> bool:
+def _reserve(run: RunLayout, number: int, reservation: Reservation) -> bool:
     """Make the attempt's folder and put the reservation into it; return whether both are ours.
 
     A folder without a reservation was left by somebody who was killed in between: it is taken over.

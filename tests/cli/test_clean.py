@@ -184,8 +184,9 @@ def test_a_holder_that_was_killed_blocks_nobody(collection: RunCollection) -> No
         os._exit(9)
     assert os.waitpid(pid, 0)[1] == 9 << 8
     assert store.run_status(complete).state is RunState.COMPLETED
-    with held(complete):
-        pass
+    with held(complete) as hold:
+        assert hold.attempt == 3
+    assert [attempt.number for attempt in complete.attempts()] == [1, 2]  # what the dead one left is gone
     assert not isinstance(store.take_local(failed, Identity.local("", "1")), store.AlreadyComplete)
 
 

@@ -355,8 +355,13 @@ def interrupted_at(
     with set_up(case, places, tmp, interrupter) as (server, env):
         folder = tmp / "work"
         ended = interrupter(folder, *case.args, at=at, number=number, **env)
-        assert ended.code in (0, 130, 128 + number, *case.codes), ended.err
-        if not (folder / "runs" / "reaching").exists() and case.place == "complete":
+        if number == signal.SIGKILL:
+            assert ended.code in (-number, *case.codes), ended.err
+        else:
+            assert ended.code in (0, 130, 128 + number, *case.codes), ended.err
+        if number == signal.SIGKILL:
+            pass  # hidden files stay
+        elif not (folder / "runs" / "reaching").exists() and case.place == "complete":
             assert case.args[0] == "archive"
         else:
             check_files(folder)
@@ -370,7 +375,8 @@ def interrupted_at(
         else:
             assert again.code in case.codes, again.err
         case.done(folder)
-        check_files(folder)
+        if number != signal.SIGKILL:
+            check_files(folder)
         if case.jobs is not None:
             assert tasks_of(server) == case.jobs
 
@@ -394,6 +400,18 @@ def test_interrupted_at_some_moment(
     number = SIGNALS[list(CASES).index(name) % len(SIGNALS)]
     moment = chance.randint(1, calls)
     interrupted_at(CASES[name], places, tmp_path / "interrupted", interrupter, moment, number)
+
+
+@pytest.mark.parametrize(
+    "turn", [pytest.param(turn, marks=[pytest.mark.slow] * (turn > 0)) for turn in range(8)]
+)
+@pytest.mark.parametrize("name", ["clean", "archive"])
+def test_killed_at_some_moment(
+    name: str, turn: int, places: dict[str, Path], tmp_path: Path, interrupter: Interrupter
+) -> None:
+    calls = calls_of(CASES[name], places, tmp_path / "whole", interrupter)
+    moment = random.Random(f"{SEED} {name} killed {turn}").randint(1, calls)
+    interrupted_at(CASES[name], places, tmp_path / "killed", interrupter, moment, signal.SIGKILL)
 
 
 @pytest.mark.slow
