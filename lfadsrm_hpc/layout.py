@@ -230,6 +230,16 @@ class RunLayout:
         """Whether some incarnation has left a checkpoint: it may be resumed, or sampled from."""
         return any(any(folder.glob("*.npz")) for _, _, folder in self.checkpoint_dirs())
 
+    def fit_log(self) -> Path | None:
+        """Return the fit log that counts: that of the newest incarnation that has one; None: none has."""
+        logs = (fitlog(folder) for _, _, folder in self.checkpoint_dirs())
+        return next((log for log in logs if log.is_file()), None)
+
+    def glimpse(self, dataset: str) -> Path | None:
+        """Return the newest look at a dataset while it was trained on; None: there is none."""
+        looks = (glimpse(folder, dataset) for _, _, folder in self.checkpoint_dirs())
+        return next((look for look in looks if look.is_file()), None)
+
     @property
     def deleted_attempts(self) -> Path:
         """Attempts that are being deleted, or whose deletion was killed."""
@@ -253,6 +263,11 @@ class RunLayout:
 def fitlog(checkpoint_dir: Path) -> Path:
     """Return the fit log that lies beside the checkpoints of one incarnation."""
     return checkpoint_dir / "fitlog.csv"
+
+
+def glimpse(checkpoint_dir: Path, dataset: str) -> Path:
+    """Return the file with some trials' rates that lies beside the checkpoints while they are made."""
+    return checkpoint_dir / "glimpse" / f"{dataset}.npz"
 
 
 def tensorboard_events(checkpoint_dir: Path) -> Path:

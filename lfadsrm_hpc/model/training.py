@@ -19,6 +19,7 @@ from lfadsrm_hpc.model import batches, checkpoints, saved, starting
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import Tensor, tf, threads
 from lfadsrm_hpc.model.compiled import SUMS, Compiled, Slice, fresh, no_costs, no_sums, on_device
+from lfadsrm_hpc.model.glimpse import Glimpses
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.objective import COSTS, ramp_value, ramps_done
 from lfadsrm_hpc.model.progress import Outcome, Progress, fitlog_row, reason_to_end, seconds_left
@@ -258,6 +259,7 @@ class _Training:
         )
         plan = batches.validation_plan([len(s.valid) for s in sessions], size)
         self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
+        self.glimpses = Glimpses(self.arch, sessions, self.folder, self.valid_data, self.on_message)
 
     def _epochs(self) -> str:
         while True:
@@ -284,6 +286,7 @@ class _Training:
     def _save_if_due(self) -> None:
         if self.pace.due(time.monotonic(), self._best_epoch()):
             self.save()
+            self.glimpses.write_if_due(self.state.adam.theta, self.epoch, int(self.state.step))
 
     def _train_epoch(self) -> bool:
         """Do the rest of an epoch's steps; return False if asked to stop before its end."""
