@@ -38,6 +38,7 @@ _COMMANDS = {
     "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
     "site": "List, show, check, detect and write site descriptions.",
     "logs": "Print the log of a run.",
+    "peek": "Draw learning curve and rates of a run into the terminal, while it trains too.",
     "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
     "metrics": "Tell how good runs are: bits per spike, co-smoothing, R2.",
