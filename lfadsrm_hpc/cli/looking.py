@@ -154,6 +154,8 @@ def take_look(
 
 
 def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:
+    from lfadsrm_hpc.schedulers.attempts import job_text
+
     jobs: dict[tuple[str, int, str], Job | None] = {}
     found = {}
     for run, one in handed.items():
@@ -181,24 +183,6 @@ def _same(one: RunStatus, other: RunStatus) -> bool:
         other.code,
         other.closed,
     )
-
-
-def job_text(job: str, size: int, index: int) -> str:
-    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711".
-
-    Parameters
-    ----------
-    job : str
-        The scheduler's id.
-    size : int
-        Of the array; 0: a plain job.
-    index : int
-        Of the task.
-    """
-    if not size:
-        return job
-    before, brackets, after = job.partition("[]")
-    return f"{before}[{index}]{after}" if brackets else f"{job}_{index}"
 
 
 def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:

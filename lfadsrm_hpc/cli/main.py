@@ -38,6 +38,8 @@ _COMMANDS = {
     "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
     "site": "List, show, check, detect and write site descriptions.",
     "logs": "Print the log of a run.",
+    "doctor": "Check this machine, its scheduler and the disk, and suggest fixes.",
+    "why": "Tell why a run is at what it is at, and what to do next.",
     "peek": "Draw learning curve and rates of a run into the terminal, while it trains too.",
     "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
