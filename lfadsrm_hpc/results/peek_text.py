@@ -211,4 +211,4 @@ def _number(value: float) -> str:
     if not np.isfinite(value):
         return str(value)
     digits = max(0, 3 - len(str(int(abs(value)))))
-    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.2g}"
+    return f"{value:.{digits}f}" if abs(value) < 99999.5 else f"{value:.2g}"

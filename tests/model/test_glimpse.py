@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.layout import glimpse
+from lfadsrm_hpc.layout import RunLayout, glimpse
 from lfadsrm_hpc.model import batches, checkpoints, training
 from lfadsrm_hpc.model import glimpse as glimpses
 from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.results.peek import Peek, peek
 
 pytestmark = pytest.mark.train
 
@@ -33,6 +34,19 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with np.load(path, allow_pickle=False) as file:
         return json.loads(str(file["meta"])), {name: file[name] for name in file.files if name != "meta"}
+
+
+def look_at(folder: Path, hp: Any) -> Peek:
+    """Look at a training in `folder`/shown as if it were a run's."""
+    run = RunLayout(folder / "collection/param_0123456789ab/alone")
+    run.checkpoints.mkdir(parents=True)
+    (folder / "shown").rename(run.checkpoint_dir(1, 0))
+    values = {"spike_bin_ms": 5, "output_dist": hp.output_dist, "max_epochs": hp.max_epochs}
+    record = {"run_id": run.run_id, "params": {"values": values}, "spec": {"datasets": ["a"]}}
+    run.params_json.write_text(json.dumps({**record, "data_hash": "", "inputs": []}))
+    found = peek(run)
+    run.checkpoint_dir(1, 0).rename(folder / "shown")
+    return found
 
 
 def test_rates_are_those_of_the_posterior_means_pushed_through(
@@ -69,12 +83,18 @@ def test_a_training_shows_itself_and_ends_as_one_that_does_not(
     meta, found = read(glimpse(tmp_path / "shown", "a"))
     assert meta["epoch"] == 3  # the end of training is left to the posterior means
     assert found["rates"].shape == (4, 9, 6)
+    shown = look_at(tmp_path, hp)
+    assert shown.trial is not None
+    assert (shown.trial.trial, shown.trial.epoch) == (0, 3)
+    np.testing.assert_array_equal(shown.trial.rates, found["rates"][0] * (1000 / 5))
+    assert shown.curve is not None
+    assert shown.curve.epoch.tolist() == [1, 2, 3, 4]
     monkeypatch.setattr(glimpses, "EVERY_S", 3600.0)
     training.train(hp, sessions, tmp_path / "not")
     assert not (tmp_path / "not/glimpse").exists()
-    shown, undisturbed = (checkpoints.load(tmp_path / name).arrays for name in ("shown", "not"))
+    looked_at, undisturbed = (checkpoints.load(tmp_path / name).arrays for name in ("shown", "not"))
     for name, value in undisturbed.items():
-        np.testing.assert_array_equal(shown[name], value, err_msg=name)
+        np.testing.assert_array_equal(looked_at[name], value, err_msg=name)
 
 
 def test_what_goes_wrong_is_told_once_and_fails_nothing(
