@@ -158,7 +158,7 @@ def _trial_lines(look: TrialLook, neurons: Sequence[int], style: Style) -> list[
         lines.append(
             f"{name:>{margin - 1}} "
             + style.paint(_strip(own, low, high, wide, style), 0)
-            + f" {_number(high)}{unit}"
+            + f" {_number(high, most=99999.5)}{unit}"
         )
         if data is not None:
             beside = (
@@ -206,9 +206,9 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "~"
 
 
-def _number(value: float) -> str:
-    """Return a number in at most 6 characters or so, without an exponent where that is possible."""
+def _number(value: float, most: float = 1e7) -> str:
+    """Return a number of three digits or more, with an exponent from `most` on."""
     if not np.isfinite(value):
         return str(value)
     digits = max(0, 3 - len(str(int(abs(value)))))
-    return f"{value:.{digits}f}" if abs(value) < 99999.5 else f"{value:.2g}"
+    return f"{value:.{digits}f}" if abs(value) < most else f"{value:.0e}"

@@ -84,13 +84,13 @@ def _drawn(
 ) -> npt.NDArray[np.bool_]:
     """Return which dots are set, (rows, columns), the uppermost row first."""
     grid = np.zeros((rows, len(values)), bool)
-    span = high - low or 1.0
+    parts = _parts(values, low, high)
     before: int | None = None
-    for column, value in enumerate(values):
+    for column, (value, part) in enumerate(zip(values, parts, strict=True)):
         if not low <= value <= high:
             before = None
             continue
-        row = rows - 1 - round((value - low) / span * (rows - 1))
+        row = rows - 1 - round(float(part) * (rows - 1))
         if solid:
             start = row if before is None else before + (row > before) - (row < before)
             grid[min(start, row) : max(start, row) + 1, column] = True
@@ -115,9 +115,15 @@ def _cell(parts: Sequence[npt.NDArray[np.bool_]], unicode: bool) -> Cell:
 def strip(values: Array, *, low: float, high: float, unicode: bool) -> str:
     """Draw numbers as one line, a character each; what is not finite is a blank."""
     levels = _BLOCKS if unicode else _ASCII_LEVELS
-    span = high - low or 1.0
-    part = np.nan_to_num((np.asarray(values, float) - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
-    return "".join(levels[round(float(one) * (len(levels) - 1))] for one in np.clip(part, 0.0, 1.0))
+    parts = _parts(np.asarray(values, float), low, high)
+    return "".join(levels[round(float(one) * (len(levels) - 1))] for one in parts)
+
+
+def _parts(values: Array, low: float, high: float) -> Array:
+    """Return where values are between two others, 0 to 1; halves, since differences of huge ones overflow."""
+    parts = (values / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
+    found: Array = np.clip(np.nan_to_num(parts, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+    return found
 
 
 def spikes(counts: Array, *, wide: int = 1, unicode: bool) -> str:
