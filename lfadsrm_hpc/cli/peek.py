@@ -21,8 +21,8 @@ from lfadsrm_hpc.manifest.reading import run_status
 if TYPE_CHECKING:
     from lfadsrm_hpc.layout import RunLayout
     from lfadsrm_hpc.manifest.fold import RunStatus
-    from lfadsrm_hpc.results.peek import Peek
-    from lfadsrm_hpc.results.peek_text import Style
+    from lfadsrm_hpc.results.peek.reading import Peek
+    from lfadsrm_hpc.results.peek.text import Style
 
 _CLEAR = "\x1b[H\x1b[J"
 _COLOURS = ("cyan", "yellow")  # training and what is inferred; validation and what was recorded
@@ -93,14 +93,14 @@ def peek(
 
 
 def _look(run: RunLayout, dataset: str | None, trial: int | None) -> tuple[RunStatus, Peek]:
-    from lfadsrm_hpc.results.peek import peek as look_at
+    from lfadsrm_hpc.results.peek.reading import peek as look_at
 
     status = run_status(run)  # first, so that what is called complete has its results
     return status, look_at(run, dataset=dataset, trial=trial)
 
 
 def _text(status: RunStatus, found: Peek, label: str, neuron: tuple[str, ...], only_ascii: bool) -> str:
-    from lfadsrm_hpc.results.peek_text import text_of
+    from lfadsrm_hpc.results.peek.text import text_of
 
     size = shutil.get_terminal_size((80, 40))
     style = _style(size.columns, only_ascii)
@@ -122,7 +122,7 @@ def _head(status: RunStatus, label: str, width: int) -> str:
 
 
 def _style(width: int, only_ascii: bool) -> Style:
-    from lfadsrm_hpc.results.peek_text import Style, plainly
+    from lfadsrm_hpc.results.peek.text import Style, plainly
 
     term = os.environ.get("TERM", "")
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and term != "dumb"

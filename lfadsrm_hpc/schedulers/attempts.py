@@ -11,7 +11,8 @@ from typing import Any
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.fold import RunStatus, history
 from lfadsrm_hpc.manifest.reading import look, read_facts
-from lfadsrm_hpc.manifest.submissions import PlannedTask, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedTask
 
 
 @dataclass(frozen=True)

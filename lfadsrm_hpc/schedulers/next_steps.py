@@ -19,7 +19,7 @@ from lfadsrm_hpc.manifest.records import BAD_DATA
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.resources import Caps, Declined, Ended, JobRequest, RetryRules, escalate
 from lfadsrm_hpc.schedulers.retrying import BY_REASON, caps_of, rules_of
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_memory, format_time
 
 PROGRAM = "lfadsrm"

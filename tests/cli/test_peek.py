@@ -20,7 +20,7 @@ from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
-from lfadsrm_hpc.model.schedule import COLUMNS, FitLog
+from lfadsrm_hpc.model.training.schedule import COLUMNS, FitLog
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.layout import RunLayout, glimpse
-from lfadsrm_hpc.model import batches, checkpoints, training
-from lfadsrm_hpc.model import glimpse as glimpses
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
-from lfadsrm_hpc.results.peek import Peek, peek
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.model.training import batches, checkpoints, loop
+from lfadsrm_hpc.model.training import glimpse as glimpses
+from lfadsrm_hpc.results.peek.reading import Peek, peek
 
 pytestmark = pytest.mark.train
 
@@ -28,7 +28,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save, and look, at every opportunity."""
     monkeypatch.setattr(glimpses, "EVERY_S", 0.0)
     monkeypatch.setattr(glimpses, "SAVING_SHARE", 1e9)
-    monkeypatch.setattr(training.Pace, "due", lambda self, now, best: True)
+    monkeypatch.setattr(loop.Pace, "due", lambda self, now, best: True)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -79,7 +79,7 @@ def test_a_training_shows_itself_and_ends_as_one_that_does_not(
     small: Make, session: Make, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hp, sessions = small(max_epochs=4, sample_validation_rate=0.1), [session()]
-    training.train(hp, sessions, tmp_path / "shown")
+    loop.train(hp, sessions, tmp_path / "shown")
     meta, found = read(glimpse(tmp_path / "shown", "a"))
     assert meta["epoch"] == 3  # the end of training is left to the posterior means
     assert found["rates"].shape == (4, 9, 6)
@@ -90,7 +90,7 @@ def test_a_training_shows_itself_and_ends_as_one_that_does_not(
     assert shown.curve is not None
     assert shown.curve.epoch.tolist() == [1, 2, 3, 4]
     monkeypatch.setattr(glimpses, "EVERY_S", 3600.0)
-    training.train(hp, sessions, tmp_path / "not")
+    loop.train(hp, sessions, tmp_path / "not")
     assert not (tmp_path / "not/glimpse").exists()
     looked_at, undisturbed = (checkpoints.load(tmp_path / name).arrays for name in ("shown", "not"))
     for name, value in undisturbed.items():
@@ -105,7 +105,7 @@ def test_what_goes_wrong_is_told_once_and_fails_nothing(
 
     monkeypatch.setattr(glimpses, "_savez", full)
     said: list[str] = []
-    outcome = training.train(small(max_epochs=4), [session()], tmp_path, on_message=said.append)
+    outcome = loop.train(small(max_epochs=4), [session()], tmp_path, on_message=said.append)
     assert outcome.reason == "max_epochs"
     assert len(said) == 1
     assert "lfadsrm peek" in said[0]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from lfadsrm_hpc.errors import NotFoundError, ResultsError
 from lfadsrm_hpc.layout import fitlog, glimpse
-from lfadsrm_hpc.model.schedule import COLUMNS, FitLog
-from lfadsrm_hpc.results import text_figures
-from lfadsrm_hpc.results.peek import Curve, Peek, TrialLook
-from lfadsrm_hpc.results.peek_text import Style, text_of
+from lfadsrm_hpc.model.training.schedule import COLUMNS, FitLog
+from lfadsrm_hpc.results.peek import figures as text_figures
+from lfadsrm_hpc.results.peek.reading import Curve, Peek, TrialLook
+from lfadsrm_hpc.results.peek.text import Style, text_of
 
 WIDTHS = (40, 57, 80, 133, 200)
 

@@ -17,7 +17,7 @@ from lfadsrm_hpc.manifest.records import BAD_DATA, DEADLINE, KILLED, NEVER_START
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation, next_step
 from lfadsrm_hpc.schedulers.resources import Ended, JobRequest
-from lfadsrm_hpc.schedulers.site import About, Partition, Retry, Site
+from lfadsrm_hpc.schedulers.sites.site import About, Partition, Retry, Site
 
 S = RunState
 RUN = "param_0123456789ab/day 1"
