@@ -162,8 +162,8 @@ def _prepared(s: Situation) -> Step:
     if not s.on_cluster:
         return Step(_command(s, "run"), "trains it on this machine")
     if s.walltime:
-        options = ("--site", s.site_name) if s.site_name else ()
-        options += ("--walltime", s.walltime)
+        site = ("--site", s.site_name) if s.site_name else ()
+        options = (*site, "--walltime", s.walltime)
         return Step(_command(s, "submit", *options), "hands it to the scheduler")
     return Step(
         _command(s, "plan", "--walltime", _FIRST_WALLTIME),
