@@ -73,7 +73,7 @@ def _text(found: Explanation, width: int) -> str:
     lines = textwrap.wrap(_paragraph(found), width, break_on_hyphens=False)
     if found.lines and found.log is not None:
         lines += ["", click.style(f"last lines of {found.log}:", dim=True)]
-        lines += [f"  {line}"[:width] if terminal_width() else f"  {line}" for line in found.lines]
+        lines += [f"  {line}" for line in found.lines]
     elif status.attempt is not None:
         lines += ["", click.style("it has printed nothing yet", dim=True)]
     lines += ["", f"next: {click.style(found.command, bold=True)}"]

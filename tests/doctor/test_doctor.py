@@ -1,4 +1,4 @@
-"""`lfadsrm doctor`: as a user calls it, with schedulers that answer, lie or hang, and interrupted at any time."""
+"""`lfadsrm doctor`: as a user calls it, with schedulers that answer or hang, interrupted at any time."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_collection_and_its_experiment(program: Program, sweep: Any, tmp_path:
     stored.parent.mkdir()
     content = json.loads((sweep.path / "collection.json").read_text())
     stored.write_text(json.dumps({**content, "version": "99.1"}))
-    code, found = checks(stored.parent)
+    _, found = checks(stored.parent)
     assert (found["collection"]["verdict"], found["versions"]["verdict"]) == ("problem", "warning")
     stored.write_text("{")
     assert "damaged" in checks(stored.parent)[1]["collection"]["evidence"]
@@ -166,6 +166,19 @@ def test_an_experiment_that_cannot_be_read_is_a_finding(program: Program, tmp_pa
     code, found = checks(tmp_path)
     assert (code, found["experiment"]["verdict"]) == (3, "problem")
     assert found["latency"]["verdict"] in ("ok", "warning")
+
+
+@pytest.mark.usefixtures("tensorflow")
+def test_it_imports_nothing_heavy_itself(program: Program, tmp_path: Path) -> None:
+    code = (
+        "import sys; from lfadsrm_hpc.doctor import examine; "
+        "found = examine(sys.argv[1]); "
+        "print(len(found), *{name.partition('.')[0] for name in sys.modules})"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    count, *names = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert int(count) > 20
+    assert not {"tensorflow", "numpy", "h5py", "xarray", "pandas", "matplotlib", "netCDF4"} & set(names)
 
 
 @pytest.mark.usefixtures("tensorflow")
