@@ -5,6 +5,7 @@ from lfadsrm_hpc.layout.attempts import (
     AttemptLayout,
     checkpoint_files,
     fitlog,
+    glimpse,
     tensorboard_events,
 )
 from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
@@ -29,6 +30,7 @@ __all__ = [
     "check_name",
     "checkpoint_files",
     "fitlog",
+    "glimpse",
     "is_temporary",
     "numbered",
     "run_key",
