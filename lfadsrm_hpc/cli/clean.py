@@ -79,7 +79,7 @@ def clean(
     collection = open_collection(where)
     runs = select_runs(collection, spec, match) if spec or match else None
     found = collection.removable(runs, kinds=kinds or None)
-    if not found and not as_json:
+    if not found:
         raise NothingEligibleError("there is nothing to delete", where=collection.path)
     if dry_run:
         if as_json:
@@ -90,9 +90,8 @@ def clean(
         return
     if not as_json:
         say("\n".join(_lines(found)))
-    if found:
-        size = sum(item.size for item in found)
-        confirm(f"delete {len(found)} files and folders, {bytes_text(size)}?", yes=yes)
+    size = sum(item.size for item in found)
+    confirm(f"delete {len(found)} files and folders, {bytes_text(size)}?", yes=yes)
     done = collection.clean(found)
     _tell(collection.path, done, as_json=as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,64 @@ def test_a_holder_that_was_killed_blocks_nobody(collection: RunCollection) -> No
         assert hold.attempt == 3
     assert [attempt.number for attempt in complete.attempts()] == [1, 2]  # what the dead one left is gone
     assert not isinstance(store.take_local(failed, Identity.local("", "1")), store.AlreadyComplete)
+
+
+def redo_again_and_again(run: RunLayout, seconds: float) -> int:
+    """Take a run as its tasks do when it is to be sampled anew; return how often it could be had.
+
+    What is there when it was taken must be there until it ends.
+    """
+    had, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            claim = store.take_local(run, Identity.local("", str(os.getpid())), redo=True)
+        except ClaimLostError:
+            continue
+        assert not isinstance(claim, store.AlreadyComplete)
+        before = files_of(run.checkpoints)
+        time.sleep(0.01)
+        assert files_of(run.checkpoints) == before, "files went under a task at work"
+        folder = run.checkpoint_dir(claim.attempt, 0)
+        folder.mkdir()
+        for name in (OLD, LAST):
+            with zipfile.ZipFile(folder / name, "w") as file:
+                file.writestr("meta.npy", b"m")
+        store.publish_exit(run, claim, Exit(0, reason_of(0)))
+        had += 1
+        time.sleep(0.05)  # the others want their turn
+    return had
+
+
+def test_cleaning_and_tasks_that_compete_for_a_run(
+    collection: RunCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    run = collection.runs[0].layout
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                status = 0 if redo_again_and_again(run, 2.0) > 0 else 2
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    removed, end = 0, time.monotonic() + 2.0
+    while time.monotonic() < end:
+        items = cleaning.removable(collection.layout, [run], ("checkpoints", "attempts"), whole=False)
+        removed += len(cleaning.clean(collection.layout, items).removed)
+        time.sleep(0.005)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    items = cleaning.removable(collection.layout, [run], ("checkpoints", "attempts"), whole=False)
+    removed += len(cleaning.clean(collection.layout, items).removed)
+    assert removed > 0
+    newest = run.checkpoint_dirs()[0][2]
+    assert [path.name for path in run.checkpoints.rglob("*.npz")] == [LAST]
+    assert (newest / LAST).is_file()
+    assert store.run_status(run).state is RunState.COMPLETED
 
 
 def old(path: Path, seconds: float) -> None:
