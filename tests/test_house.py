@@ -27,6 +27,15 @@ FLOORS = [
     {"__main__"},
 ]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
+MOST_LINES = 400
+# One subject each, and no wall inside that would help a reader.
+LONG_FILES = {
+    "model/hyperparameters.py": "a table: every hyperparameter with its meaning, unit and range",
+    "collection/params.py": "a table as well: what the manager adds to them, and the hashes of all",
+    "collection/experiment.py": "one file format, key by key",
+    "model/training/loop.py": "one training: epochs, saving and going back share their state",
+}
+MOST_LINES_A_FUNCTION = 55  # without its docstring
 LIGHT_ROOMS = {
     "errors", "layout", "legacy_layout", "command", "markup", "rendering", "manifest", "schedulers",
     "collection", "api", "cli",
@@ -152,3 +161,16 @@ def test_packages_are_those_of_the_folders() -> None:
     beside = {"lfadsrm_hpc.templates", "lfadsrm_hpc.site_configs"}
     assert named == folders | beside
     assert {path.parent for path in modules()} == {path.parent for path in PACKAGE.rglob("__init__.py")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    name = path.relative_to(PACKAGE).as_posix()
+    lines = len(text.splitlines())
+    assert (lines > MOST_LINES) == (name in LONG_FILES), f"{name} has {lines} lines; see LONG_FILES"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1 if ast.get_docstring(node) is not None and len(node.body) > 1 else 0]
+            length = (node.end_lineno or 0) - first.lineno + 1
+            assert length <= MOST_LINES_A_FUNCTION, f"{name}: {node.name} has {length} lines: split it"

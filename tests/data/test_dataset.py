@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 from lfadsrm_hpc.data import readers
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 
 
