@@ -85,12 +85,12 @@ def quickly() -> Iterator[None]:
 def prepare(folder: Path, n_specs: int, n_params: int) -> Any:
     """Prepare a collection of `n_specs` single sessions x `n_params` params in all truth."""
     import numpy as np
-    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
     from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     source = folder / "datasets"
     source.mkdir(parents=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 from lfadsrm_hpc.collection import params as params_module
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.run_spec import RunSpec
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ParamsError, UsageError
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 from lfadsrm_hpc.collection import params as params_module
 from lfadsrm_hpc.collection import preparation, stored
@@ -21,6 +20,7 @@ from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_fingerprint, read_inputs
 from lfadsrm_hpc.errors import (
     ConfigError,

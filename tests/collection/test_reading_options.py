@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from scipy.io import savemat
 
 from lfadsrm_hpc.collection.collection import RunCollection
@@ -16,6 +15,7 @@ from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment, read_
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.data.readers import from_arrays
 from lfadsrm_hpc.errors import ConfigError, DataWarning, MismatchError, UsageError

@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
@@ -18,6 +17,7 @@ from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.alignment.matrices import align
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.data.readers import from_arrays, save_dataset
 from lfadsrm_hpc.errors import (

@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 import nwb_files
 import pytest
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from pynwb import TimeSeries
 from pynwb.ecephys import ElectricalSeries
 from pynwb.epoch import TimeIntervals
 
 from lfadsrm_hpc.data import readers
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.evaluation import evaluation_params
 from lfadsrm_hpc.errors import DataError, UsageError
 

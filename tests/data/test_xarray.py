@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 from lfadsrm_hpc.data import readers
 from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import DataError, UsageError
 
 RENAME = {"epoch": "trial", "t": "time", "unit": "neuron", "stim": "condition"}
