@@ -141,20 +141,6 @@ def read_submissions(layout: CollectionLayout, now: float) -> list[SubmissionOnD
     return [submission for submission in found if submission is not None]
 
 
-def read_tasks(layout: SubmissionLayout) -> tuple[PlannedTask, ...]:
-    """Read `tasks.tsv`.
-
-    Raises
-    ------
-    ManifestError
-        It is damaged.
-    """
-    tasks, bad = _read_tasks(layout)
-    if bad:
-        raise ManifestError(bad, where=layout.tasks)
-    return tasks
-
-
 def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:
     """Return the lines of `tasks.tsv` that can be read, and what is wrong with it ("": nothing)."""
     try:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from lfadsrm_hpc.command import Process as QueueProcess
 from lfadsrm_hpc.command import ask, launch
@@ -28,14 +27,13 @@ from lfadsrm_hpc.layout import CollectionLayout, run_key
 from lfadsrm_hpc.manifest.process import Process, hostname
 from lfadsrm_hpc.manifest.publish import publish_replacing
 from lfadsrm_hpc.rendering import render
-from lfadsrm_hpc.schedulers.base import LiveTask, QueueTask, Scheduler
+from lfadsrm_hpc.schedulers.queue_tasks import LiveTask, QueueTask
 from lfadsrm_hpc.schedulers.resources import check_count
 
 _VARIABLE = re.compile(r"LFADSRM_[A-Z0-9_]+")
 _DETACH_TIMEOUT_S = 60.0
 
 EXIT_OK = 0
-EXIT_CANNOT_START = 3
 EXIT_SOME_FAILED = 5
 EXIT_INTERRUPTED = 130
 
@@ -364,33 +362,3 @@ def read_live_tasks(layout: CollectionLayout, host: str | None = None) -> list[L
             continue
         found.append(LiveTask(run_id, host, process.pid, "" if gpu == "-" else gpu, memory))
     return sorted(found, key=lambda task: task.run_id)
-
-
-class LocalScheduler(Scheduler):
-    """This machine, without a scheduler.
-
-    Parameters
-    ----------
-    options : LocalQueueOptions, optional
-    """
-
-    name: ClassVar[str] = "local"
-
-    def __init__(self, options: LocalQueueOptions | None = None) -> None:
-        self.options = options or LocalQueueOptions()
-
-    def write_script(self, layout: CollectionLayout, tasks: Sequence[QueueTask], submission: str) -> Path:
-        return write_queue_script(layout, tasks, self.options, submission)
-
-    def submit(self, layout: CollectionLayout, script: Path) -> str:
-        """Start the queue in the background and return its process id.
-
-        Raises
-        ------
-        CommandError
-            The queue could not be put into the background; the text says why.
-        """
-        return str(detach_queue(script))
-
-    def live_tasks(self, layout: CollectionLayout) -> list[LiveTask]:
-        return read_live_tasks(layout)

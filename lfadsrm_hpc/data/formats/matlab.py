@@ -53,26 +53,6 @@ def opened(path: Path) -> Iterator[MatFile]:
         yield matlab_scipy.MatScipy(path)
 
 
-def read_fields(path: Path) -> dict[str, Any]:
-    """Read the variables of a Matlab file that can belong to a dataset.
-
-    They may be variables of their own or the fields of one struct (`save(file, 'data')`).
-
-    Returns
-    -------
-    dict
-        Numeric arrays with at least two dimensions; texts; object arrays for cell arrays; lists where an
-        array of structs has one for each trial.
-
-    Raises
-    ------
-    OSError, ValueError
-        The file is damaged.
-    """
-    with opened(path) as file:
-        return Source(file).known()
-
-
 @dataclass(frozen=True)
 class Source:
     """A file as `lfadsrm_hpc.data.formats.plain.Source`.

@@ -191,10 +191,6 @@ class LegacyRun(DescribedRun):
         """Return the input file of each dataset, wherever it is; where it is not, where it should be."""
         return {name: self._inputs.data_file(name) for name in self.dataset_names}
 
-    def info_files(self) -> dict[str, Path]:
-        """Return `inputInfo_<dataset>.mat` of each dataset, as `input_files`."""
-        return {name: self._inputs.info_file(name) for name in self.dataset_names}
-
     def trials(self, dataset: str, n_bins: int) -> LegacyInputs:
         """Return what is known of the trials of a dataset whose posterior means have so many bins."""
         return self._inputs.trials(dataset, n_bins)
