@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lfadsrm_hpc import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lfadsrm_hpc"
@@ -174,3 +177,42 @@ def test_files_and_functions_are_short(path: Path) -> None:
             first = node.body[1 if ast.get_docstring(node) is not None and len(node.body) > 1 else 0]
             length = (node.end_lineno or 0) - first.lineno + 1
             assert length <= MOST_LINES_A_FUNCTION, f"{name}: {node.name} has {length} lines: split it"
+
+
+# What they raise is completed by their callers, or says all that can be said in one sentence.
+COMPLETED_BY_CALLERS = {"manifest/records.py", "model/fields.py", "worker/work.py"}
+# Errors of Python's own, each turned into one of ours (or an exit code) by the code around it.
+OWN_TO_PYTHON = {
+    "__init__.py": {"AttributeError"},
+    "submitit_plugin/__init__.py": {"AttributeError"},
+    "cli/run.py": {"KeyboardInterrupt"},
+    "cli/site.py": {"SystemExit"},
+    "cli/tensorboard.py": {"KeyboardInterrupt"},
+    "collection/params.py": {"ValueError"},
+    "data/aligning.py": {"NotImplementedError"},
+    "data/extra_file.py": {"ValueError"},
+    "data/formats/matlab_hdf5.py": {"ValueError"},
+    "data/formats/matlab_values.py": {"ValueError"},
+    "data/making.py": {"NotImplementedError"},
+    "manifest/records.py": {"TypeError"},
+    "model/fields.py": {"ValueError"},
+    "model/hyperparameters.py": {"ValueError"},
+    "results/model_params.py": {"ValueError"},
+}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_errors_are_ours_and_say_what_to_do(path: Path) -> None:
+    """Errors that reach users are in the tree of `errors.py`, and name a place or a next step."""
+    name = path.relative_to(PACKAGE).as_posix()
+    tree = {one for one, kind in vars(errors).items() if isinstance(kind, type)}
+    for node in ast.walk(ast.parse(path.read_text())):
+        raised = node.exc if isinstance(node, ast.Raise) else None
+        kind = raised.func if isinstance(raised, ast.Call) else raised
+        if not isinstance(kind, ast.Name) or not kind.id[0].isupper():
+            continue
+        if hasattr(builtins, kind.id):
+            assert kind.id in OWN_TO_PYTHON.get(name, ()), f"{name}:{kind.lineno} raises {kind.id}"
+        if kind.id in tree and isinstance(raised, ast.Call) and name not in COMPLETED_BY_CALLERS:
+            told = {one.arg for one in raised.keywords} & {"where", "hint", "command", None}
+            assert told, f"{name}:{kind.lineno}: {kind.id} with neither where= nor hint="

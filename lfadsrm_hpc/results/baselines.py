@@ -93,7 +93,9 @@ def condition_average(
     x = np.asarray(train_counts, dtype=np.float64)
     known = np.asarray(train_condition).astype(str)
     if len(known) != len(x):
-        raise UsageError(f"{len(known)} conditions for {len(x)} training trials")
+        raise UsageError(
+            f"{len(known)} conditions for {len(x)} training trials", hint="give one condition a trial"
+        )
     names, index = np.unique(known, return_inverse=True)
     grid = [(sd, k) for sd in _several(sd_ms) for k in _several(shrinkage)]
     scores = np.zeros(len(grid))
@@ -157,9 +159,13 @@ def smoothed_read_out(
     x = np.asarray(train_counts, dtype=np.float64)
     mask = check_mask(held_out, x.shape[-1])
     if mask.all():
-        raise UsageError("all neurons are held out, so there is nothing to predict from")
+        raise UsageError(
+            "all neurons are held out, so there is nothing to predict from", hint="hold out some of them"
+        )
     if kind not in FITS:
-        raise UsageError(f"kind {kind!r} is neither 'linear' nor 'poisson'")
+        raise UsageError(
+            f"kind {kind!r} is neither 'linear' nor 'poisson'", hint='write kind="linear" or kind="poisson"'
+        )
     y = x[..., mask]
     ridges = _several(ridge)
     parts = _folds(len(x), folds, seed)
@@ -286,7 +292,10 @@ def _folds(trials: int, folds: int, seed: int) -> list[tuple[npt.NDArray[Any], n
     """Return (trials to fit, trials to score) for each fold, shuffled by the seed."""
     count = min(folds, trials)
     if count < 2:
-        raise UsageError(f"cross-validation needs at least 2 training trials and folds, not {count}")
+        raise UsageError(
+            f"cross-validation needs at least 2 training trials and folds, not {count}",
+            hint="give more trials, or at least 2 folds",
+        )
     parts = np.array_split(np.random.default_rng(seed).permutation(trials), count)
     everything = np.arange(trials)
     return [(np.setdiff1d(everything, part), np.sort(part)) for part in parts]

@@ -252,7 +252,10 @@ def _site(layout: CollectionLayout, name: str | None, inner: Executor) -> Site:
     if found is None or (found.scheduler != scheduler and name is None):
         found = sites.load_site(f"generic-{scheduler}", project=project).site
     if found.scheduler != scheduler:
-        raise UsageError(f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}")
+        raise UsageError(
+            f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}",
+            hint="take the executor of the site's scheduler, or name another site",
+        )
     account, qos = given.get("account"), given.get("qos")
     options = replace(
         found.options, account=str(account or found.options.account), qos=str(qos or found.options.qos)

@@ -125,7 +125,10 @@ def _fields_of(value: Any, name: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return _readable({key: item for key, item in value.items() if key in KNOWN})
     if not isinstance(value, Structs) or not value.items:
-        raise DataError(f"{name} is no struct that holds anything")
+        raise DataError(
+            f"{name} is no struct that holds anything",
+            hint="name the struct that holds the trials: struct=NAME",
+        )
     first = value.items[0]
     for item in value.items:
         counts = item.get("spikes", item.get("counts"))

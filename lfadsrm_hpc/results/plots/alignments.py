@@ -53,7 +53,7 @@ def alignment_components(
         There is no session, no such component, or no such condition.
     """
     if not alignments:
-        raise UsageError("there is no alignment to draw")
+        raise UsageError("there is no alignment to draw", hint="align at least one session")
     known = min(one.sizes["component"] for one in alignments.values())
     chosen = list(range(min(components, known))) if isinstance(components, int) else list(components)
     if not chosen or max(chosen) >= known or min(chosen) < 0:

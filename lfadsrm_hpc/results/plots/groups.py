@@ -62,7 +62,7 @@ def chosen_conditions(labels: Array, wanted: Sequence[object] | None, *, most: i
     if wanted is not None:
         return find_conditions(wanted, known, "no trial has")
     if not known:
-        raise DataError("no trial has a condition")
+        raise DataError("no trial has a condition", hint="name single trials, or give the dataset conditions")
     if most is None:
         return known
     return [known[row] for row in spread(len(known), most)]

@@ -200,7 +200,7 @@ def check_neuron(means: xr.Dataset, neuron: int) -> None:
     count = means.sizes["neuron"]
     if not 0 <= neuron < count:
         known = "there is only neuron 0" if count == 1 else f"they are 0 to {count - 1}"
-        raise UsageError(f"there is no neuron {neuron}: {known}")
+        raise UsageError(f"there is no neuron {neuron}: {known}", hint="count from 0")
 
 
 def output_of(means: xr.Dataset, variable: str | None) -> tuple[str, str]:
