@@ -216,3 +216,17 @@ def test_errors_are_ours_and_say_what_to_do(path: Path) -> None:
         if kind.id in tree and isinstance(raised, ast.Call) and name not in COMPLETED_BY_CALLERS:
             told = {one.arg for one in raised.keywords} & {"where", "hint", "command", None}
             assert told, f"{name}:{kind.lineno}: {kind.id} with neither where= nor hint="
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_public_names_are_described(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    told = ast.get_docstring(tree) or ""
+    assert told.split("\n\n")[0].rstrip().endswith((".", ":", "?", ")", "`")), (
+        f"{path}: no sentence at the top"
+    )
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != "_":
+            elsewhere = [ast.unparse(one) for one in node.decorator_list]  # an overload; a command's help
+            if not any("overload" in one or "command(help=" in one for one in elsewhere):
+                assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"

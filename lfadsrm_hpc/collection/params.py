@@ -25,14 +25,7 @@ from lfadsrm_hpc.collection.param_groups import (
 )
 from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ConfigError
-from lfadsrm_hpc.model.hyperparameters import (
-    FieldSpec,
-    Hyperparameters,
-    defaults,
-    param,
-    plain_names,
-    specs,
-)
+from lfadsrm_hpc.model.hyperparameters import FieldSpec, Hyperparameters, defaults, param, plain_names, specs
 
 __all__ = ["ExtraField", "RunParams", "param"]
 

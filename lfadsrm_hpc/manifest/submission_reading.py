@@ -12,14 +12,7 @@ from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.facts import LATENCY_S
 from lfadsrm_hpc.manifest.reading import read_record
-from lfadsrm_hpc.manifest.submissions import (
-    HEADER,
-    Plan,
-    PlannedChunk,
-    PlannedTask,
-    Receipt,
-    Sending,
-)
+from lfadsrm_hpc.manifest.submissions import HEADER, Plan, PlannedChunk, PlannedTask, Receipt, Sending
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,7 @@ from pathlib import Path
 
 from lfadsrm_hpc.command import Process as QueueProcess
 from lfadsrm_hpc.command import ask, launch
-from lfadsrm_hpc.errors import (
-    CommandError,
-    NotFoundError,
-    NothingEligibleError,
-    SchedulerError,
-    UsageError,
-)
+from lfadsrm_hpc.errors import CommandError, NotFoundError, NothingEligibleError, SchedulerError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, run_key
 from lfadsrm_hpc.manifest.process import Process, hostname
 from lfadsrm_hpc.manifest.publish import publish_replacing

@@ -19,11 +19,7 @@ from submitit.core.utils import JobPaths
 
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.errors import (
-    ConfigError,
-    NothingEligibleError,
-    UsageError,
-)
+from lfadsrm_hpc.errors import ConfigError, NothingEligibleError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import BAD_DATA, new_ulid

@@ -47,6 +47,7 @@ def made_session(
 
 
 def attributes(index: int, subject: str, comment: str, seed: int) -> dict[str, object]:
+    """Return what describes a session: its name, subject, a date, a tag and a comment."""
     day = np.datetime64("2018-01-01") + index  # a fixed date: the same seed gives the same data on every day
     return {
         "name": f"dataset{index + 1:03d}",
@@ -58,6 +59,7 @@ def attributes(index: int, subject: str, comment: str, seed: int) -> dict[str, o
 
 
 def n_bins(duration_ms: float, bin_ms: float) -> int:
+    """Return how many bins a trial has; they must fit in whole."""
     check_positive(duration_ms=duration_ms, bin_ms=bin_ms)
     n_bins = round(duration_ms / bin_ms)
     if n_bins < 1 or abs(n_bins * bin_ms - duration_ms) > 1e-6 * duration_ms:
@@ -69,6 +71,7 @@ def n_bins(duration_ms: float, bin_ms: float) -> int:
 
 
 def draw(rng: np.random.Generator, value: int | Sequence[int], name: str) -> int:
+    """Return a whole number as it is given, or one drawn from the range that is given, ends included."""
     low, high = (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
     if not 0 < low <= high:
         raise UsageError(
@@ -79,6 +82,7 @@ def draw(rng: np.random.Generator, value: int | Sequence[int], name: str) -> int
 
 
 def check_positive(**values: float) -> None:
+    """Refuse values that are not above zero, by their names."""
     for name, value in values.items():
         if not value > 0:
             raise UsageError(f"{name} must be positive, not {value!r}", hint="give a number above 0")

@@ -38,6 +38,7 @@ class Group:
 
 
 def trial_conditions(means: xr.Dataset) -> Array:
+    """Return the condition of each trial; "all" where the data have none."""
     if "condition" not in means.variables:
         return np.full(means.sizes["trial"], "all")
     return np.asarray(means["condition"])
@@ -58,6 +59,7 @@ def known_conditions(labels: Array) -> list[Any]:
 
 
 def chosen_conditions(labels: Array, wanted: Sequence[object] | None, *, most: int | None) -> list[Any]:
+    """Return the conditions that are wanted, or else all, at most so many, spread over them."""
     known = known_conditions(labels)
     if wanted is not None:
         return find_conditions(wanted, known, "no trial has")
