@@ -24,7 +24,7 @@ FLOORS = [
     {"results", "schedulers"},
     {"inference"},
     {"worker"},
-    {"submitit_plugin", "timing"},
+    {"submitit_plugin", "timing", "doctor"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -41,7 +41,7 @@ LONG_FILES = {
 MOST_LINES_A_FUNCTION = 55  # without its docstring
 LIGHT_ROOMS = {
     "errors", "layout", "legacy_layout", "command", "markup", "rendering", "manifest", "schedulers",
-    "collection", "api", "cli",
+    "collection", "api", "cli", "doctor",
 }  # fmt: skip
 
 
