@@ -46,18 +46,22 @@ class Found:
 
 
 def ok(evidence: str, **details: Any) -> Found:
+    """Return that all is well."""
     return Found(Verdict.OK, evidence, details=details)
 
 
 def warning(evidence: str, fix: str, **details: Any) -> Found:
+    """Return what deserves a look, and how it is mended."""
     return Found(Verdict.WARNING, evidence, fix, details)
 
 
 def problem(evidence: str, fix: str, **details: Any) -> Found:
+    """Return what will go wrong, and how it is mended."""
     return Found(Verdict.PROBLEM, evidence, fix, details)
 
 
 def absent(evidence: str) -> Found:
+    """Return that there is nothing to check."""
     return Found(Verdict.ABSENT, evidence)
 
 
