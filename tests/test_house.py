@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from house import PACKAGE, ROOT, floor, imports, inside, modules, room
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "lfadsrm_hpc"
-
-# Floors from the ground up: a module may import from its own floor's room and from floors below.
-FLOORS = [
-    {"errors", "_version"},
-    {"layout", "legacy_layout", "command", "stopping", "markup"},
-    {"rendering", "data", "manifest", "model"},
-    {"collection"},
-    {"results", "schedulers"},
-    {"inference"},
-    {"worker"},
-    {"submitit_plugin", "timing"},
-    {"api"},
-    {"cli"},
-    {"__main__"},
-]
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
 LIGHT_ROOMS = {
     "errors", "layout", "legacy_layout", "command", "markup", "rendering", "manifest", "schedulers",
     "collection", "api", "cli",
 }  # fmt: skip
-
-
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
-
-
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def floor(name: str) -> int:
-    return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
-
-
-def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    """Yield the dotted names that a module imports; `if TYPE_CHECKING` blocks do not count."""
-    tree = ast.parse(path.read_text())
-    skipped: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            skipped.update(ast.walk(node))
-        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            skipped.update(ast.walk(node))
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def inside(name: str) -> str | None:
-    parts = name.split(".")
-    return parts[1] if parts[0] == "lfadsrm_hpc" and len(parts) > 1 else None
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
