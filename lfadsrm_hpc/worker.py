@@ -51,8 +51,8 @@ from lfadsrm_hpc.stopping import StopFlag
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
-    from lfadsrm_hpc.model.training import Progress
-    from lfadsrm_hpc.results.evaluation import EndOfRun
+    from lfadsrm_hpc.model.training.loop import Progress
+    from lfadsrm_hpc.results.scoring.evaluation import EndOfRun
 
 _BEAT_EVERY_S = 5.0  # posterior sampling beats no more often; training beats after every slice
 
@@ -248,7 +248,7 @@ class _Task:
 
     def _train(self, record: _Record, inputs: list[SessionInputs]) -> Path:
         """Train from where the run stands; return the folder of the finished checkpoints."""
-        from lfadsrm_hpc.model import checkpoints
+        from lfadsrm_hpc.model.training import checkpoints
 
         folder = self.run.checkpoint_dir(self.claim.attempt, self.claim.incarnation)
         source = store.resume_source(self.run, self.claim, complete=checkpoints.complete)
@@ -256,9 +256,11 @@ class _Task:
             self._keep_threads(checkpoints.threads_of(source))
         os.environ["LFADSRM_GPU_GROWTH"] = str(int(record.params.allow_gpu_growth))
 
-        from lfadsrm_hpc.model import training  # with tensorflow, which takes its threads once
         from lfadsrm_hpc.model.backend import device_name
         from lfadsrm_hpc.model.session import Session
+        from lfadsrm_hpc.model.training import (
+            loop as training,  # with tensorflow, which takes its threads once
+        )
 
         self.device = device_name()
         if self.posterior_only:
@@ -301,7 +303,7 @@ class _Task:
 
         A run that goes on does not need them again, so they may be gone by then.
         """
-        from lfadsrm_hpc.model import checkpoints
+        from lfadsrm_hpc.model.training import checkpoints
 
         if record.params.start_from is None:
             return None
@@ -324,7 +326,7 @@ class _Task:
         Those of an unfinished training are refused: the run would count as complete. The failure says nothing
         against the data, so training the run stays possible.
         """
-        from lfadsrm_hpc.model import checkpoints
+        from lfadsrm_hpc.model.training import checkpoints
 
         if source is None:
             raise ModelError(
@@ -357,12 +359,12 @@ class _Task:
     # -- posterior means ------------------------------------------------------------------------------
 
     def _write_model_params(self, folder: Path) -> None:
-        from lfadsrm_hpc.model import checkpoints
+        from lfadsrm_hpc.model.training import checkpoints
 
         checkpoints.write_model_params(folder, self.run.model_params, attributes=self._origin())
 
     def _end_of_run(self, record: _Record, folder: Path) -> EndOfRun:
-        from lfadsrm_hpc.results.evaluation import EndOfRun
+        from lfadsrm_hpc.results.scoring.evaluation import EndOfRun
 
         return EndOfRun(
             fitlog(folder), record.effective_params.values(), say=self._say, between=self._between_blocks
@@ -377,7 +379,7 @@ class _Task:
 
     def _sample(self, record: _Record, folder: Path, session: SessionInputs, ending: EndOfRun) -> None:
         from lfadsrm_hpc.inference.new_trials import about, make_sampler
-        from lfadsrm_hpc.results.sampled import Trials, write_means
+        from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 
         params = record.params
         trials = Trials.of(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,13 @@ def test_processes_start_in_one_place() -> None:
         assert "shell=True" not in text
         assert "os.system(" not in text
         assert not any(name.split(".")[0] == "subprocess" for name in imports(path)), path
+
+
+def test_packages_are_those_of_the_folders() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = set(setup["options"]["packages"].split())
+    folders = {".".join(path.relative_to(ROOT).parts[:-1]) for path in PACKAGE.rglob("__init__.py")}
+    beside = {"lfadsrm_hpc.templates", "lfadsrm_hpc.site_configs"}
+    assert named == folders | beside
+    assert {path.parent for path in modules()} == {path.parent for path in PACKAGE.rglob("__init__.py")}

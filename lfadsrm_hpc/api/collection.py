@@ -20,7 +20,7 @@ from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers import local
-from lfadsrm_hpc.schedulers.sites import queue_options
+from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions

@@ -27,13 +27,14 @@ from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
-from lfadsrm_hpc.schedulers import known, local, sites
+from lfadsrm_hpc.schedulers import known, local
 from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.clearing import Cleared
 from lfadsrm_hpc.schedulers.handed import site_of
 from lfadsrm_hpc.schedulers.planning import Wish, idle_gpus
 from lfadsrm_hpc.schedulers.resources import Declined, Request
 from lfadsrm_hpc.schedulers.retrying import Asked, Candidate, Chooser, carry_options, rules_of
+from lfadsrm_hpc.schedulers.sites import loading as sites
 from lfadsrm_hpc.schedulers.submission import Draft, Drafting, Sender, SentJob, Tell, publish, unfinished
 from lfadsrm_hpc.schedulers.tracking import Tracked
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.schedulers.batch import BatchScheduler
     from lfadsrm_hpc.schedulers.costs import Cost
-    from lfadsrm_hpc.schedulers.site import Site
+    from lfadsrm_hpc.schedulers.sites.site import Site
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite
     Raises
     ------
     ConfigError
-        See `schedulers.sites.choose_site`.
+        See `schedulers.sites.loading.choose_site`.
     """
     project = sites.project_of(collection.path)
     last = _last_plan(collection) if order.again else None

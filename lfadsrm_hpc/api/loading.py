@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.results.best import Best
+    from lfadsrm_hpc.results.runs.best import Best
 
     _Collection = ClusterCollection
 else:
@@ -71,7 +71,7 @@ class RunLoading(runs.Run):
         ResultsError
             The run is not complete, or its files are not those that its exit record vouches for.
         """
-        from lfadsrm_hpc.results.of_runs import Own, Wanted, open_one
+        from lfadsrm_hpc.results.posterior_means.of_runs import Own, Wanted, open_one
 
         name = self._dataset(dataset)
         return open_one(Own(self, self._token()), name, Wanted.of(None, attach, split, chunks))
@@ -145,7 +145,7 @@ class RunLoading(runs.Run):
         ResultsError
             The run has not trained yet.
         """
-        from lfadsrm_hpc.results.fitlog import read_fitlog
+        from lfadsrm_hpc.results.runs.fitlog import read_fitlog
 
         return read_fitlog(self.fit_log_path())
 
@@ -268,7 +268,7 @@ class CollectionLoading(_Collection):
         """
         import json
 
-        from lfadsrm_hpc.results.of_runs import Wanted, completed, open_stacks, open_tree_of
+        from lfadsrm_hpc.results.posterior_means.of_runs import Wanted, completed, open_stacks, open_tree_of
 
         chosen = self._chosen(runs, spec, params, state, match)
         done, others = completed(chosen)
@@ -338,7 +338,7 @@ class CollectionLoading(_Collection):
             record), `host`, `gpu`, `peak_memory_mb`, then the metrics that any run has, `verdict`,
             `reasons`. Times are in UTC; what is not known is missing.
         """
-        from lfadsrm_hpc.results.runs_table import runs_table
+        from lfadsrm_hpc.results.runs.table import runs_table
 
         chosen = self.runs if runs is None else list(runs)
         states = {one.run_id: one for one in self.status(chosen)} if ask else None
@@ -353,7 +353,7 @@ class CollectionLoading(_Collection):
             Index (`spec`, `params` hash); columns (`params`, name) for swept params, (`metrics`, name) for
             epochs, costs and scores. `summary()["metrics"]["co_bps"].unstack("spec")`, for instance.
         """
-        from lfadsrm_hpc.results.runs_table import summary_of
+        from lfadsrm_hpc.results.runs.table import summary_of
 
         return summary_of(self.runs_table(runs))
 
@@ -395,7 +395,7 @@ class CollectionLoading(_Collection):
         NotFoundError, ParamsError
             There is no such score, run spec or param.
         """
-        from lfadsrm_hpc.results.best import choose
+        from lfadsrm_hpc.results.runs.best import choose
 
         chosen = self._chosen(runs, spec, None, None, match)
         return choose(chosen, self.runs_table(chosen), metric, include_bad=include_bad)

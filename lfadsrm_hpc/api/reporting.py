@@ -13,7 +13,7 @@ from lfadsrm_hpc.errors import NotFoundError
 if TYPE_CHECKING:
     from lfadsrm_hpc.api.clusters import ClusterCollection
     from lfadsrm_hpc.api.run import Run
-    from lfadsrm_hpc.results.report import Report
+    from lfadsrm_hpc.results.report.page import Report
 
     _Collection = ClusterCollection
 else:
@@ -77,7 +77,7 @@ class CollectionReporting(_Collection):
         OSError
             The page cannot be written there.
         """
-        from lfadsrm_hpc.results.report import Wish, write_report
+        from lfadsrm_hpc.results.report.page import Wish, write_report
 
         if not self.layout.collection_json.is_file():
             raise NotFoundError(

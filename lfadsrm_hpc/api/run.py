@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
-    from lfadsrm_hpc.model.progress import Progress
+    from lfadsrm_hpc.model.training.progress import Progress
 
 
 class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.results.decoding import Decoded
-    from lfadsrm_hpc.results.run_metrics import RunMetrics
+    from lfadsrm_hpc.results.runs.metrics_file import RunMetrics
 
 
 class RunScoring(runs.Run):
@@ -56,7 +56,7 @@ class RunScoring(runs.Run):
         LfadsrmWarning
             The scores could not be kept.
         """
-        from lfadsrm_hpc.results.run_metrics import read_metrics, write_metrics
+        from lfadsrm_hpc.results.runs.metrics_file import read_metrics, write_metrics
 
         token = _this(self)._token()
         found = None if recompute else read_metrics(self.layout.metrics_json, expect_token=token)
@@ -89,8 +89,8 @@ class RunScoring(runs.Run):
         """
         import pandas as pd
 
-        from lfadsrm_hpc.results.scoring import score_dataset
-        from lfadsrm_hpc.results.trial_blocks import TrialBlocks, check_split
+        from lfadsrm_hpc.results.scoring.scores import score_dataset
+        from lfadsrm_hpc.results.scoring.trial_blocks import TrialBlocks, check_split
 
         check_split(split)
         with _opened(_this(self), _this(self)._dataset(dataset)) as (means, inputs):
@@ -139,7 +139,7 @@ class RunScoring(runs.Run):
         ResultsError
             The run is not complete.
         """
-        from lfadsrm_hpc.results.scoring import decode_variable
+        from lfadsrm_hpc.results.scoring.scores import decode_variable
 
         with _opened(_this(self), _this(self)._dataset(dataset)) as (means, inputs):
             return decode_variable(means, inputs, variable, features=features, lag_ms=lag_ms, split=split)
@@ -184,8 +184,8 @@ class RunScoring(runs.Run):
         ResultsError
             The run is not complete.
         """
-        from lfadsrm_hpc.results.loaders import open_posterior_means
         from lfadsrm_hpc.results.nlb import write_submission
+        from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
         with contextlib.ExitStack() as stack:
             means = stack.enter_context(_this(self).load_posterior_means(dataset))
@@ -268,8 +268,8 @@ def _opened(run: Run, dataset: str) -> Iterator[tuple[xr.Dataset, SessionInputs]
 
 
 def _evaluate(run: Run, token: str) -> RunMetrics:
-    from lfadsrm_hpc.results.evaluation import assess, run_metrics
-    from lfadsrm_hpc.results.evidence import fit_evidence
+    from lfadsrm_hpc.results.scoring.evaluation import assess, run_metrics
+    from lfadsrm_hpc.results.scoring.evidence import fit_evidence
 
     run.check_inputs()
     fit = fit_evidence(run.fit_log_path(), run.effective_params.values())

@@ -24,7 +24,7 @@ from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
-    from lfadsrm_hpc.results.best import Best, BestRun
+    from lfadsrm_hpc.results.runs.best import Best, BestRun
 
 _MOST_IN_FULL = 3  # run specs
 

@@ -144,7 +144,7 @@ def _to_do(collection: RunCollection, runs: Sequence[Run], *, cancelled: bool) -
 
 def _experiment_options(place: Place) -> dict[str, Any]:
     """Return the [queue] table of the experiment, checked; nothing where WHERE is the collection itself."""
-    from lfadsrm_hpc.schedulers.sites import queue_options
+    from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
     if place.experiment is None:
         return {}

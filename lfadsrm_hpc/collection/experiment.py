@@ -83,7 +83,7 @@ class Experiment:
     specs : tuple of (name, datasets)
         Further run specs.
     queue : dict
-        Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.queue_options`.
+        Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.loading.queue_options`.
     cluster : dict
         What is asked of a cluster: site, walltime, partition, memory, gpu_type and account (texts), cpus,
         gpus and max_parallel (numbers), set (texts).

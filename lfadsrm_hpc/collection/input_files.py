@@ -299,8 +299,8 @@ def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) ->
     params = run.params
     if not params.aligned(run.n_datasets):
         return inputs
-    from lfadsrm_hpc.data import alignment_record
-    from lfadsrm_hpc.data.alignment import align
+    from lfadsrm_hpc.data.alignment import record as alignment_record
+    from lfadsrm_hpc.data.alignment.matrices import align
 
     names = ("method", "conditions", "weights", "without_conditions")
     choices = {name: getattr(params, f"alignment_{name}") for name in names}
@@ -353,7 +353,7 @@ def _write_like(source: Path, path: Path, inputs: SessionInputs) -> None:
     """
     import h5py
 
-    from lfadsrm_hpc.data import alignment_record
+    from lfadsrm_hpc.data.alignment import record as alignment_record
 
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)

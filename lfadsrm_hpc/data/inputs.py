@@ -14,7 +14,7 @@ alignment_matrix_cxf, alignment_bias_c  (neurons, factors), (neurons,) float64  
 time_ms, neuron_names                   (time,) float64, (neurons,) text          ours
 train_condition, valid_condition        (trials,) text or numbers                 ours, optional
 extra/<name>/train, valid               (trials,), (.., time), (.., [time,] own)  further variables
-alignment                               group, see `alignment_record`             ours, optional
+alignment                               group, see `alignment.record`             ours, optional
 ======================================= ========================================= =====================
 
 `train_inds` and `valid_inds` have the attribute `index_base` = 1; in memory they count from 0.
@@ -38,7 +38,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.data import alignment_record, binning
+from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data.alignment import record as alignment_record
 from lfadsrm_hpc.data.evaluation import statement_of
 from lfadsrm_hpc.data.extra import Extra, collect
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra

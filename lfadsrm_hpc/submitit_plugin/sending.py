@@ -28,11 +28,11 @@ from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import BAD_DATA, new_ulid
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import sites
 from lfadsrm_hpc.schedulers.known import make_scheduler
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Packing, Site
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.sites.site import Packing, Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish
 from lfadsrm_hpc.schedulers.tracking import track
 from lfadsrm_hpc.schedulers.units import parse_memory

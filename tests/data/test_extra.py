@@ -23,9 +23,9 @@ from lfadsrm_hpc.data.inputs import (
     write_inputs,
 )
 from lfadsrm_hpc.errors import DataError
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.posterior_format import TRIAL_LABELS
-from lfadsrm_hpc.results.sampled import Trials, write_means
+from lfadsrm_hpc.results.posterior_means.format import TRIAL_LABELS
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 
 SPLIT: dict[str, Any] = {"train_to_test_ratio": 4, "split": "stratified", "seed": 1}
 E, T, D = 20, 8, 3

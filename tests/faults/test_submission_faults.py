@@ -32,7 +32,7 @@ from lfadsrm_hpc.errors import (
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import read_submissions
-from lfadsrm_hpc.schedulers.site_live import ask_scheduler
+from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -27,10 +27,10 @@ from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Exit, Identity
-from lfadsrm_hpc.results.fitlog import COLUMNS
-from lfadsrm_hpc.results.posterior_format import VARIABLES, names_of, rounded
-from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
-from lfadsrm_hpc.results.sampled import Trials
+from lfadsrm_hpc.results.posterior_means.format import VARIABLES, names_of, rounded
+from lfadsrm_hpc.results.posterior_means.sampled import Trials
+from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
+from lfadsrm_hpc.results.runs.fitlog import COLUMNS
 
 TRIALS, BINS = 20, 10
 BASE: dict[str, Any] = {

@@ -25,7 +25,7 @@ from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
 from lfadsrm_hpc.errors import LfadsrmWarning, PartlySubmittedError, SchedulerUnreachableError
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers.slurm import Slurm
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
 from lfadsrm_hpc.timing import time_run
 
 if TYPE_CHECKING:

@@ -185,7 +185,7 @@ def test_a_controller_that_answers_too_late_took_the_job(
     slurm: SlurmCluster, rc: RunCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is frozen while it is handed a job: sbatch runs out of time, and the job is there later."""
-    from lfadsrm_hpc.schedulers.slurm import Slurm
+    from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
     more = options(rc, walltime="0:10:00", memory="10M", cpus=1)
     real = Slurm.submit
