@@ -21,11 +21,12 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_copybutton",
-    "pages",
+    "sphinx_pages",
 ]
 exclude_patterns = ["_ext", "images/*.py"]
 nitpicky = True
 highlight_language = "none"
+default_role = "py:obj"
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
 # Markdown and notebooks. The tests run the notebooks and the code of the pages; here they are only shown.

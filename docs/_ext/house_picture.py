@@ -2,10 +2,11 @@
 
     python docs/_ext/house_picture.py       writes docs/images/house.svg again
 
-The picture that is committed has no numbers of files and lines in it, so that it is out of date only where the
-arrows are; the one of the built documentation has both. Colours are such that it can be read on white and on
-black. Arrows that follow from others (a room two floors up that also uses what the room between uses) are faint.
-Those to the two lowest floors, which nearly every room imports, are not drawn; their boxes tell how many do.
+The picture that is committed has no numbers of files and lines in it, so that it is out of date only where
+the arrows are; the one of the built documentation has both. Colours are such that it can be read on white and
+on black. Arrows that follow from others (a room two floors up that also uses what the room between uses) are
+faint. Those to the two lowest floors, which nearly every room imports, are not drawn; their boxes say how
+many do.
 """
 
 from __future__ import annotations
@@ -135,9 +136,7 @@ def draw(*, numbers: bool) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _arrow(
-    placed: dict[str, Box], links: set[tuple[str, str]], pair: tuple[str, str], *, faint: bool
-) -> str:
+def _arrow(placed: dict[str, Box], links: set[tuple[str, str]], pair: tuple[str, str], *, faint: bool) -> str:
     one, other = placed[pair[0]], placed[pair[1]]
     title = f"<title>{pair[0]} imports {pair[1]}</title>"
     look = 'stroke="#8b8f94" fill="none" ' + (
@@ -152,7 +151,8 @@ def _arrow(
         end = _port(other, [a for a, b in links if b == other.room], one.room, placed)
         y0, y1 = one.y + BOX, other.y - 3
         bend = (y1 - y0) * 0.45
-        path = f"M{start:.0f} {y0:.0f}C{start:.0f} {y0 + bend:.0f} {end:.0f} {y1 - bend:.0f} {end:.0f} {y1:.0f}"
+        path = f"M{start:.0f} {y0:.0f}C{start:.0f} {y0 + bend:.0f} "
+        path += f"{end:.0f} {y1 - bend:.0f} {end:.0f} {y1:.0f}"
     return f'<path d="{path}" {look} marker-end="url(#tip)">{title}</path>'
 
 

@@ -205,6 +205,7 @@ class PbsExecutor(core.PicklingExecutor):
     variables : dict of str to str
         Set in the job. PBS does not pass the submitting shell's own.
     stderr_to_stdout : bool
+        One log for both.
     """
 
     job_class = PbsJob
