@@ -4,11 +4,12 @@ A page of docs/reference names what it shows in comments, which are invisible wh
 
     <!-- class lfadsrm_hpc.RunSpec -->                            a class with its methods
     <!-- names lfadsrm_hpc.data.readers -->                       all that `__all__` names
-    <!-- names lfadsrm_hpc.results.psth: psth_r2 Explained -->    these
+    <!-- names lfadsrm_hpc.results.psth: psth_r2 Explained -->    these; classes without their methods
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
@@ -31,7 +32,7 @@ class Public:
         As users write it, with its module.
     kind : {"class", "function", "data", "method", "property"}
     value : object
-        What it stands for; of a property, the function that computes it.
+        What it stands for.
     """
 
     name: str
@@ -77,10 +78,8 @@ def groups(name: str) -> list[Group]:
 def _member(name: str, value: Any) -> Public | None:
     if name.rpartition(".")[2].startswith("_"):
         return None
-    if isinstance(value, property):
-        return Public(name, "property", value.fget)
-    if hasattr(value, "func") and type(value).__name__ == "cached_property":
-        return Public(name, "property", value.func)
+    if isinstance(value, property | functools.cached_property):
+        return Public(name, "property", value)
     value = getattr(value, "__func__", value)
     return Public(name, "method", value) if inspect.isfunction(value) else None
 
@@ -90,15 +89,15 @@ def _first_line(thing: Any) -> str:
     return line.partition(";")[0].rstrip(".:").replace("`", "")
 
 
-def marks(text: str) -> Iterator[tuple[re.Match[str], list[Public]]]:
-    """Yield each comment of a page that names something, with what it names, without members."""
+def marks(text: str) -> Iterator[tuple[re.Match[str], list[Public], list[Group]]]:
+    """Yield each comment of a page that names something, with what it names, and the members of a class."""
     for mark in _MARK.finditer(text):
         kind, home, words = mark.groups()
         if kind == "class":
-            yield mark, [_public(home)]
+            yield mark, [_public(home)], groups(home)
         else:
             names = words.split() if words else importlib.import_module(home).__all__
-            yield mark, [_public(f"{home}.{word}") for word in names]
+            yield mark, [_public(f"{home}.{word}") for word in names], []
 
 
 def _public(name: str) -> Public:
@@ -111,11 +110,8 @@ def every_public() -> list[Public]:
     """Return every name that any page of the reference shows, members of classes among them."""
     every = []
     for page in sorted(PAGES.glob("*.md")):
-        for _, names in marks(page.read_text()):
-            for one in names:
-                every.append(one)
-                if one.kind == "class":
-                    every += [member for group in groups(one.name) for member in group.members]
+        for _, names, below in marks(page.read_text()):
+            every += [*names, *(member for group in below for member in group.members)]
     return every
 
 
@@ -142,22 +138,16 @@ def homes() -> dict[str, str]:
 def filled(text: str) -> str:
     """Return a page with what its comments name in their place, as directives of Sphinx."""
     parts, end = [], 0
-    for mark, names in marks(text):
-        shown = "\n".join(_class(one.name) if one.kind == "class" else _auto(one) for one in names)
-        parts += [text[end : mark.start()], shown]
+    for mark, names, below in marks(text):
+        shown = [_auto(one) for one in names]
+        for number, group in enumerate(below):
+            if number > 0:  # the first ones are those of the class itself
+                shown.append(f"### {group.title}\n")
+            shown += [_auto(one) for one in group.members]
+        parts += [text[end : mark.start()], "\n".join(shown)]
         end = mark.end()
     return "".join([*parts, text[end:]])
 
 
 def _auto(one: Public) -> str:
     return f"```{{eval-rst}}\n.. auto{one.kind}:: {one.name}\n```\n"
-
-
-def _class(name: str) -> str:
-    parts = [_auto(_public(name))]
-    every = groups(name)
-    for number, group in enumerate(every):
-        if len(every) > 1 and number > 0:
-            parts.append(f"### {group.title}\n")
-        parts += [_auto(one) for one in group.members]
-    return "\n".join(parts)

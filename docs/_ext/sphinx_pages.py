@@ -24,7 +24,7 @@ ELSEWHERE = {
 INSIDE = {
     "AdaptedLayout", "Architecture", "Array", "Chunks", "Claim", "Collection", "CollectionLayout", "Data",
     "Draft", "Floats", "Handed", "Kept", "LegacyCollectionLayout", "LegacyInputs", "LegacyRunLayout", "Names",
-    "OnBlock", "Point", "Process", "RunLayout", "Source", "Summary", "Which", "Wish",
+    "OnBlock", "Point", "Process", "RunLayout", "Site", "Source", "Summary", "Which", "Wish",
 }  # fmt: skip
 _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of a longer annotation
 

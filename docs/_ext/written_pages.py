@@ -27,7 +27,7 @@ def hyperparameters() -> str:
     parts = [
         "# Hyperparameters",
         HEAD,
-        f"All {len(specs(RunParams))} attributes of `RunParams`: keys of `[params]` in `experiment.toml`, and "
+        f"All {len(specs(RunParams))} attributes of `RunParams`: keys of `[params]` in `experiment.toml` and "
         "names for `--match`. `RunParams().describe()` and `lfadsrm show --params` say the same.",
         "*Matlab* is the name in the Matlab run manager. Names that begin with `c_` are those of the original"
         " LFADS program, without the `c_`; ours may be given with it too. *Hash* tells which folder names a"

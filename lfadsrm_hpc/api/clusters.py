@@ -42,6 +42,7 @@ class ClusterCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
         rescan : bool
             Read every fact again instead of believing the outbox.
         ask : bool
@@ -68,6 +69,9 @@ class ClusterCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
+        rescan : bool
+            As in `status`.
         record : bool
             Put ends that only the scheduler knows of on record.
         """
@@ -286,6 +290,10 @@ class ClusterCollection(collections.RunCollection[Run]):
         """Let cancelled runs be started on this machine again (`run_local`).
 
         `submit` and `retry` with CANCELLED among their `states` do not need it.
+
+        Parameters
+        ----------
+        runs : iterable of Run
         """
         store.lift(self.layout, [run.layout for run in runs])
 

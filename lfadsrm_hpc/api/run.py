@@ -40,6 +40,11 @@ class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunSti
         """Do the run here, in this process, and return its exit code (0 done, 75 checkpointed, ...).
 
         Meant for a notebook or a debugger; what it prints stays on the screen. Ctrl-C checkpoints and stops.
+
+        Parameters
+        ----------
+        posterior_only : bool
+            Do not train on: only sample a model that is there.
         """
         from lfadsrm_hpc.worker import run_task
 
@@ -187,6 +192,11 @@ class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunSti
 
     def adapted(self, name: str) -> AdaptedModel:
         """Return a model that `adapt` made earlier.
+
+        Parameters
+        ----------
+        name : str
+            As given to `adapt`; the name of the dataset unless one was given.
 
         Raises
         ------

@@ -115,6 +115,11 @@ class PbsJob(core.Job[core.R]):
     def cancel(self, check: bool = True) -> None:
         """Delete the job, waiting or running. One that has ended is no error.
 
+        Parameters
+        ----------
+        check : bool
+            Raise what the scheduler says against it.
+
         Raises
         ------
         SchedulerUnreachableError, SchedulerRefusedError
@@ -222,6 +227,7 @@ class PbsExecutor(core.PicklingExecutor):
 
     @classmethod
     def name(cls) -> str:
+        """Return the word by which submitit knows it: `cluster="pbs"`."""
         return "pbs"
 
     @classmethod

@@ -82,14 +82,17 @@ class LegacyCollection(Generic[R]):
 
     @property
     def path(self) -> Path:
+        """The folder of the collection."""
         return self.layout.path
 
     @property
     def name(self) -> str:
+        """The name of that folder."""
         return self.layout.path.name
 
     @cached_property
     def runs(self) -> list[R]:
+        """All runs, in the order of the summary of the Matlab run manager where it is there."""
         summary = read_summary(self.layout.summary)
         found = [
             self.run_class(self, layout, self.layout, summary, self._bin_ms) for layout in self.layout.runs()
@@ -103,6 +106,7 @@ class LegacyCollection(Generic[R]):
 
     @property
     def n_runs(self) -> int:
+        """How many runs there are."""
         return len(self.runs)
 
     @property
@@ -164,6 +168,14 @@ class LegacyCollection(Generic[R]):
     def find_run(self, spec: Names | None = None, params: Names | int | None = None, **match: Any) -> R:
         """Return the one run that fits; see `find_runs`.
 
+        Parameters
+        ----------
+        spec : str or sequence of str, optional
+        params : int, str or sequence of str, optional
+            A position or hashes.
+        **match
+            Values of hyperparameters, such as ``factors_dim=8``.
+
         Raises
         ------
         NotFoundError
@@ -181,6 +193,10 @@ class LegacyCollection(Generic[R]):
 
     def run_by_id(self, run_id: str) -> R:
         """Return the run with an id.
+
+        Parameters
+        ----------
+        run_id : str
 
         Raises
         ------
@@ -207,7 +223,12 @@ class LegacyCollection(Generic[R]):
     # ---------------------------------------------------------------- loading
 
     def status(self, runs: Iterable[R] | None = None) -> list[LegacyStatus]:
-        """Return how far runs are (all unless given), from the files that are there."""
+        """Return how far runs are (all unless given), from the files that are there.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+        """
         return [run.status() for run in (self.runs if runs is None else runs)]
 
     def load_posterior_means(
@@ -268,7 +289,13 @@ class LegacyCollection(Generic[R]):
         return open_tree_of(loadable, wanted, {"collection": self.name, "not_complete": json.dumps(others)})
 
     def load_fit_logs(self, runs: Iterable[R] | None = None) -> dict[str, pd.DataFrame]:
-        """Return the fit log of each run that has one, by run id."""
+        """Return the fit log of each run that has one, by run id.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+            All unless given.
+        """
         logs = {}
         for run in self.runs if runs is None else runs:
             try:
@@ -282,6 +309,10 @@ class LegacyCollection(Generic[R]):
     def runs_table(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
         """Return a table with a row for each run (all unless given), from small text files alone.
 
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+
         Returns
         -------
         pandas.DataFrame
@@ -294,7 +325,13 @@ class LegacyCollection(Generic[R]):
                         [run.values for run in chosen], swept)  # fmt: skip
 
     def summary(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
-        """Return runs x (params, costs); see `lfadsrm_hpc.api.loading.CollectionLoading.summary`."""
+        """Return runs x (params, costs); see `lfadsrm_hpc.api.loading.CollectionLoading.summary`.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+            All unless given.
+        """
         return summary_of(self.runs_table(runs))
 
     def best(
@@ -308,6 +345,17 @@ class LegacyCollection(Generic[R]):
         """Return the best complete run of each run spec, by its lowest validation cost.
 
         See `lfadsrm_hpc.api.loading.CollectionLoading.best`. There is no methods paragraph, and no script.
+
+        Parameters
+        ----------
+        metric : str, optional
+            A cost of the fit log; the lowest total validation cost unless given.
+        spec : str or sequence of str, optional
+            Only these run specs.
+        runs : iterable of LegacyRun, optional
+            All unless given.
+        **match
+            Values of hyperparameters, such as ``factors_dim=8``.
 
         Raises
         ------
