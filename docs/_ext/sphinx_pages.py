@@ -31,8 +31,23 @@ _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of
 
 def fill(app: Sphinx, page: str, source: list[str]) -> None:
     """Put what the comments of a page of the reference name in their place."""
+    if page == "index":
+        source[0] = without_empty_patterns(source[0], Path(app.srcdir))
     if page.startswith("reference/"):
         source[0] = public_names.filled(source[0]).replace("<!-- commands -->", command_pages.reference())
+
+
+def without_empty_patterns(text: str, folder: Path) -> str:
+    """Return the first page without patterns that no further page fits; Sphinx would warn of them."""
+    named = set(re.findall(r"^[\w/]+$", text, re.M))
+
+    def is_empty(line: str) -> bool:
+        if not re.fullmatch(r"[\w/]+\*", line):
+            return False
+        found = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob(line)}
+        return not {name for name in found if Path(folder, f"{name}.md").is_file()} - named
+
+    return "\n".join(line for line in text.split("\n") if not is_empty(line))
 
 
 def resolve(
@@ -60,7 +75,7 @@ def plain(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: li
     """Let types such as `callable (path, **options)`, and names that begin with a dot, be what they are."""
     for number, line in enumerate(lines):
         line = re.sub(r"(?<=[(, ])\*\*(?=\w+\))", r"\*\*", line)
-        lines[number] = re.sub(r"(?<!`)`(\.[^`]+)`(?!`)", r"``\1``", line)
+        lines[number] = re.sub(r"(?<!`)`(\.\w[^`]*)`(?!`)", r"``\1``", line)
 
 
 _HOMES: dict[str, str] = {}
