@@ -84,8 +84,18 @@ def _paragraphs(text: str) -> Iterator[str]:
         if lines and lines[0].endswith(":") and len(lines) > 1 and lines[1].startswith("  "):
             yield escaped(lines[0]) + "\n"
             lines = inspect.cleandoc("\n" + "\n".join(lines[1:])).split("\n")
+        lines = [_with_comment(line) for line in lines]
         kind = "bash" if all(re.match(r"lfadsrm |#|\s|$", line) for line in lines) else "text"
         yield f"```{kind}\n" + "\n".join(lines) + "\n```\n"
+
+
+def _with_comment(line: str) -> str:
+    """Return a line of an example with what is said of it as a comment: `lfadsrm run     says this`."""
+    return (
+        re.sub(r"^(lfadsrm .*?\S) ( +)(?! )(?!#)", r"\1 \2# ", line)
+        if re.search(r"\S {2,}\S", line)
+        else line
+    )
 
 
 def escaped(text: str) -> str:

@@ -29,10 +29,10 @@ def hyperparameters() -> str:
         HEAD,
         f"All {len(specs(RunParams))} attributes of `RunParams`: keys of `[params]` in `experiment.toml` and "
         "names for `--match`. `RunParams().describe()` and `lfadsrm show --params` say the same.",
-        "*Matlab* is the name in the Matlab run manager. Names that begin with `c_` are those of the original"
-        " LFADS program, without the `c_`; ours may be given with it too. *Hash* tells which folder names a"
-        " value is part of, where it differs from the default: `param_<hash>`, or also `data_<hash>` of the"
-        " inputs.",
+        "*Matlab* is the name in the Matlab run manager; `c_` there stands for the same name with `c_` before"
+        " it, as the run manager writes what it passes on to the original LFADS program. Our names may be"
+        " given with `c_` too. *Hash* tells which folder names a value is part of, where it differs from the"
+        " default: `param_<hash>`, or also `data_<hash>` of the inputs.",
     ]
     known, given = specs(RunParams), defaults(RunParams)
     groups: dict[str, list[str]] = {group: [] for group in GROUPS if group != USERS}
@@ -50,7 +50,7 @@ def _row(name: str, spec: FieldSpec, default: Any) -> str:
         allowed.append("or None")
     unit = f" ({spec.unit})" if spec.unit else ""
     matlab = OUR_NAMES.get(name)
-    theirs = f"`{matlab.name}`" if matlab else ""
+    theirs = "" if matlab is None else "`c_`" if matlab.name == f"c_{name}" else f"`{matlab.name}`"
     values = " ".join(part for part in allowed if part).replace("'", "`")
     values = values.replace(f"{2**63 - 1:g}", "2^63 - 1")  # the largest seed
     cells = [f"`{name}`", f"`{default!r}`{unit}", values, _cell(spec.doc), theirs, HASHES[spec.affects]]

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
-    See `lfadsrm_hpc.collection.run.Run` for what describes it.
+    A collection makes its runs: `RunCollection.runs`, `find_runs`, `find_run`.
+
+    Attributes
+    ----------
+    collection : RunCollection
+    spec : RunSpec
+    params : RunParams
+        As the user gave them; the model trains with `effective_params`.
+    id : str
+        `param_<hash>/<run spec>`.
     """
 
     def status(self) -> RunStatus:
