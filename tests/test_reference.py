@@ -23,7 +23,9 @@ from lfadsrm_hpc.cli.main import lfadsrm
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 
 ROOT = Path(__file__).resolve().parent.parent
-SECTION = re.compile(r"^(Parameters|Other Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", re.M | re.S)
+SECTION = re.compile(
+    r"^(Parameters|Other Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 def told(doc: str) -> set[str]:
@@ -101,8 +103,8 @@ def test_what_pages_import_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("name", written_pages.PAGES)
 def test_pages_made_from_the_code(name: str) -> None:
-    page = ROOT / "docs/reference" / name
-    assert page.read_text() == written_pages.PAGES[name](), "python docs/_ext/written_pages.py writes it again"
+    stored = (ROOT / "docs/reference" / name).read_text()
+    assert stored == written_pages.PAGES[name](), "python docs/_ext/written_pages.py writes it again"
 
 
 def test_picture_of_the_house() -> None:

@@ -39,6 +39,11 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def dotted(path: Path) -> str:
+    """Return a module's name; that of a package for its `__init__.py`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def floor(name: str) -> int:
     """Return the floor of a room, 0 for the ground."""
     return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
@@ -49,14 +54,14 @@ def _parsed(path: Path, _changed_ns: int) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    """Yield the dotted names that a module imports; `if TYPE_CHECKING` blocks do not count."""
+def imports(path: Path, *, types: bool = True, functions: bool = True) -> Iterator[str]:
+    """Yield the dotted names that a module imports, also those for types alone and those inside functions."""
     tree = _parsed(path, path.stat().st_mtime_ns)
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped.update(ast.walk(node))
-        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if not functions and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             skipped.update(ast.walk(node))
     for node in ast.walk(tree):
         if node in skipped:

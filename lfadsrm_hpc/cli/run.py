@@ -28,7 +28,7 @@ from lfadsrm_hpc.cli.status import (
     print_states,
     table,
 )
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
 

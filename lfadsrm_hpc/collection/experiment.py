@@ -25,7 +25,8 @@ from lfadsrm_hpc.layout import check_name
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 EXPERIMENT_FILE = "experiment.toml"
 
@@ -127,7 +128,8 @@ class Experiment:
         DataError
             A session cannot be read (only where `min_trials` asks for their sizes).
         """
-        from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+        from lfadsrm_hpc.data.dataset import Dataset
+        from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
         found = DatasetCollection(self.datasets)
         with located(self.where("datasets", "files")):

@@ -23,7 +23,8 @@ from lfadsrm_hpc.errors import (
     SubmissionUncertainError,
 )
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
-from lfadsrm_hpc.manifest.submissions import PlannedChunk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedChunk
 from lfadsrm_hpc.schedulers import batch
 from lfadsrm_hpc.schedulers.slurm.client import KEPT
 from lfadsrm_hpc.schedulers.slurm.errors import Outcome, hint_for, shorten, submission_outcome

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from submitit.core.core import Executor, Job
 from submitit.core.utils import JobPaths
 
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     ConfigError,
     NothingEligibleError,

@@ -25,7 +25,7 @@ from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import collection_states
 from lfadsrm_hpc.manifest.records import DONE, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.clearing import Cleared, clear_up
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest

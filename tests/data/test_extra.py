@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.data import form, readers
-from lfadsrm_hpc.data.chopping import chop, merge_windows
+from lfadsrm_hpc.data.chopping import chop
 from lfadsrm_hpc.data.extra import CARRIED_TO_RESULTS, collect, digest, left_out, name_of, storage_key
 from lfadsrm_hpc.data.inputs import (
     make_inputs,
@@ -22,6 +22,7 @@ from lfadsrm_hpc.data.inputs import (
     validate,
     write_inputs,
 )
+from lfadsrm_hpc.data.merging import merge_windows
 from lfadsrm_hpc.errors import DataError
 from lfadsrm_hpc.results.posterior_means.format import TRIAL_LABELS
 from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means

@@ -72,7 +72,8 @@ def rc(tmp_path: Path) -> RunCollection:
     """Return eight prepared runs, in a folder whose name needs quotes."""
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     folder = tmp_path / 'it\'s "mine" $(true)'
     (folder / "data").mkdir(parents=True)

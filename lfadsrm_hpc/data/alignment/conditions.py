@@ -15,7 +15,7 @@ from lfadsrm_hpc.errors import DataError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.data.inputs.session import SessionInputs
 
 Array = npt.NDArray[Any]
 Label: TypeAlias = int | str

@@ -23,7 +23,7 @@ What goes beyond that program, each with its choice:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ from lfadsrm_hpc.errors import DataError, UsageError, suggest
 if TYPE_CHECKING:
     import xarray as xr
 
-    from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.data.inputs.session import SessionInputs
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -106,6 +106,29 @@ class Alignment:
     other_data: bool = False
     note: str = ""
     reconstruction: Reconstruction | None = None
+
+    def described(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the attributes of an input file say of the alignment, as JSON can hold it.
+
+        made_by ("conditions", "pca" or "random"), conditions (how many it was regressed on), all_conditions
+        (of all sessions together), other_data, r2, r2_left_out, r2_by_factor (None for NaN), note, and the
+        choices.
+        """
+        return {
+            "made_by": self.made_by,
+            "conditions": self.conditions,
+            "all_conditions": self.all_conditions,
+            "other_data": self.other_data,
+            "r2": _number(self.r2),
+            "r2_left_out": _number(self.r2_left_out),
+            "r2_by_factor": [_number(value) for value in self.r2_by_factor],
+            "note": self.note,
+            **choices,
+        }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
 
 
 def align(

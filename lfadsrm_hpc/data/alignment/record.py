@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,6 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     import h5py
-
-    from lfadsrm_hpc.data.alignment.matrices import Alignment
 
 Array = npt.NDArray[Any]
 
@@ -45,29 +42,6 @@ class Reconstruction:
     projection: Array
     r2_by_factor: Array
     r2_by_neuron: Array
-
-
-def described(alignment: Alignment, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the attributes of an input file say of an alignment, as JSON can hold it.
-
-    made_by ("conditions", "pca" or "random"), conditions (how many it was regressed on), all_conditions (of
-    all sessions together), other_data, r2, r2_left_out, r2_by_factor (None for NaN), note, and the choices.
-    """
-    return {
-        "made_by": alignment.made_by,
-        "conditions": alignment.conditions,
-        "all_conditions": alignment.all_conditions,
-        "other_data": alignment.other_data,
-        "r2": _number(alignment.r2),
-        "r2_left_out": _number(alignment.r2_left_out),
-        "r2_by_factor": [_number(value) for value in alignment.r2_by_factor],
-        "note": alignment.note,
-        **choices,
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
 
 
 def store(file: h5py.File, reconstruction: Reconstruction | None) -> None:

@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from lfadsrm_hpc.collection.params import RunParams, plain_list, values_match
-from lfadsrm_hpc.collection.summary import lines, listing, varying
+from lfadsrm_hpc.collection.labels import varying
+from lfadsrm_hpc.collection.matching import plain_list, values_match
+from lfadsrm_hpc.collection.params import RunParams
+from lfadsrm_hpc.collection.words import lines, listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
@@ -254,7 +256,7 @@ class LegacyCollection(Generic[R]):
         kind
             See `LegacyRun.load_posterior_means`.
         dataset, stack, attach, split, chunks
-            See `lfadsrm_hpc.api.loading.CollectionLoading.load_posterior_means`.
+            See `api.collection_loading.CollectionLoading.load_posterior_means`.
 
         Returns
         -------
@@ -316,7 +318,7 @@ class LegacyCollection(Generic[R]):
         Returns
         -------
         pandas.DataFrame
-            See `lfadsrm_hpc.api.loading.CollectionLoading.runs_table`. Nothing is on record of attempts,
+            See `api.collection_loading.CollectionLoading.runs_table`. Nothing is on record of attempts,
             times, machines and scores; `reasons` holds what is odd about a run.
         """
         chosen = self.runs if runs is None else list(runs)
@@ -325,7 +327,7 @@ class LegacyCollection(Generic[R]):
                         [run.values for run in chosen], swept)  # fmt: skip
 
     def summary(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
-        """Return runs x (params, costs); see `lfadsrm_hpc.api.loading.CollectionLoading.summary`.
+        """Return runs x (params, costs); see `api.collection_loading.CollectionLoading.summary`.
 
         Parameters
         ----------
@@ -344,7 +346,7 @@ class LegacyCollection(Generic[R]):
     ) -> Best[R]:
         """Return the best complete run of each run spec, by its lowest validation cost.
 
-        See `lfadsrm_hpc.api.loading.CollectionLoading.best`. There is no methods paragraph, and no script.
+        See `api.collection_loading.CollectionLoading.best`. There is no methods paragraph, and no script.
 
         Parameters
         ----------

@@ -22,8 +22,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfadsrm_hpc.collection.params import RunParams, text_of
+from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ResultsError, UsageError
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.results.arrays.split import SPLITS
@@ -274,7 +275,7 @@ def added_of(params: RunParams) -> dict[str, Any]:
 def hashable(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as Matlab could have them: numbers, truth values, texts."""
     return {
-        name: value if isinstance(value, bool | int | float | str) else text_of(value)
+        name: value if isinstance(value, bool | int | float | str) else value_text(value)
         for name, value in values.items()
     }
 

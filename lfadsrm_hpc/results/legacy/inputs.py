@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io.matlab import MatReadError
 
-from lfadsrm_hpc.collection.summary import listing
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.fields import bin_width
 from lfadsrm_hpc.data.formats.lfads_file import InputInfo

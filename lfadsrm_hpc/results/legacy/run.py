@@ -6,7 +6,7 @@ Nothing is believed because a log says it: a run is complete if its posterior me
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import one_dataset
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.collection.summary import listing
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.legacy_layout import KINDS, LegacyCollectionLayout, LegacyRunLayout
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.arrays.split import SPLITS
+from lfadsrm_hpc.results.attaching import attach_from
 from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.legacy.fitlog import read_lfads_log
 from lfadsrm_hpc.results.legacy.inputs import RunInputs
-from lfadsrm_hpc.results.legacy.kept import Kept
 from lfadsrm_hpc.results.legacy.params import (
     LegacyParams,
     Summary,
@@ -264,7 +264,7 @@ class LegacyRun:
         attach : str or iterable of str
             "spikes" (counts a bin), "truth", "external_input", "condition", or "all".
         split, chunks
-            See `lfadsrm_hpc.api.loading.RunLoading.load_posterior_means`.
+            See `lfadsrm_hpc.api.run_loading.RunLoading.load_posterior_means`.
 
         Returns
         -------
@@ -323,7 +323,7 @@ class LegacyRun:
     def load_model_params(self, dataset: str | None = None) -> xr.Dataset:
         """Return the parameters of the trained model by name.
 
-        See `lfadsrm_hpc.api.loading.RunLoading.load_model_params`.
+        See `lfadsrm_hpc.api.run_loading.RunLoading.load_model_params`.
 
         Parameters
         ----------
@@ -441,3 +441,40 @@ class LegacyRun:
 
     def __repr__(self) -> str:
         return f'{type(self).__name__} "{self.id}" {self.params.diff_text()}'.rstrip()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run of the Matlab run manager as loaders take it (`of_runs.Loadable`)."""
+
+    run: LegacyRun
+    kind: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def spec_name(self) -> str:
+        return self.run.name
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        return self.run.dataset_names
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        return self.run.values
+
+    @property
+    def shaping(self) -> frozenset[str]:
+        params = self.run.params
+        return frozenset(name for name in self.run.values if params.affects(name) == "data")
+
+    def open(self, dataset: str, *, cache: bool) -> xr.Dataset:
+        return self.run.open_means(dataset, self.kind, cache=cache)
+
+    def attach(self, means: xr.Dataset, dataset: str, names: Sequence[str], *, strict: bool) -> xr.Dataset:
+        trials = self.run.trials(dataset, means.sizes["time"])
+        inputs = trials.attachable(dataset, self.run.layout.input_link(dataset))
+        return attach_from(means, inputs, names, strict=strict)

@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar
 import xarray as xr
 
 from lfadsrm_hpc.collection.hashing import canonical_json
-from lfadsrm_hpc.collection.params import plain_list
+from lfadsrm_hpc.collection.labels import varying
+from lfadsrm_hpc.collection.matching import plain_list
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import listing, varying
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, UsageError, suggest
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.results.attaching import attach, is_there

@@ -20,7 +20,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from lfadsrm_hpc.collection.summary import listing, value_text
+from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.errors import ResultsError, UsageError
 from lfadsrm_hpc.results.arrays.stored import as_slice, by_axes, count, is_index, lazy, put
 

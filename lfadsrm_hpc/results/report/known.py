@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold

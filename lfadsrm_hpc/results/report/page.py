@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.collection.labels import varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import listing, value_text, varying_names
+from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus, fold

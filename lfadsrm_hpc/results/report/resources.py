@@ -18,7 +18,8 @@ from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.facts import AttemptFacts, Freshness, IncarnationFacts, RunFacts
 from lfadsrm_hpc.manifest.records import CAUSES, KILLED, LOCAL, LOST, Exit, state_of
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import PlannedChunk, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedChunk
 from lfadsrm_hpc.results.runs.table import device, span
 
 COMPLETED, WENT_ON, FAILED = "completed the run", "stopped, to go on later", "failed"

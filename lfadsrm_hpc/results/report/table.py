@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc.collection.summary import value_text
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.results.report.quality import ORDER
 from lfadsrm_hpc.results.runs.best import COSTS
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pandas as pd
 
+from lfadsrm_hpc.collection.labels import varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import listing, value_text, varying_names
+from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.runs.methods_text import Chosen, methods_paragraph

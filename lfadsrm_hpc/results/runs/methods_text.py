@@ -8,7 +8,7 @@ from typing import Any
 
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import value_text
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.results.attaching import Counted, counted
 from lfadsrm_hpc.results.model_params import read_origin
 from lfadsrm_hpc.results.runs.fit_summary import FitSummary

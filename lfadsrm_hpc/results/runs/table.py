@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.collection.labels import varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import value_text, varying_names
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.layout import RunLayout, fitlog
 from lfadsrm_hpc.manifest import store
@@ -55,7 +56,7 @@ def runs_table(
     Returns
     -------
     pandas.DataFrame
-        See `lfadsrm_hpc.api.loading.CollectionLoading.runs_table`.
+        See `lfadsrm_hpc.api.collection_loading.CollectionLoading.runs_table`.
     """
     values = {run.params.param_hash: run.params.values() for run in runs}
     return table_of(

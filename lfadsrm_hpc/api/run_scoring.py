@@ -1,30 +1,26 @@
-"""How good runs are: metrics, verdicts, decoding, submission files of the Neural Latents Benchmark."""
+"""How good a run is: metrics, a verdict, decoding, submission files of the Neural Latents Benchmark."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from lfadsrm_hpc.collection import collection as collections
-from lfadsrm_hpc.collection import run as runs
-from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.manifest import store
-from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.api.run_loading import RunLoading
+from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.results.decoding import Decoded
     from lfadsrm_hpc.results.runs.metrics_file import RunMetrics
 
 
-class RunScoring(runs.Run):
+class RunScoring(RunLoading):
     """What a run says of how good it is."""
 
     def metrics(self, *, recompute: bool = False) -> RunMetrics:
@@ -58,10 +54,10 @@ class RunScoring(runs.Run):
         """
         from lfadsrm_hpc.results.runs.metrics_file import read_metrics, write_metrics
 
-        token = _this(self)._token()
+        token = self._token()
         found = None if recompute else read_metrics(self.layout.metrics_json, expect_token=token)
         if found is None:
-            found = _evaluate(_this(self), token)
+            found = _evaluate(self, token)
             try:
                 write_metrics(self.layout.metrics_json, found)
             except OSError as error:
@@ -93,7 +89,7 @@ class RunScoring(runs.Run):
         from lfadsrm_hpc.results.scoring.trial_blocks import TrialBlocks, check_split
 
         check_split(split)
-        with _opened(_this(self), _this(self)._dataset(dataset)) as (means, inputs):
+        with _opened(self, self._dataset(dataset)) as (means, inputs):
             found = score_dataset(means, inputs).neurons[split]
             held_out = TrialBlocks(means, inputs).held_out
             table: pd.DataFrame = pd.DataFrame(
@@ -141,7 +137,7 @@ class RunScoring(runs.Run):
         """
         from lfadsrm_hpc.results.scoring.scores import decode_variable
 
-        with _opened(_this(self), _this(self)._dataset(dataset)) as (means, inputs):
+        with _opened(self, self._dataset(dataset)) as (means, inputs):
             return decode_variable(means, inputs, variable, features=features, lag_ms=lag_ms, split=split)
 
     def write_nlb_submission(
@@ -188,7 +184,7 @@ class RunScoring(runs.Run):
         from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
         with contextlib.ExitStack() as stack:
-            means = stack.enter_context(_this(self).load_posterior_means(dataset))
+            means = stack.enter_context(self.load_posterior_means(dataset))
             scored = evaluation
             if isinstance(scored, str | Path):
                 scored = stack.enter_context(open_posterior_means(self._inferred(scored)))
@@ -208,58 +204,8 @@ class RunScoring(runs.Run):
         return found
 
 
-class CollectionScoring(collections.RunCollection[Any]):
-    """What a run collection says of how good its runs are."""
-
-    def compute_metrics(
-        self,
-        runs: Iterable[Run] | None = None,
-        *,
-        recompute: bool = False,
-        on_run: Callable[[Run, RunMetrics], None] = lambda run, metrics: None,
-    ) -> dict[str, RunMetrics]:
-        """Return the scores of runs and the verdicts on them, and make those that are missing.
-
-        Parameters
-        ----------
-        runs : iterable of Run, optional
-            Which; all that are complete unless given.
-        recompute : bool
-            Make all of them anew.
-        on_run : callable
-            Called after each run.
-
-        Returns
-        -------
-        dict of str to RunMetrics
-            By run id; see `Run.metrics`.
-
-        Raises
-        ------
-        ResultsError
-            No run is complete, or a named one is not.
-        """
-        chosen = self._complete_runs() if runs is None else list(runs)
-        found = {}
-        for run in chosen:
-            found[run.id] = run.metrics(recompute=recompute)
-            on_run(run, found[run.id])
-        return found
-
-    def _complete_runs(self) -> list[Run]:
-        states = store.collection_states(self.layout, [run.layout for run in self.runs])
-        chosen = [run for run in self.runs if states[run.id].state is RunState.COMPLETED]
-        if not chosen:
-            raise ResultsError("no run is complete", where=self.path, hint="train them: `lfadsrm run`")
-        return chosen
-
-
-def _this(run: RunScoring) -> Run:
-    return cast("Run", run)
-
-
 @contextlib.contextmanager
-def _opened(run: Run, dataset: str) -> Iterator[tuple[xr.Dataset, SessionInputs]]:
+def _opened(run: RunLoading, dataset: str) -> Iterator[tuple[xr.Dataset, SessionInputs]]:
     """Open the posterior means of a dataset and what the run was trained on; both stay on disk."""
     from lfadsrm_hpc.data.inputs import open_inputs
 
@@ -267,7 +213,7 @@ def _opened(run: Run, dataset: str) -> Iterator[tuple[xr.Dataset, SessionInputs]
         yield means, inputs
 
 
-def _evaluate(run: Run, token: str) -> RunMetrics:
+def _evaluate(run: RunLoading, token: str) -> RunMetrics:
     from lfadsrm_hpc.results.scoring.evaluation import assess, run_metrics
     from lfadsrm_hpc.results.scoring.evidence import fit_evidence
 

@@ -1,26 +1,16 @@
-"""One task on a compute node: claim -> train -> posterior means -> exit record.
-
-`run_task` is what the hidden command `lfadsrm task` calls, on the local queue and under every scheduler.
-It returns 0 (done), 1 (failed), 64 (another task owns the run), 65 (bad data) or 75 (checkpointed and
-resumable).
-"""
+"""The work of a task, from its claim to its exit record: train, sample, score."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.collection.run import read_record
 from lfadsrm_hpc.errors import (
     ClaimLostError,
     ConfigError,
@@ -45,117 +35,17 @@ from lfadsrm_hpc.manifest.records import (
     TIMEOUT,
     Claim,
     Exit,
-    Identity,
 )
 from lfadsrm_hpc.stopping import StopFlag
+from lfadsrm_hpc.worker.record import Record, threads, versions
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.data.inputs import SessionInputs
     from lfadsrm_hpc.model.training.loop import Progress
     from lfadsrm_hpc.results.scoring.evaluation import EndOfRun
 
+
 _BEAT_EVERY_S = 5.0  # posterior sampling beats no more often; training beats after every slice
-
-
-def run_task(
-    collection: Path,
-    run_id: str,
-    *,
-    submission: str = "",
-    task: int | str = 0,
-    posterior_only: bool = False,
-    capture_log: bool = True,
-    attempt: int | None = None,
-    identity: Identity | None = None,
-    deadline: float | None = None,
-    stop: StopFlag | None = None,
-) -> int:
-    """Do one run to its end, or to where it can be resumed.
-
-    Parameters
-    ----------
-    collection : Path
-        The folder of the run collection.
-    run_id : str
-        `param_<hash>/<run spec>`.
-    submission : str
-        ULID of the submission that asked for it; empty when started by hand.
-    task : int or str
-        Number of the task in the submission.
-    posterior_only : bool
-        Sample posterior means again from the trained model; do not train.
-    capture_log : bool
-        Send standard output and error to the attempt's `log.txt`.
-    attempt : int, optional
-        The attempt that was reserved for this task when it was planned. None: take the next that is free.
-    identity : Identity, optional
-        Who asks: the cluster, its job and the task's index. A task that the scheduler starts again has the
-        same identity, and goes on as the next incarnation. None: a task of this machine.
-    deadline : float, optional
-        When to checkpoint and stop, seconds since 1970.
-    stop : StopFlag, optional
-        The caller's own flag; no signal handler is installed then.
-
-    Returns
-    -------
-    int
-        The exit code of the process.
-    """
-    layout = CollectionLayout(Path(collection).resolve())
-    run = layout.run_by_id(run_id)
-    identity = identity or Identity.local(submission, task)
-    if stop is None:
-        stop = StopFlag(deadline)
-        handlers: contextlib.AbstractContextManager[None] = stop.installed()
-    else:
-        handlers = contextlib.nullcontext()
-        if deadline is not None:
-            stop.set_deadline(deadline)
-    with handlers:
-        try:
-            taken = _take(run, attempt, identity, redo=posterior_only)
-        except ClaimLostError as error:
-            print(error, file=sys.stderr)
-            return EXIT_NOT_OURS
-        except DataError as error:
-            print(error, file=sys.stderr)
-            return EXIT_BAD_DATA
-        if isinstance(taken, store.AlreadyComplete):
-            print(f"{run_id} is complete already", file=sys.stderr)
-            return EXIT_DONE
-        with _log_to(run.attempt(taken.attempt).log if capture_log else None):
-            return _Task(layout, run, taken, stop, posterior_only).perform()
-
-
-def _take(
-    run: RunLayout, attempt: int | None, identity: Identity, *, redo: bool
-) -> Claim | store.AlreadyComplete:
-    if attempt is None:
-        return store.take_local(run, identity, redo=redo)
-    return store.claim(run, attempt, identity, redo=redo)
-
-
-@contextlib.contextmanager
-def _log_to(path: Path | None) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a log, which is appended to."""
-    if path is None:
-        yield
-        return
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    saved = os.dup(1), os.dup(2)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, descriptor in enumerate(saved, start=1):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
 
 
 class _Stopped(Exception):
@@ -163,7 +53,7 @@ class _Stopped(Exception):
 
 
 @dataclass
-class _Task:
+class Work:
     """One incarnation of one run, from its claim to its exit record."""
 
     layout: CollectionLayout
@@ -207,7 +97,7 @@ class _Task:
         return code
 
     def _work(self) -> None:
-        record = _Record.read(self.run)
+        record = Record.read(self.run)
         inputs = self._read_inputs(record)
         self._say(f"{self.run.run_id}: {self.claim}")
         self._beat(phase="starting")
@@ -219,7 +109,7 @@ class _Task:
             self._stop_if_asked()
             self._sample(record, folder, session, ending)
         self._beat(phase="metrics")
-        ending.publish(self.run.metrics_json, token=self.claim.token, versions=_versions())
+        ending.publish(self.run.metrics_json, token=self.claim.token, versions=versions())
 
     def _stop_if_asked(self) -> None:
         """Spare what comes next, which takes its time before it asks for the first time."""
@@ -227,7 +117,7 @@ class _Task:
             self._say(f"stopped: {'the time is over' if self.stop.out_of_time else 'asked to'}")
             raise _Stopped
 
-    def _read_inputs(self, record: _Record) -> list[SessionInputs]:
+    def _read_inputs(self, record: Record) -> list[SessionInputs]:
         """Read the inputs, refusing files that were made from other data than the run was prepared for."""
         from lfadsrm_hpc.data.inputs import read_inputs
 
@@ -246,7 +136,7 @@ class _Task:
 
     # -- training -------------------------------------------------------------------------------------
 
-    def _train(self, record: _Record, inputs: list[SessionInputs]) -> Path:
+    def _train(self, record: Record, inputs: list[SessionInputs]) -> Path:
         """Train from where the run stands; return the folder of the finished checkpoints."""
         from lfadsrm_hpc.model.training import checkpoints
 
@@ -258,9 +148,7 @@ class _Task:
 
         from lfadsrm_hpc.model.backend import device_name
         from lfadsrm_hpc.model.session import Session
-        from lfadsrm_hpc.model.training import (
-            loop as training,  # with tensorflow, which takes its threads once
-        )
+        from lfadsrm_hpc.model.training import loop as training  # tensorflow takes its threads now
 
         self.device = device_name()
         if self.posterior_only:
@@ -293,12 +181,10 @@ class _Task:
             if given not in (None, str(before)):
                 self._say(f"goes on with {before} threads, as it began, not with {given}")
             return
-        from lfadsrm_hpc.model.backend import threads
-
         if threads() != before:
             self._say(f"warning: {before} threads before and {threads()} now: last bits may differ")
 
-    def _start(self, record: _Record, *, resumes: bool) -> Path | None:
+    def _start(self, record: Record, *, resumes: bool) -> Path | None:
         """Return the checkpoints of the trained model that the run starts from; None where it starts anew.
 
         A run that goes on does not need them again, so they may be gone by then.
@@ -363,7 +249,7 @@ class _Task:
 
         checkpoints.write_model_params(folder, self.run.model_params, attributes=self._origin())
 
-    def _end_of_run(self, record: _Record, folder: Path) -> EndOfRun:
+    def _end_of_run(self, record: Record, folder: Path) -> EndOfRun:
         from lfadsrm_hpc.results.scoring.evaluation import EndOfRun
 
         return EndOfRun(
@@ -377,7 +263,7 @@ class _Task:
         if self.stop():
             raise InterruptedRunError("there was no time left for them")
 
-    def _sample(self, record: _Record, folder: Path, session: SessionInputs, ending: EndOfRun) -> None:
+    def _sample(self, record: Record, folder: Path, session: SessionInputs, ending: EndOfRun) -> None:
         from lfadsrm_hpc.inference.new_trials import about, make_sampler
         from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 
@@ -412,57 +298,10 @@ class _Task:
             "collection": self.layout.name,
             "claim_token": self.claim.token,
             "attempt": f"{self.claim.attempt:03d}.r{self.claim.incarnation}",
-            "versions": _versions(),
+            "versions": versions(),
             "device": self.device,
-            "threads": _threads(),
+            "threads": threads(),
         }
 
     def _say(self, text: str) -> None:
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What `params.json` says of the run.
-
-    Attributes
-    ----------
-    params : RunParams
-        As the user gave them.
-    inputs : tuple of (dataset, file, fingerprint)
-        In the order of the run spec; files relative to the collection.
-    """
-
-    params: RunParams
-    inputs: tuple[tuple[str, str, str], ...]
-
-    @classmethod
-    def read(cls, run: RunLayout) -> _Record:
-        record = read_record(run.params_json)
-        inputs = tuple((e["dataset"], e["file"], e["inputs_fingerprint"]) for e in record["inputs"])
-        return cls(RunParams.from_json(record["params"]), inputs)
-
-    @property
-    def effective_params(self) -> RunParams:
-        """The params that the model trains with: ramps scaled by the number of datasets."""
-        return self.params.effective(len(self.inputs))
-
-
-def _threads() -> int:
-    from lfadsrm_hpc.model.backend import threads
-
-    return threads()
-
-
-def _versions() -> Mapping[str, str]:
-    import netCDF4
-    import numpy as np
-    import tensorflow as tf
-
-    return {
-        "lfadsrm_hpc": __version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "netCDF4": netCDF4.__version__,
-    }

@@ -1,4 +1,4 @@
-"""LFADS inputs: one session, binned and split into training and validation trials; checked, written, read.
+"""LFADS input files: written whole or not at all, and read.
 
 The file has the keys of the original LFADS and of the Matlab run manager, and some of our own:
 
@@ -30,225 +30,20 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from lfadsrm_hpc.data import binning
 from lfadsrm_hpc.data.alignment import record as alignment_record
-from lfadsrm_hpc.data.evaluation import statement_of
-from lfadsrm_hpc.data.extra import Extra, collect
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
 from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
-from lfadsrm_hpc.data.validation import trial_arrays, validate
+from lfadsrm_hpc.data.inputs.session import SPLITS, Array, SessionInputs
+from lfadsrm_hpc.data.validation import trial_arrays
 from lfadsrm_hpc.errors import DataError, NotFoundError
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-Array = npt.NDArray[Any]
-
-__all__ = [
-    "FORMAT",
-    "SessionInputs",
-    "make_inputs",
-    "new_inputs",
-    "open_inputs",
-    "read_attributes",
-    "read_extra_fingerprint",
-    "read_fingerprint",
-    "read_head",
-    "read_inputs",
-    "read_reconstruction",
-    "validate",
-    "write_inputs",
-]
-
 FORMAT = "lfadsrm-inputs-1"
-_SPLITS = ("train", "valid")
-_CARRIED = ("subject", "date", "save_tags", "comment")
-
-
-@dataclass(frozen=True)
-class SessionInputs:
-    """What LFADS gets of one dataset.
-
-    E training and V validation trials, T bins, D neurons, I external inputs, F factors.
-
-    Attributes
-    ----------
-    dataset : str
-    train_data, valid_data : (E, T, D) and (V, T, D)
-        Counts a bin, or values of a continuous signal.
-    train_inds, valid_inds : (E,) and (V,) int
-        Which trials of the dataset these are, from 0.
-    time_ms : (T,) float
-        Start of each bin.
-    bin_ms : float
-    neuron_names : (D,) str
-    train_truth, valid_truth : as the data, or None
-        True rates, spikes/s.
-    train_ext_input, valid_ext_input : (E, T, I) and (V, T, I), or None
-    train_condition, valid_condition : (E,) and (V,), or None
-    alignment_matrix_cxf : (D, F) or None
-    alignment_bias_c : (D,) or None
-        Counts a bin.
-    reconstruction : Reconstruction or None
-        How well the read-in reconstructs the components that all sessions share.
-    fingerprint : str
-        Of the dataset's contents.
-    attributes : dict
-        Plain values: subject, date, how the split and the alignment were made, and what is wanted withheld
-        from the encoders.
-    extra : dict of name to (dims, train, valid)
-        Further variables, which LFADS does not see: `lfadsrm_hpc.data.extra`.
-    extra_attrs : dict of name to dict
-        Their units, and the `labels` along their own dimension.
-    """
-
-    dataset: str
-    train_data: Array
-    valid_data: Array
-    train_inds: Array
-    valid_inds: Array
-    time_ms: Array
-    bin_ms: float
-    neuron_names: Array
-    train_truth: Array | None = None
-    valid_truth: Array | None = None
-    train_ext_input: Array | None = None
-    valid_ext_input: Array | None = None
-    train_condition: Array | None = None
-    valid_condition: Array | None = None
-    alignment_matrix_cxf: Array | None = None
-    alignment_bias_c: Array | None = None
-    reconstruction: alignment_record.Reconstruction | None = None
-    fingerprint: str = ""
-    attributes: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Extra] = field(default_factory=dict)
-    extra_attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-def make_inputs(
-    ds: xr.Dataset,
-    *,
-    name: str,
-    bin_ms: float,
-    train_to_test_ratio: int,
-    split: str,
-    seed: int,
-    fingerprint: str = "",
-) -> SessionInputs:
-    """Rebin a dataset and split its trials.
-
-    Parameters
-    ----------
-    ds : xr.Dataset
-        In-memory form of a dataset.
-    name : str
-    bin_ms : float
-        The dataset's own bins must go into it.
-    train_to_test_ratio : int
-        Training trials for each validation trial.
-    split : {"stratified", "random", "periodic", "given"}
-        Where the dataset has `split_group` (trial), whole groups are chosen; "given" takes the parts that its
-        `given_split` (trial) says, "train" and "valid".
-    seed : int
-    fingerprint : str
-        Of the dataset's contents; kept.
-
-    Raises
-    ------
-    DataError
-        The bins do not fit, or there are fewer than two trials.
-    """
-    n_trials = ds.sizes["trial"]
-    if n_trials < 2:
-        raise DataError(
-            f"{n_trials} trial(s): none is left for validation",
-            where=f"dataset {name!r}",
-            hint="a dataset needs at least 2 trials; leave this one out",
-        )
-    if split == "given":
-        train, valid = binning.given_split(ds, name)
-    else:
-        train, valid = binning.split(
-            n_trials,
-            train_to_test_ratio=train_to_test_ratio,
-            seed=seed,
-            condition=_of_trials(ds, "condition"),
-            groups=_of_trials(ds, "split_group"),
-            kind=split,
-        )
-    made = {"split": split, "train_to_test_ratio": train_to_test_ratio, "split_seed": seed}
-    return _binned(ds, name, bin_ms, {"train": train, "valid": valid}, made, fingerprint)
-
-
-def new_inputs(ds: xr.Dataset, *, name: str, bin_ms: float, fingerprint: str = "") -> SessionInputs:
-    """Rebin a dataset as `make_inputs` does, for a model that is trained: all trials, and no split.
-
-    They are in `train_data` and so on, in their order; `valid_data` and so on are empty.
-
-    Raises
-    ------
-    DataError
-        The bins do not fit.
-    """
-    inds = {"train": np.arange(ds.sizes["trial"]), "valid": np.arange(0)}
-    return _binned(ds, name, bin_ms, inds, {}, fingerprint)
-
-
-def _binned(
-    ds: xr.Dataset, name: str, bin_ms: float, inds: dict[str, Array], made: dict[str, Any], fingerprint: str
-) -> SessionInputs:
-    binned = binning.rebin(ds.assign_attrs(name=name), bin_ms)
-    parts: dict[str, Any] = {}
-    for key, variable in {"data": "spikes", "truth": "truth", "ext_input": "external_input"}.items():
-        if variable in binned.variables:
-            values = binned[variable].to_numpy()
-            parts |= {f"{part}_{key}": values[inds[part]] for part in _SPLITS}
-    if "condition" in ds.variables:
-        condition = ds["condition"].to_numpy()
-        parts |= {f"{part}_condition": condition[inds[part]] for part in _SPLITS}
-    attributes = {key: _plain(ds.attrs[key]) for key in _CARRIED if key in ds.attrs} | statement_of(ds)
-    further, extra_attrs = collect(binned)
-    extra = {
-        key: Extra(dims, *(values[inds[part]] for part in _SPLITS)) for key, (dims, values) in further.items()
-    }
-    return SessionInputs(
-        dataset=name,
-        train_inds=inds["train"],
-        valid_inds=inds["valid"],
-        time_ms=binned["time"].to_numpy().astype(np.float64),
-        bin_ms=float(bin_ms),
-        neuron_names=_neuron_names(ds),
-        fingerprint=fingerprint,
-        attributes=attributes | made,
-        extra=extra,
-        extra_attrs=extra_attrs,
-        **parts,
-    )
-
-
-def _of_trials(ds: xr.Dataset, name: str) -> Array | None:
-    return ds[name].to_numpy() if name in ds.variables else None
-
-
-def _neuron_names(ds: xr.Dataset) -> Array:
-    if "neuron_name" in ds.variables:
-        return ds["neuron_name"].to_numpy().astype(str)
-    return np.array([f"n{i:03d}" for i in range(ds.sizes["neuron"])])
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
 def write_inputs(path: str | os.PathLike[str], inputs: SessionInputs) -> None:
@@ -290,7 +85,7 @@ def _flush_to_disk(path: Path) -> None:
 def _fill(file: h5py.File, inputs: SessionInputs) -> None:
     for key, part, values in trial_arrays(inputs):
         store(file, f"{part}_{key}", _storable(key, values))
-    for part in _SPLITS:
+    for part in SPLITS:
         stored = file.create_dataset(
             f"{part}_inds", data=np.asarray(getattr(inputs, f"{part}_inds"), dtype=np.float64) + 1.0
         )
@@ -363,7 +158,7 @@ def open_inputs(path: str | os.PathLike[str]) -> Iterator[SessionInputs]:
 
 def _session(file: h5py.File, *, on_disk: bool = False) -> SessionInputs:
     parts: dict[str, Any] = {}
-    for part in _SPLITS:
+    for part in SPLITS:
         for key in ("data", "truth", "ext_input"):
             stored = file[f"{part}_data"] if key == "data" else file.get(f"{part}_{key}")
             parts[f"{part}_{key}"] = stored if on_disk or stored is None else stored[...]
