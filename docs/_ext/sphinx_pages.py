@@ -23,8 +23,9 @@ ELSEWHERE = {
 # Types of ours that a signature may name and that users need not know: unions, protocols, paths on disk.
 INSIDE = {
     "AdaptedLayout", "Architecture", "Array", "Chunks", "Claim", "Collection", "CollectionLayout", "Data",
-    "Draft", "Floats", "Handed", "Kept", "LegacyCollectionLayout", "LegacyInputs", "LegacyRunLayout", "Names",
-    "OnBlock", "Point", "Process", "RunLayout", "Site", "Source", "Summary", "Which", "Wish",
+    "Draft", "Floats", "Handed", "Home", "Kept", "LegacyCollectionLayout", "LegacyInputs", "LegacyRunLayout",
+    "Names", "OnBlock", "Owner", "Point", "Process", "RunLayout", "Site", "Source", "Summary", "Which",
+    "Wish",
 }  # fmt: skip
 _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of a longer annotation
 
