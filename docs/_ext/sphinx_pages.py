@@ -8,11 +8,16 @@ from typing import Any
 
 import command_pages
 import house_picture
+import numpy as np
+import numpy.typing as npt
 import public_names
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.typing import stringify_annotation
+
+from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 
 # Their names stand in signatures; they are documented elsewhere, and building asks no other server.
 ELSEWHERE = {
@@ -79,6 +84,29 @@ def plain(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: li
         lines[number] = re.sub(r"(?<!`)`(\.\w[^`]*)`(?!`)", r"``\1``", line)
 
 
+def shorter(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None] | None:
+    """Write types of numpy as the code does, not the unions that they stand for."""
+    if signature is None:
+        return None
+    if what == "class" and issubclass(thing, Hyperparameters):  # they have a page of their own
+        return "(**hyperparameters)", None
+    for long, short in _LONG.items():
+        signature = signature.replace(long, short)
+        returned = returned.replace(long, short) if returned else returned
+    return signature, returned
+
+
+_TYPES = {
+    "npt.ArrayLike": npt.ArrayLike,
+    "npt.NDArray[Any]": npt.NDArray[Any],
+    "npt.NDArray[np.float32]": npt.NDArray[np.float32],
+    "npt.NDArray[np.float64]": npt.NDArray[np.float64],
+    "npt.NDArray[np.int64]": npt.NDArray[np.int64],
+    "npt.NDArray[np.bool_]": npt.NDArray[np.bool_],
+}
+_LONG = {stringify_annotation(what, "smart"): name for name, what in _TYPES.items()}
 _HOMES: dict[str, str] = {}
 
 
@@ -99,6 +127,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", gather)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", plain, priority=400)  # before numpydoc's own
+    app.connect("autodoc-process-signature", shorter)
     app.connect("missing-reference", resolve)
     app.connect("build-finished", draw_house)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
