@@ -95,6 +95,8 @@ def shorter(
     for long, short in _LONG.items():
         signature = signature.replace(long, short)
         returned = returned.replace(long, short) if returned else returned
+    for alias, meant in _NAMES.items():
+        signature = re.sub(rf"(?<![\w.]){alias}(?!\w)", meant, signature)
     return signature, returned
 
 
@@ -105,6 +107,14 @@ _TYPES = {
     "npt.NDArray[np.float64]": npt.NDArray[np.float64],
     "npt.NDArray[np.int64]": npt.NDArray[np.int64],
     "npt.NDArray[np.bool_]": npt.NDArray[np.bool_],
+}
+# Aliases of single modules, which a reader of a signature cannot look up.
+_NAMES = {
+    "Chunks": "Mapping[str, int] | str | None",
+    "Data": "Dataset | xr.Dataset | str | os.PathLike[str] | npt.ArrayLike",
+    "Names": "str | Iterable[str]",
+    "OnBlock": "Callable[[int, int], None]",
+    "Which": "int | str",
 }
 _LONG = {stringify_annotation(what, "smart"): name for name, what in _TYPES.items()}
 _HOMES: dict[str, str] = {}
