@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc import errors
-from lfadsrm_hpc.collection.params import GROUPS, USERS, RunParams
+from lfadsrm_hpc.collection.param_groups import GROUPS, USERS
+from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.model.hyperparameters import FieldSpec, defaults, specs
 from lfadsrm_hpc.results.legacy.matlab_params import OUR_NAMES
 

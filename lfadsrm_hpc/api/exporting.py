@@ -140,7 +140,10 @@ class CollectionExporting:
                 hint="dataset, attach, split, variables and parts are for one file: leave them out",
             )
         if runs is not None and (spec is not None or params is not None or match):
-            raise UsageError("runs are given, so spec=, params= and values of params select nothing")
+            raise UsageError(
+                "runs are given, so spec=, params= and values of params select nothing",
+                hint="give either runs, or what selects them",
+            )
         chosen = self.find_runs(spec, params, **match) if runs is None else list(runs)
         done, others = self._exported(chosen)
         if not done or (runs is not None and others and not skip_incomplete):

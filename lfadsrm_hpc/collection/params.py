@@ -11,45 +11,27 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from lfadsrm_hpc.collection import sweep
+from lfadsrm_hpc.collection.extra_fields import ExtraField, frozen
 from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
+from lfadsrm_hpc.collection.param_groups import (
+    POSTERIOR,
+    PREPROCESSING,
+    RESOURCES,
+    RETRAINING,
+    STITCHING,
+    UNDERFITTING,
+    USERS,
+    grouped,
+)
 from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ConfigError
-from lfadsrm_hpc.model.hyperparameters import (
-    FieldSpec,
-    Hyperparameters,
-    defaults,
-    param,
-    plain_names,
-    specs,
-)
+from lfadsrm_hpc.model.hyperparameters import FieldSpec, Hyperparameters, defaults, param, plain_names, specs
 
 __all__ = ["ExtraField", "RunParams", "param"]
+
 P = TypeVar("P", bound="RunParams")
+
 _NOTHING: Any = object()
-PREPROCESSING = "Run manager logistics and data preprocessing"
-STITCHING = "Stitching multi-session models"
-UNDERFITTING = "Underfitting"
-RETRAINING = "Retraining"
-POSTERIOR = "Posterior sampling"
-RESOURCES = "Resources"
-USERS = "Added by the user"
-# the order in which groups are shown, as in the Matlab run manager
-GROUPS = (
-    PREPROCESSING,
-    "TensorFlow logistics",
-    "Optimization",
-    "Overfitting",
-    UNDERFITTING,
-    "External inputs",
-    "Controller and inferred inputs",
-    "Encoder and initial conditions for generator",
-    "Generator network, factors, rates",
-    STITCHING,
-    RETRAINING,
-    POSTERIOR,
-    RESOURCES,
-    USERS,
-)
 
 
 def _check_start_from(value: Any) -> str:
@@ -57,25 +39,6 @@ def _check_start_from(value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip():
         raise ValueError("must be the folder of a run, such as 'param_<hash>/<run spec>'")
     return PurePosixPath(value).as_posix()
-
-
-@dataclass(frozen=True)
-class ExtraField:
-    """A field of a user's subclass whose class was not at hand when the params were read from disk.
-
-    Attributes
-    ----------
-    name : str
-    value, default : object
-        As stored; `default` is that of the class when the params were stored.
-    affects : {"model", "data", "nothing"}
-        See `FieldSpec`.
-    """
-
-    name: str
-    value: Any
-    default: Any
-    affects: str = "model"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -458,10 +421,10 @@ class RunParams(Hyperparameters):
             if name in specs(cls):
                 # JSON has no tuples; a field whose default is no list is taken to hold one
                 keep = isinstance(defaults(cls).get(name), list)
-                values[name] = entry["value"] if keep else _frozen(entry["value"])
+                values[name] = entry["value"] if keep else frozen(entry["value"])
             else:
                 unknown.append(
-                    ExtraField(name, _frozen(entry["value"]), _frozen(entry["default"]), entry["affects"])
+                    ExtraField(name, frozen(entry["value"]), frozen(entry["default"]), entry["affects"])
                 )
         params = cls(**values)
         object.__setattr__(params, "extra", tuple(unknown))
@@ -491,18 +454,8 @@ class RunParams(Hyperparameters):
         """
         described = dict(specs(type(self)))
         described |= {e.name: FieldSpec("other", "", USERS) for e in self.extra}
-        values, changed = self.values(), self.differences()
-        lines = [self.title()]
-        groups = [*GROUPS, *sorted({spec.group for spec in described.values()} - set(GROUPS))]
-        width = max(len(name) for name in described)
-        for group in groups:
-            members = [name for name, spec in described.items() if spec.group == group]
-            lines += ["", f"   {group}"] if members else []
-            for name in members:
-                mark = "*" if name in changed else " "
-                line = f"  {mark} {name:>{width}}: {value_text(values[name])}"
-                lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
-        return "\n".join(line.rstrip() for line in lines)
+        lines = grouped(described, self.values(), self.differences(), docs=docs)
+        return "\n".join([self.title(), *lines])
 
 
 @functools.cache
@@ -517,12 +470,3 @@ def _same(value: Any, other: Any, name: str = "value") -> bool:
     if other is _NOTHING or isinstance(value, bool) != isinstance(other, bool):
         return False
     return bool(canonical(value, name=name) == canonical(other, name=name))
-
-
-def _doc_text(spec: FieldSpec) -> str:
-    notes = "; ".join(part for part in (spec.unit, spec.range_text()) if part)
-    return f"{spec.doc} [{notes}]" if notes else spec.doc
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -67,7 +67,8 @@ def zip_(base: P, **values: Iterable[Any]) -> list[P]:
     if len(set(lengths.values())) > 1:
         raise ParamsError(
             "lists that are swept side by side must have one length: "
-            + ", ".join(f"{name} has {n}" for name, n in lengths.items())
+            + ", ".join(f"{name} has {n}" for name, n in lengths.items()),
+            hint="make them equally long, or use a grid",
         )
     return [base.replace(**dict(zip(lists, row, strict=True))) for row in zip(*lists.values(), strict=True)]
 
@@ -151,7 +152,7 @@ def choice(*values: Any) -> Choice:
         All are as likely.
     """
     if not values:
-        raise ParamsError("choice needs at least one value")
+        raise ParamsError("choice needs at least one value", hint="write choice(32, 64)")
     return Choice(values)
 
 
@@ -233,7 +234,10 @@ def from_arguments(base: P, pairs: Sequence[Any], values: Mapping[str, Any], mod
     named = dict(zip(pairs[::2], pairs[1::2], strict=True))
     twice = set(named) & set(values)
     if twice or len(named) < len(pairs) // 2:
-        raise ParamsError(f"a sweep names {sorted(twice or set(named))[0]!r} twice")
+        raise ParamsError(
+            f"a sweep names {sorted(twice or set(named))[0]!r} twice",
+            hint="name each hyperparameter once, with all its values",
+        )
     if mode not in ("grid", "zip"):
         raise ParamsError(f"there is no sweep mode {mode!r}", hint="use 'grid' or 'zip'")
     return (grid if mode == "grid" else zip_)(base, **named | dict(values))
@@ -245,7 +249,7 @@ def _value(base: Replaceable, name: str) -> Any:
 
 def _lists(values: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
     if not values:
-        raise ParamsError("a sweep needs at least one name with its values")
+        raise ParamsError("a sweep needs at least one name with its values", hint="write gen_dim=[32, 64]")
     lists = {}
     for name, items in values.items():
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):

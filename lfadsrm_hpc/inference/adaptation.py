@@ -18,14 +18,7 @@ from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.data import form
-from lfadsrm_hpc.data.inputs import (
-    SessionInputs,
-    make_inputs,
-    read_head,
-    read_inputs,
-    validate,
-    write_inputs,
-)
+from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs, read_head, read_inputs, validate, write_inputs
 from lfadsrm_hpc.errors import (
     ConfigError,
     DataWarning,
@@ -36,14 +29,7 @@ from lfadsrm_hpc.errors import (
     ResultsError,
     suggest,
 )
-from lfadsrm_hpc.inference.new_trials import (
-    Model,
-    OnBlock,
-    about,
-    finished_checkpoints,
-    infer,
-    make_sampler,
-)
+from lfadsrm_hpc.inference.new_trials import Model, OnBlock, about, finished_checkpoints, infer, make_sampler
 from lfadsrm_hpc.inference.own_training import OwnTraining, Starts, Stopped
 from lfadsrm_hpc.inference.session_start import GUESSES, guessed_start, regressed_start, what_is_known
 from lfadsrm_hpc.inference.taking import Data, take

@@ -117,10 +117,12 @@ class Session:
 def check_together(sessions: Sequence[Session], *, ext_input_dim: int, factors_dim: int) -> None:
     """Raise DataError unless the sessions can be fitted by one model."""
     if not sessions:
-        raise DataError("there is no session to fit")
+        raise DataError("there is no session to fit", hint="give at least one session")
     names = [session.name for session in sessions]
     if len(set(names)) < len(names):
-        raise DataError(f"two sessions have the same name: {sorted(names)}")
+        raise DataError(
+            f"two sessions have the same name: {sorted(names)}", hint="give each session a name of its own"
+        )
     for session in sessions:
         if session.bins != sessions[0].bins:
             raise DataError(

@@ -87,7 +87,10 @@ class Generator:
             x = np.asarray(inputs, np.float64).ravel()
             width = params.sizes.get("generator_input", 0)
             if x.size != width:
-                raise UsageError(f"the generator has {width} inputs, and {x.size} are given")
+                raise UsageError(
+                    f"the generator has {width} inputs, and {x.size} are given",
+                    hint="give one value an input, in the order of its inputs",
+                )
             if width:
                 w_x = params["gen_W_x"].sel(gate=gates).transpose("gate", "generator_input", ...).to_numpy()
                 bias += np.einsum("i,gih->gh", x, w_x.astype(np.float64))
@@ -182,7 +185,10 @@ def fixed_points(generator: Generator, starts: npt.ArrayLike) -> list[FixedPoint
     begin = np.asarray(starts, np.float64).reshape(-1, generator.units)
     begin = begin[np.isfinite(begin).all(axis=1)]
     if not len(begin):
-        raise DataError("there is no finite state of the generator to start from")
+        raise DataError(
+            "there is no finite state of the generator to start from",
+            hint="did the model diverge? or give other states: starts=...",
+        )
     ends = [_descend(generator, state) for state in begin]
     points: list[tuple[Floats, float, int]] = []
     for state, speed in sorted(ends, key=lambda end: end[1]):

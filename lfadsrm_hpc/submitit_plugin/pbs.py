@@ -364,5 +364,7 @@ def number_of(job: str) -> str:
     """
     found = re.match(r"\s*(\d+)", job)
     if found is None:
-        raise UsageError(f"{job!r} is not the id of a PBS job")
+        raise UsageError(
+            f"{job!r} is not the id of a PBS job", hint="an id looks like 1234.server or 1234[5].server"
+        )
     return found[1]

@@ -165,7 +165,10 @@ def chaotic_rnn_sessions(
         n_inputs=n_inputs,
     )
     if bin_ms > tau_ms:
-        raise UsageError(f"bins of {bin_ms:g} ms are longer than the time constant, {tau_ms:g} ms")
+        raise UsageError(
+            f"bins of {bin_ms:g} ms are longer than the time constant, {tau_ms:g} ms",
+            hint="use narrower bins, or a longer tau_ms",
+        )
     shared, *own = np.random.SeedSequence(seed).spawn(1 + n_sessions)
     rng = np.random.default_rng(shared)
     recurrent = g / np.sqrt(n_units) * rng.standard_normal((n_units, n_units))

@@ -160,7 +160,9 @@ class Sampler:
                 f"{kind!r} is not a kind of posterior mean", hint=f"{SAMPLE_AND_AVERAGE} or {PUSH_MEAN}"
             )
         if num_samples < 1:
-            raise ParamsError(f"num_samples = {num_samples} is not at least 1")
+            raise ParamsError(
+                f"num_samples = {num_samples} is not at least 1", hint="give num_samples of at least 1"
+            )
         model = TrainedSession.load(hp, checkpoint_dir, session_name)
         self.hp, self.name, self.arch, self.neurons = hp, session_name, model.arch, model.neurons
         self.checkpoint, self.note, self.held_out = model.checkpoint, model.note, model.held_out

@@ -102,7 +102,7 @@ class PriorSampler:
             External inputs that the model does not have, or of another shape.
         """
         if count < 1:
-            raise ParamsError(f"{count} samples are not at least 1")
+            raise ParamsError(f"{count} samples are not at least 1", hint="ask for at least 1")
         self._check(count, ext)
         size = min(count, self._rows())
         for start in range(0, count, size):

@@ -18,7 +18,8 @@ from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.legacy.fitlog import read_lfads_summary
 from lfadsrm_hpc.results.legacy.params import read_summary
-from lfadsrm_hpc.results.legacy.run import LegacyRun, LegacyStatus
+from lfadsrm_hpc.results.legacy.run import LegacyRun
+from lfadsrm_hpc.results.legacy.status import LegacyStatus
 from lfadsrm_hpc.results.posterior_means.of_runs import (
     Chunks,
     Names,

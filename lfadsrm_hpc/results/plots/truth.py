@@ -59,7 +59,10 @@ def rates_against_truth(
 
     y, x, t = (np.asarray(a, dtype=np.float64) for a in (rates, counts, truth))
     if not y.shape == x.shape == t.shape:
-        raise UsageError(f"rates, counts and truth differ in shape: {y.shape}, {x.shape}, {t.shape}")
+        raise UsageError(
+            f"rates, counts and truth differ in shape: {y.shape}, {x.shape}, {t.shape}",
+            hint="all three need the same trials, bins and neurons",
+        )
     smoothed = smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms)
     order = neuron_order(t) if neurons is None else np.asarray(neurons)
     figure = new_figure(9.5, 1.0 + 1.5 * len(trials)) if figure is None else figure

@@ -248,7 +248,10 @@ def decode_variable(
         raise UsageError(f"{features!r} is nothing to decode from", hint="rates, factors or generator_states")
     lag = round(lag_ms / trials.bin_ms)
     if abs(lag * trials.bin_ms - lag_ms) > 1e-6 * trials.bin_ms:
-        raise UsageError(f"a lag of {lag_ms:g} ms is not whole bins of {trials.bin_ms:g} ms")
+        raise UsageError(
+            f"a lag of {lag_ms:g} ms is not whole bins of {trials.bin_ms:g} ms",
+            hint="give a multiple of the width of the bins",
+        )
     check_lag(lag, trials.bins)
     decoder = _filled(trials, known[name], source, PENALTIES, lag)
     return decoder.cross_validated() if split == TRAIN else decoder.scored()
