@@ -44,11 +44,7 @@ class LegacyCollection(Generic[R]):
 
     Attributes
     ----------
-    path : Path
-    name : str
     layout : LegacyCollectionLayout
-    runs : list of LegacyRun
-        In order of run specs, then params.
     """
 
     run_class: type[R] = LegacyRun  # type: ignore[assignment] # what subclasses for other runs set
@@ -95,7 +91,7 @@ class LegacyCollection(Generic[R]):
 
     @cached_property
     def runs(self) -> list[R]:
-        """All runs, in the order of the summary of the Matlab run manager where it is there."""
+        """All runs, in order of run specs, then params, as `summary.txt` has them where it is there."""
         summary = read_summary(self.layout.summary)
         found = [
             self.run_class(self, layout, self.layout, summary, self._bin_ms) for layout in self.layout.runs()
@@ -173,11 +169,8 @@ class LegacyCollection(Generic[R]):
 
         Parameters
         ----------
-        spec : str or sequence of str, optional
-        params : int, str or sequence of str, optional
-            A position or hashes.
-        **match
-            Values of hyperparameters, such as ``factors_dim=8``.
+        spec, params, **match
+            As there.
 
         Raises
         ------
@@ -262,7 +255,6 @@ class LegacyCollection(Generic[R]):
         Returns
         -------
         xr.DataTree or xr.Dataset
-            As there.
 
         Raises
         ------
@@ -292,12 +284,11 @@ class LegacyCollection(Generic[R]):
         return open_tree_of(loadable, wanted, {"collection": self.name, "not_complete": json.dumps(others)})
 
     def load_fit_logs(self, runs: Iterable[R] | None = None) -> dict[str, pd.DataFrame]:
-        """Return the fit log of each run that has one, by run id.
+        """Return the fit log of each run (of all unless given) that has one, by run id.
 
         Parameters
         ----------
         runs : iterable of LegacyRun, optional
-            All unless given.
         """
         logs = {}
         for run in self.runs if runs is None else runs:
@@ -328,12 +319,11 @@ class LegacyCollection(Generic[R]):
                         [run.values for run in chosen], swept)  # fmt: skip
 
     def summary(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
-        """Return runs x (params, costs); see `api.collection_loading.CollectionLoading.summary`.
+        """Return runs x (params, costs), of all runs unless given; see `CollectionLoading.summary`.
 
         Parameters
         ----------
         runs : iterable of LegacyRun, optional
-            All unless given.
         """
         return summary_of(self.runs_table(runs))
 
@@ -353,12 +343,8 @@ class LegacyCollection(Generic[R]):
         ----------
         metric : str, optional
             A cost of the fit log; the lowest total validation cost unless given.
-        spec : str or sequence of str, optional
-            Only these run specs.
-        runs : iterable of LegacyRun, optional
-            All unless given.
-        **match
-            Values of hyperparameters, such as ``factors_dim=8``.
+        runs, spec, **match
+            See `find_runs`; `runs` takes their place.
 
         Raises
         ------
