@@ -45,6 +45,13 @@ class RunExporting:
         """Write the run into one file, or into the layout of the Matlab run manager.
 
         See `CollectionExporting.export` for the options and what is written.
+
+        Parameters
+        ----------
+        path : path
+            The file or folder to write.
+        **options
+            Of `CollectionExporting.export`.
         """
         found: Path = self.collection.export(path, [self], **options)
         return found
@@ -166,7 +173,12 @@ class OwnExporting(CollectionExporting):
     """Exporting runs of this package."""
 
     def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
-        """Return those of some runs that are complete."""
+        """Return those of some runs that are complete.
+
+        Parameters
+        ----------
+        runs : iterable of Run
+        """
         from lfadsrm_hpc.results.posterior_means.of_runs import completed
 
         return [own.run for own in completed(runs)[0]]

@@ -30,6 +30,7 @@ class TrackedCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
         rescan : bool
             Read every fact again instead of believing the outbox.
         ask : bool
@@ -56,6 +57,9 @@ class TrackedCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
+        rescan : bool
+            As in `status`.
         record : bool
             Put ends that only the scheduler knows of on record.
         """

@@ -203,7 +203,13 @@ class RunParams(Hyperparameters):
         return known | {field.name: field.value for field in self.extra}
 
     def affects(self, name: str) -> str:
-        """Return what a hyperparameter changes: "model", "data" or "nothing"."""
+        """Return what a hyperparameter changes: "model", "data" or "nothing".
+
+        Parameters
+        ----------
+        name : str
+            Of a hyperparameter.
+        """
         known = specs(type(self))
         if name in known:
             return known[name].affects
@@ -211,6 +217,11 @@ class RunParams(Hyperparameters):
 
     def replace(self: P, **changes: Any) -> P:
         """Return a copy with some values changed.
+
+        Parameters
+        ----------
+        **changes
+            New values by name.
 
         Raises
         ------
@@ -226,7 +237,12 @@ class RunParams(Hyperparameters):
         return new
 
     def effective(self: P, n_datasets: int) -> P:
-        """Return the params that a run of `n_datasets` trains with: its ramps scaled by their number."""
+        """Return the params that a run of `n_datasets` trains with: its ramps scaled by their number.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         changes: dict[str, Any] = {}
         if self.scale_increase_steps_with_datasets:
             changes |= {
@@ -239,7 +255,12 @@ class RunParams(Hyperparameters):
         return self.replace(**changes) if n_datasets != 1 else self
 
     def aligned(self, n_datasets: int) -> bool:
-        """Return whether the inputs of a run of `n_datasets` hold alignment matrices."""
+        """Return whether the inputs of a run of `n_datasets` hold alignment matrices.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         return self.use_alignment_matrix if n_datasets > 1 else self.use_single_dataset_alignment_matrix
 
     def generate_sweep(self: P, *pairs: Any, mode: str = "grid", **values: Any) -> list[P]:
@@ -272,7 +293,12 @@ class RunParams(Hyperparameters):
         }
 
     def diff(self, other: RunParams) -> dict[str, tuple[Any, Any]]:
-        """Return what differs between these params and others: name -> (here, there)."""
+        """Return what differs between these params and others: name -> (here, there).
+
+        Parameters
+        ----------
+        other : RunParams
+        """
         mine, theirs = self.values(), other.values()
         return {
             name: (mine.get(name), theirs.get(name))
@@ -281,7 +307,12 @@ class RunParams(Hyperparameters):
         }
 
     def diff_text(self, other: RunParams | None = None) -> str:
-        """Return the differences from the defaults, or from other params, as one line."""
+        """Return the differences from the defaults, or from other params, as one line.
+
+        Parameters
+        ----------
+        other : RunParams, optional
+        """
         if other is None:
             return " ".join(f"{name}={value_text(value)}" for name, value in self.differences().items())
         return " ".join(
@@ -298,7 +329,12 @@ class RunParams(Hyperparameters):
         return short_hash(canonical_json({"schema": SCHEMA, "values": self.hashed_values()}))
 
     def hashed_data_values(self, n_datasets: int) -> dict[str, Any]:
-        """Return what the data hash covers: values that change the input files of a run of `n_datasets`."""
+        """Return what the data hash covers: values that change the input files of a run of `n_datasets`.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         found = {name: value for name, (value, affects) in self._off_default.items() if affects == "data"}
         if self.aligned(n_datasets):
             # the matrices are neurons x factors, so only here do the factors change the files
@@ -310,7 +346,12 @@ class RunParams(Hyperparameters):
         return found
 
     def data_hash(self, n_datasets: int) -> str:
-        """Return 12 characters for all values that change the input files of a run of `n_datasets`."""
+        """Return 12 characters for all values that change the input files of a run of `n_datasets`.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         return short_hash(canonical_json({"schema": SCHEMA, "data": self.hashed_data_values(n_datasets)}))
 
     @functools.cached_property
@@ -354,6 +395,11 @@ class RunParams(Hyperparameters):
         """Return the params of a stored document.
 
         Fields of a subclass other than this class are kept: they show, hash and are stored again.
+
+        Parameters
+        ----------
+        document : mapping
+            As `to_json` returned it.
 
         Raises
         ------

@@ -27,6 +27,12 @@ class Replaceable(Protocol):
 def grid(base: P, **values: Iterable[Any]) -> list[P]:
     """Return one copy of `base` for every combination of values; the first name varies slowest.
 
+    Parameters
+    ----------
+    base : RunParams
+    **values
+        A list of values for each name.
+
     Raises
     ------
     ParamsError
@@ -44,6 +50,12 @@ def grid(base: P, **values: Iterable[Any]) -> list[P]:
 
 def zip_(base: P, **values: Iterable[Any]) -> list[P]:
     """Return one copy of `base` for the first values, one for the second ones, and so on.
+
+    Parameters
+    ----------
+    base : RunParams
+    **values
+        Lists of one length.
 
     Raises
     ------
@@ -63,7 +75,15 @@ def zip_(base: P, **values: Iterable[Any]) -> list[P]:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Draws evenly between two bounds, or evenly in the logarithm."""
+    """Draws evenly between two bounds, or evenly in the logarithm.
+
+    Attributes
+    ----------
+    low, high : float
+        The bounds.
+    log : bool
+        Evenly in the logarithm.
+    """
 
     low: float
     high: float
@@ -86,7 +106,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """Draws one of some values."""
+    """Draws one of some values.
+
+    Attributes
+    ----------
+    values : tuple
+        All are as likely.
+    """
 
     values: tuple[Any, ...]
 
@@ -96,17 +122,35 @@ class Choice:
 
 
 def uniform(low: float, high: float) -> Uniform:
-    """Return a draw that is even between `low` and `high`."""
+    """Return a draw that is even between `low` and `high`.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds.
+    """
     return Uniform(low, high)
 
 
 def log(low: float, high: float) -> Uniform:
-    """Return a draw that is even in the logarithm between `low` and `high`."""
+    """Return a draw that is even in the logarithm between `low` and `high`.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, above 0.
+    """
     return Uniform(low, high, log=True)
 
 
 def choice(*values: Any) -> Choice:
-    """Return a draw of one of `values`."""
+    """Return a draw of one of `values`.
+
+    Parameters
+    ----------
+    *values
+        All are as likely.
+    """
     if not values:
         raise ParamsError("choice needs at least one value", hint="write choice(32, 64)")
     return Choice(values)
@@ -119,6 +163,7 @@ def random_(base: P, n: int, *, seed: int, **draws: Uniform | Choice | Sequence[
 
     Parameters
     ----------
+    base : RunParams
     n : int
     seed : int
     **draws
@@ -158,6 +203,8 @@ def conditional(
     params : iterable of RunParams
     when : callable or mapping
         What params it is for: a function of the params, or the values that they must have.
+    **values
+        As for `grid`.
 
     Raises
     ------

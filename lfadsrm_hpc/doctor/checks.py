@@ -46,22 +46,22 @@ class Found:
 
 
 def ok(evidence: str, **details: Any) -> Found:
-    """Return that all is well."""
+    """All is well."""
     return Found(Verdict.OK, evidence, details=details)
 
 
 def warning(evidence: str, fix: str, **details: Any) -> Found:
-    """Return what deserves a look, and how it is mended."""
+    """Something may go wrong or be slow."""
     return Found(Verdict.WARNING, evidence, fix, details)
 
 
 def problem(evidence: str, fix: str, **details: Any) -> Found:
-    """Return what will go wrong, and how it is mended."""
+    """Something does not work."""
     return Found(Verdict.PROBLEM, evidence, fix, details)
 
 
 def absent(evidence: str) -> Found:
-    """Return that there is nothing to check."""
+    """There is nothing to check here."""
     return Found(Verdict.ABSENT, evidence)
 
 

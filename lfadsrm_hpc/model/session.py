@@ -87,7 +87,14 @@ class Session:
 
     @classmethod
     def of_inputs(cls, inputs: Any, hp: Hyperparameters) -> Session:
-        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model."""
+        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model.
+
+        Parameters
+        ----------
+        inputs : SessionInputs
+        hp : Hyperparameters
+            They say what is withheld, and how many external inputs there are.
+        """
         return cls(
             name=inputs.dataset,
             train=inputs.train_data,
@@ -102,10 +109,12 @@ class Session:
 
     @property
     def bins(self) -> int:
+        """Bins of a trial."""
         return int(self.train.shape[1])
 
     @property
     def neurons(self) -> int:
+        """How many neurons, or other channels, there are."""
         return int(self.train.shape[2])
 
 

@@ -196,6 +196,19 @@ def co_smoothing_baselines(
 ) -> dict[str, tuple[float, dict[str, float]]]:
     """Score every baseline on the held-out neurons.
 
+    Parameters
+    ----------
+    train_counts, counts : array_like, shape (trial, time, neuron)
+        Spikes per bin of the training trials and of those that are scored.
+    held_out : array_like of bool, shape (neuron,)
+        Which neurons are to be predicted from the others.
+    bin_ms : float
+        Width of a bin in ms.
+    train_condition, condition : array_like, shape (trial,), optional
+        Of the same trials.
+    seed : int
+        Of the cross-validation by which settings are chosen.
+
     Returns
     -------
     dict

@@ -144,13 +144,26 @@ class Decoder:
         self._scored = Sums(inputs, outputs)
 
     def add_training(self, x: Floats, y: Floats, fold: npt.NDArray[Any]) -> None:
-        """Add training trials: inputs (n, T, P), outputs (n, T, Q), and the fold of each trial (n,)."""
+        """Add training trials: inputs (n, T, P), outputs (n, T, Q), and the fold of each trial (n,).
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, T, P)
+        y : ndarray, shape (n, T, Q)
+        fold : ndarray of int, shape (n,)
+        """
         for number in np.unique(fold):
             own = fold == number
             self._add(self._folds[int(number)], x[own], y[own])
 
     def add_scored(self, x: Floats, y: Floats) -> None:
-        """Add trials to score."""
+        """Add trials to score.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, T, P)
+        y : ndarray, shape (n, T, Q)
+        """
         self._add(self._scored, x, y)
 
     def _add(self, sums: Sums, x: Floats, y: Floats) -> None:

@@ -99,10 +99,16 @@ class Generator:
 
     @property
     def units(self) -> int:
+        """How many units the generator has."""
         return int(self.w_h.shape[1])
 
     def step(self, h: npt.ArrayLike) -> Step:
-        """Take one bin from states (..., H)."""
+        """Take one bin from states (..., H).
+
+        Parameters
+        ----------
+        h : array_like, shape (..., H)
+        """
         before = np.asarray(h, np.float64)
         r, u = (_sigmoid(before @ self.w_h[gate] + self.bias[gate]) for gate in (0, 1))
         c = np.tanh((r * before) @ self.w_h[2] + self.bias[2])
@@ -110,7 +116,12 @@ class Generator:
         return Step(np.clip(unclipped, -self.clip, self.clip), unclipped, r, u, c)
 
     def jacobian(self, h: npt.ArrayLike) -> Floats:
-        """Return dF/dh at one state (H,): element [i, j] is d(unit j after) / d(unit i before)."""
+        """Return dF/dh at one state (H,): element [i, j] is d(unit j after) / d(unit i before).
+
+        Parameters
+        ----------
+        h : array_like, shape (H,)
+        """
         before = np.asarray(h, np.float64)
         _, unclipped, r, u, c = self.step(before)
         reset = np.diag(r) + self.w_h[0] * (r * (1 - r) * before)
@@ -119,7 +130,12 @@ class Generator:
         return np.asarray(np.where(np.abs(unclipped) < self.clip, result, 0.0))
 
     def speed(self, h: npt.ArrayLike) -> float:
-        """Return how far a state moves in a bin: the root mean square over units of F(h) - h."""
+        """Return how far a state moves in a bin: the root mean square over units of F(h) - h.
+
+        Parameters
+        ----------
+        h : array_like, shape (H,)
+        """
         before = np.asarray(h, np.float64)
         return float(np.sqrt(np.mean((self.step(before).after - before) ** 2)))
 
@@ -237,6 +253,13 @@ def modes(jacobian: npt.ArrayLike, bin_ms: float) -> Modes:
 
     An eigenvalue L scales its mode by abs(L) and turns it by angle(L) in each bin, so that the time constant
     is ``-bin_ms / log(abs(L))`` and the frequency ``abs(angle(L)) / (2 pi bin)``.
+
+    Parameters
+    ----------
+    jacobian : array_like, shape (H, H)
+        Of one bin, as `Generator.jacobian` returns it.
+    bin_ms : float
+        Width of a bin in ms.
 
     Examples
     --------

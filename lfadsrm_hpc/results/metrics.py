@@ -56,6 +56,8 @@ def mean_rates(counts: npt.ArrayLike, *, bin_ms: float) -> Floats:
     ----------
     counts : array_like, shape (trial, time, neuron)
         Spikes per bin of the *training* trials.
+    bin_ms : float
+        Width of a bin in ms.
 
     Returns
     -------

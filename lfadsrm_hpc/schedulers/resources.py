@@ -134,7 +134,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Declined:
-    """Why a run is not tried again, and what the user can do."""
+    """Why a run is not tried again, and what the user can do.
+
+    Attributes
+    ----------
+    why, hint : str
+    """
 
     why: str
     hint: str = ""

@@ -115,7 +115,14 @@ REGISTERED: dict[str, Reader] = {}
 
 
 def register(reader: Reader, *suffixes: str) -> None:
-    """Read files with these suffixes (".xyz", lower case) by this reader from now on, in this process."""
+    """Read files with these suffixes (".xyz", lower case) by this reader from now on, in this process.
+
+    Parameters
+    ----------
+    reader : Reader
+    *suffixes : str
+        In lower case, with the dot.
+    """
     for suffix in suffixes or reader.suffixes:
         _check_suffix(suffix)
         REGISTERED[suffix] = reader

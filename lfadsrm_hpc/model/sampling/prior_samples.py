@@ -116,7 +116,14 @@ class PriorSampler:
             yield Block(start, stop, {name: a[: stop - start] for name, a in arrays.items()})
 
     def samples(self, count: int, ext: NDArray[Any] | None = None) -> Arrays:
-        """Return samples 0..count-1 at once; see `blocks`."""
+        """Return samples 0..count-1 at once; see `blocks`.
+
+        Parameters
+        ----------
+        count : int
+        ext : ndarray, shape (count, T, I), optional
+            External inputs, if the model has them.
+        """
         blocks = list(self.blocks(count, ext))
         return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
 

@@ -53,6 +53,7 @@ class DescribedRun:
 
     @property
     def path(self) -> Path:
+        """The folder of the run."""
         return self.layout.path
 
     @cached_property
@@ -79,10 +80,12 @@ class DescribedRun:
 
     @property
     def n_datasets(self) -> int:
+        """How many datasets it fits together."""
         return len(self.dataset_names)
 
     @cached_property
     def spec(self) -> RunSpec:
+        """What was fitted together, as a run spec without data."""
         return RunSpec(self.name, None, list(self.dataset_names))
 
     # ---------------------------------------------------------------- params

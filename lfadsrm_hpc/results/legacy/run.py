@@ -70,6 +70,7 @@ class LegacyRun(DescribedRun):
 
     @property
     def is_complete(self) -> bool:
+        """Whether its state is COMPLETED: its posterior means are all there."""
         return self.status().state is RunState.COMPLETED
 
     def _lacking(self) -> list[tuple[str, str]]:
@@ -90,7 +91,13 @@ class LegacyRun(DescribedRun):
     # ---------------------------------------------------------------- results
 
     def posterior_kinds(self, dataset: str | None = None) -> list[str]:
-        """Return the kinds of posterior means that a dataset has, the one that loads by default first."""
+        """Return the kinds of posterior means that a dataset has, the one that loads by default first.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            It may be left out where there is one.
+        """
         name = self._dataset(dataset)
         files = self._means_by_kind()
         there = [kind for kind in KINDS if all((name, split) in files.get(kind, {}) for split in SPLITS)]
@@ -147,6 +154,19 @@ class LegacyRun(DescribedRun):
         """Return mean, standard error and number of trials of each condition.
 
         See `lfadsrm_hpc.results.averages.condition_averages`.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            It may be left out where there is one.
+        variables : str or sequence of str, optional
+            Those that are over time unless given.
+        by : str
+            What tells conditions apart.
+        split : {"train", "valid", "each"}, optional
+            All trials unless given.
+        attach : str or sequence of str
+            What of the inputs is averaged too.
         """
         means = self.load_posterior_means(dataset, attach=attach)
         return condition_averages(means, variables, by=by, split=split)
@@ -166,6 +186,11 @@ class LegacyRun(DescribedRun):
 
         See `lfadsrm_hpc.api.run_loading.RunLoading.load_model_params`.
 
+        Parameters
+        ----------
+        dataset : str, optional
+            Only read-in and read-out of this dataset, without its name.
+
         Raises
         ------
         ResultsError
@@ -182,7 +207,13 @@ class LegacyRun(DescribedRun):
         return params if dataset is None else of_dataset(params, self._dataset(dataset))
 
     def posterior_files(self, kind: str | None = None) -> dict[str, dict[str, Path]]:
-        """Return the files of posterior means of each dataset, by split."""
+        """Return the files of posterior means of each dataset, by split.
+
+        Parameters
+        ----------
+        kind : str, optional
+            One of `posterior_kinds`, its first unless given.
+        """
         return {name: self._files(name, kind) for name in self.dataset_names}
 
     # ---------------------------------------------------------------- inputs
@@ -192,13 +223,26 @@ class LegacyRun(DescribedRun):
         return {name: self._inputs.data_file(name) for name in self.dataset_names}
 
     def trials(self, dataset: str, n_bins: int) -> LegacyInputs:
-        """Return what is known of the trials of a dataset whose posterior means have so many bins."""
+        """Return what is known of the trials of a dataset whose posterior means have so many bins.
+
+        Parameters
+        ----------
+        dataset : str
+        n_bins : int
+            Bins of a trial.
+        """
         return self._inputs.trials(dataset, n_bins)
 
     # ---------------------------------------------------------------- for loaders
 
     def loadable(self, kind: str | None = None) -> Kept:
-        """Return the run as `lfadsrm_hpc.results.posterior_means.of_runs` takes it."""
+        """Return the run as `lfadsrm_hpc.results.posterior_means.of_runs` takes it.
+
+        Parameters
+        ----------
+        kind : str, optional
+            One of `posterior_kinds`, its first unless given.
+        """
         return Kept(self, kind)
 
     def _files(self, dataset: str, kind: str | None) -> dict[str, Path]:
@@ -222,7 +266,16 @@ class LegacyRun(DescribedRun):
         return {split: files[dataset, split] for split in SPLITS}
 
     def open_means(self, dataset: str, kind: str | None, *, cache: bool) -> xr.Dataset:
-        """Open the posterior means of a dataset; see `load_posterior_means`."""
+        """Open the posterior means of a dataset; see `load_posterior_means`.
+
+        Parameters
+        ----------
+        dataset : str
+        kind : str or None
+            One of `posterior_kinds`; None: its first.
+        cache : bool
+            Keep what was read.
+        """
         from lfadsrm_hpc.results.legacy.means import MeansFiles, open_lfads_means
 
         paths = self._files(dataset, kind)

@@ -68,7 +68,12 @@ class Scores:
     bits_error: float | None = None
 
     def values(self, split: str = VALID) -> dict[str, float]:
-        """Return the metrics of a split as numbers."""
+        """Return the metrics of a split as numbers.
+
+        Parameters
+        ----------
+        split : {"valid", "train"}
+        """
         own = self.splits[split]
         return {name: own[name].value for name in NAMES if name in own}
 
@@ -78,6 +83,12 @@ def pooled(scores: Iterable[Scores], split: str = VALID) -> dict[str, float]:
 
     Bits are added up and divided by all spikes, squares added up before they are divided; latents and
     behaviour, whose units differ, are averaged over datasets.
+
+    Parameters
+    ----------
+    scores : iterable of Scores
+        One a dataset.
+    split : {"valid", "train"}
     """
     every = [one.splits[split] for one in scores]
     common = [name for name in NAMES if every and all(name in one for one in every)]
@@ -203,6 +214,10 @@ def decode_variable(
 
     Parameters
     ----------
+    means : xr.Dataset
+        Posterior means of one dataset.
+    inputs : SessionInputs
+        What the run was fitted to.
     name : str
         Of a variable over time that is stored with the inputs.
     features : str
