@@ -21,6 +21,9 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import os
+import shutil
+import site
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +48,13 @@ EnforcePartLimits=ALL
 PartitionName=short Nodes=ALL MaxTime=1 State=UP
 PartitionName=closed Nodes=ALL State=INACTIVE"""
 
+# What a developer's shell may say to the programs under test, and what it may say to the tests themselves.
+FOREIGN = (
+    "LFADSRM_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "PBS_", "SUBMITIT_", "XDG_CONFIG_",
+    "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR",
+)  # fmt: skip
+KEPT = ("LFADSRM_REQUIRE_TOOLS", "LFADSRM_TEST_BASH")
+
 if TYPE_CHECKING:
     from browser import Browser
     from slurm_cluster import SlurmCluster
@@ -68,6 +78,30 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _foreign_settings() -> Iterator[None]:
+    """Hide the settings of whoever runs the tests, before any other fixture of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN) and name not in KEPT:
+                patch.delenv(name)
+        # These stay theirs: matplotlib's list of fonts takes seconds to make, and packages may live at home.
+        patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
+        patch.setenv("PYTHONUSERBASE", site.getuserbase())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_home(_foreign_settings: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each test an empty home: ~/.config/lfadsrm holds sites, templates and defaults of a user."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        yield
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
