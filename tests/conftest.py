@@ -61,13 +61,19 @@ if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """After the last test of a module give back what TensorFlow keeps of every function that was compiled.
 
-    Some hundred models are built in one process. TensorFlow registers the gradient of every custom function for
-    good, and with it the whole graph around it: without this a process ends with 8 GB and spends a quarter of
-    its time looking through them for garbage.
+    Some hundred models are built in one process. TensorFlow registers the gradient of each custom function
+    for good, and with it the graph around it: without this a process ends with 8 GB, and a quarter of its
+    time goes into looking through them for garbage.
     """
     if "tensorflow" not in sys.modules or (nextitem is not None and nextitem.path == item.path):
         return
@@ -76,14 +82,12 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
     from lfadsrm_hpc.model import backend
 
+    if context._context is None or not context._context._initialized:
+        return  # nobody has used it since the last time
     gradients = ops.gradient_registry._registry
-    of_graphs = [name for name in gradients if name.startswith("CustomGradient-")]
-    if not of_graphs and not context.context().list_function_names():
-        return  # nothing was compiled since the last time
-    for name in of_graphs:
+    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
         del gradients[name]
-    gc.collect()
-    context._reset_context()
+    context._reset_context()  # it collects garbage first
     backend._configure()  # which the new context must be told again
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library

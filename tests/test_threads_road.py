@@ -14,7 +14,7 @@ from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, Ru
 from lfadsrm_hpc.model import backend, checkpoints, training
 from lfadsrm_hpc.stopping import StopFlag
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 
 def test_the_number_of_threads_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -470,6 +470,7 @@ def test_a_tree_of_nothing_is_empty() -> None:
 # -- memory ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_trials() -> None:
     """The benchmark of the 2 GB file, at two small sizes."""
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "posterior_memory.py"
