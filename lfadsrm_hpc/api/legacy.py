@@ -6,17 +6,19 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import markup
-from lfadsrm_hpc.api.drawing import CollectionDrawing, RunDrawing
+from lfadsrm_hpc.api.collection_drawing import CollectionDrawing
 from lfadsrm_hpc.api.exporting import CollectionExporting, RunExporting
+from lfadsrm_hpc.api.run_drawing import RunDrawing
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.results import legacy, legacy_collection
+from lfadsrm_hpc.results.legacy import collection as legacy_collection
+from lfadsrm_hpc.results.legacy import run as legacy
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.results.one_file import Exported
 
 
 class LegacyRun(RunDrawing, RunExporting, legacy.LegacyRun):
-    """A run of the Matlab run manager: see `lfadsrm_hpc.results.legacy.LegacyRun`."""
+    """A run of the Matlab run manager: see `lfadsrm_hpc.results.legacy.run.LegacyRun`."""
 
 
 class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection.LegacyCollection[LegacyRun]):
@@ -41,7 +43,12 @@ class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection
         )
 
     def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
-        """Return those of some runs that are complete."""
+        """Return those of some runs that are complete.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun
+        """
         return [run for run in runs if run.is_complete]
 
     def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:

@@ -5,15 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.errors import ConfigError, MismatchError, NotFoundError, suggest
-from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 
-if TYPE_CHECKING:
-    from lfadsrm_hpc.collection.collection import RunCollection
+
+class Home(Protocol):
+    """A run collection, seen from one of its runs."""
+
+    @property
+    def path(self) -> Path:
+        """The folder of the collection."""
+
+    @property
+    def layout(self) -> CollectionLayout:
+        """All paths below it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+
+    def run_by_id(self, run_id: str) -> Run:
+        """Return the run with this id."""
+
+    def params_index(self, params: RunParams) -> int:
+        """Return the position of run params, from 0."""
 
 
 class Run:
@@ -29,7 +48,7 @@ class Run:
         `param_<hash>/<run spec>`.
     """
 
-    def __init__(self, collection: RunCollection[Any], spec: RunSpec, params: RunParams) -> None:
+    def __init__(self, collection: Home, spec: RunSpec, params: RunParams) -> None:
         self.collection = collection
         self.spec = spec
         self.params = params
@@ -42,10 +61,12 @@ class Run:
 
     @property
     def layout(self) -> RunLayout:
+        """Where everything of the run is on disk."""
         return self.collection.layout.run(self.params.param_hash, self.spec.name)
 
     @property
     def path(self) -> Path:
+        """The folder of the run: ``<collection>/param_<hash>/<run spec>``."""
         return self.layout.path
 
     @property
@@ -55,14 +76,17 @@ class Run:
 
     @property
     def dataset_names(self) -> tuple[str, ...]:
+        """The names of the datasets that it fits, in order."""
         return self.spec.dataset_names
 
     @property
     def n_datasets(self) -> int:
+        """How many datasets it fits together."""
         return self.spec.n_datasets
 
     @property
     def data_hash(self) -> str:
+        """12 characters: which folder its inputs are in, ``data_<hash>``."""
         return self.params.data_hash(self.n_datasets)
 
     @property
@@ -77,6 +101,7 @@ class Run:
 
     @property
     def is_prepared(self) -> bool:
+        """Whether its `params.json` is there."""
         return self.layout.params_json.exists()
 
     def record(self) -> dict[str, Any]:

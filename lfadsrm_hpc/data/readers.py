@@ -28,7 +28,7 @@ import numpy as np
 import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
-from lfadsrm_hpc.data.chopping import chop, merge_windows
+from lfadsrm_hpc.data.chopping import chop
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
 from lfadsrm_hpc.data.formats.netcdf import from_xarray, save_dataset
 from lfadsrm_hpc.data.formats.registry import (
@@ -40,6 +40,7 @@ from lfadsrm_hpc.data.formats.registry import (
     readable_suffixes,
     register,
 )
+from lfadsrm_hpc.data.merging import merge_windows
 from lfadsrm_hpc.errors import DataError, LfadsrmError
 
 __all__ = [
@@ -121,6 +122,12 @@ def read(
 def check_reading(path: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
     """Check names of options as far as the name of a file tells its format; the file need not be there.
 
+    Parameters
+    ----------
+    path : path
+    options : mapping
+        Of the reader, by name.
+
     Raises
     ------
     UsageError
@@ -140,6 +147,12 @@ def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
     """Return what `info_of` returns, without loading the spikes where the format allows it.
 
     `options` are those of `read`.
+
+    Parameters
+    ----------
+    path : path
+    **options
+        Of the reader.
     """
     path = Path(path)
 
@@ -159,6 +172,11 @@ def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
 
 def info_of(ds: xr.Dataset) -> dict[str, Any]:
     """Return what describes a dataset.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        In the in-memory form.
 
     Returns
     -------

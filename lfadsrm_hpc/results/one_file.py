@@ -22,8 +22,8 @@ import numpy as np
 
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.results.beside import flush, remove_leftovers, temporary_beside
-from lfadsrm_hpc.results.of_runs import Loadable, Wanted, open_one
-from lfadsrm_hpc.results.posterior_format import attribute_values, chunk_shape, versions
+from lfadsrm_hpc.results.posterior_means.format import attribute_values, chunk_shape, versions
+from lfadsrm_hpc.results.posterior_means.of_runs import Loadable, Wanted, open_one
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +217,10 @@ def _refuse_absent(
             )
     for name in wanted.attached:
         if not is_there(name, there):
-            raise NotFoundError(f"none of the datasets has {name!r}")
+            raise NotFoundError(
+                f"none of the datasets has {name!r}",
+                hint=suggest(name, sorted(there)) or f"there are: {', '.join(sorted(there))}",
+            )
 
 
 # ---------------------------------------------------------------- one group

@@ -21,7 +21,7 @@ from lfadsrm_hpc.manifest.submissions import Plan, PlannedChunk, PlannedTask
 from lfadsrm_hpc.rendering import choose_template, render
 from lfadsrm_hpc.schedulers.packed import render_packed_queue
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_time, parse_time
 
 _SUBMIT = {"slurm": "sbatch", "pbspro": "qsub", "torque": "qsub"}
@@ -178,7 +178,10 @@ def _check_plan(plan: Plan, site: Site, chunk: PlannedChunk, tasks: Sequence[Pla
             f"the site {site.name!r} has no batch scheduler", hint="`lfadsrm run` trains on this machine"
         )
     if not tasks or any(task.chunk != chunk.number for task in tasks):
-        raise UsageError(f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}")
+        raise UsageError(
+            f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}",
+            hint="this is a mistake of the program: please report it with the plan",
+        )
     for name in site.environment.variables:
         if not _VARIABLE.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be the name of a variable", where="environment.variables")

@@ -23,10 +23,11 @@ from lfadsrm_hpc.errors import (
     SubmissionUncertainError,
 )
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
-from lfadsrm_hpc.manifest.submissions import PlannedChunk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedChunk
 from lfadsrm_hpc.schedulers import batch
-from lfadsrm_hpc.schedulers.slurm import KEPT
-from lfadsrm_hpc.schedulers.slurm_errors import Outcome, hint_for, shorten, submission_outcome
+from lfadsrm_hpc.schedulers.slurm.client import KEPT
+from lfadsrm_hpc.schedulers.slurm.errors import Outcome, hint_for, shorten, submission_outcome
 from lfadsrm_hpc.schedulers.units import parse_time
 from lfadsrm_hpc.submitit_plugin.payload import DEADLINE, TrainRun, working_time_s
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob
@@ -82,11 +83,17 @@ class Handing(batch.BatchScheduler):
         try:
             return list(self._executor.submit_array(payloads))
         except FileNotFoundError as error:
-            raise SchedulerUnreachableError(f"a client program is missing: {error}") from error
+            raise SchedulerUnreachableError(
+                f"a client program is missing: {error}",
+                hint="is this a login node, and is the module of the scheduler loaded?",
+            ) from error
         except FailedJobError as error:
             raise _verdict(error) from error
         except FailedSubmissionError as error:
-            raise SubmissionUncertainError(f"what sbatch said cannot be read: {error}") from error
+            raise SubmissionUncertainError(
+                f"what sbatch said cannot be read: {error}",
+                hint="`lfadsrm reconcile` finds out whether the job is there",
+            ) from error
 
     def _changes(self, chunk: PlannedChunk) -> dict[str, Any]:
         """Return the parameters of one job that this package sets itself."""

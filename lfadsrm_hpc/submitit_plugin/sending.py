@@ -17,22 +17,18 @@ from typing import Any, Protocol
 from submitit.core.core import Executor, Job
 from submitit.core.utils import JobPaths
 
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
-from lfadsrm_hpc.errors import (
-    ConfigError,
-    NothingEligibleError,
-    UsageError,
-)
+from lfadsrm_hpc.errors import ConfigError, NothingEligibleError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import BAD_DATA, new_ulid
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import sites
 from lfadsrm_hpc.schedulers.known import make_scheduler
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Packing, Site
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.sites.site import Packing, Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish
 from lfadsrm_hpc.schedulers.tracking import track
 from lfadsrm_hpc.schedulers.units import parse_memory
@@ -252,7 +248,10 @@ def _site(layout: CollectionLayout, name: str | None, inner: Executor) -> Site:
     if found is None or (found.scheduler != scheduler and name is None):
         found = sites.load_site(f"generic-{scheduler}", project=project).site
     if found.scheduler != scheduler:
-        raise UsageError(f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}")
+        raise UsageError(
+            f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}",
+            hint="take the executor of the site's scheduler, or name another site",
+        )
     account, qos = given.get("account"), given.get("qos")
     options = replace(
         found.options, account=str(account or found.options.account), qos=str(qos or found.options.qos)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data.conditions import some
+from lfadsrm_hpc.data.alignment.conditions import some
 from lfadsrm_hpc.data.formats import layouts, option_values
 from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, number, order_of
 from lfadsrm_hpc.data.formats.further import with_further
@@ -96,7 +96,10 @@ def _dims(name: str, value: Any) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     found = tuple(item.strip() for item in option_values.texts(name, items))
     if len(set(found)) < len(found):
-        raise UsageError(f"dims names a dimension twice: {','.join(found)}")
+        raise UsageError(
+            f"dims names a dimension twice: {','.join(found)}",
+            hint="name each once, such as trial,time,neuron",
+        )
     return found
 
 
