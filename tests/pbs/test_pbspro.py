@@ -18,8 +18,8 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState as S
-from lfadsrm_hpc.schedulers import pbs_client
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, Job
+from lfadsrm_hpc.schedulers.pbs import client
 from lfadsrm_hpc.schedulers.pbs.pbspro import SINGLY, PbsPro
 
 SUBMISSION = "01J8ZQ3V5T7M9K2N4P6R8S0ABC"
@@ -419,7 +419,7 @@ def test_a_slow_server_costs_one_time_limit(pbspro: Any, monkeypatch: pytest.Mon
         limits.append(timeout_s)
         return ask(*args, timeout_s=timeout_s, **rest)
 
-    monkeypatch.setattr(pbs_client, "ask", asked)
+    monkeypatch.setattr(client, "ask", asked)
     report = PbsPro(timeout_s=0.5).look([Job(f"{n}.vm", NAME, 0, 0) for n in range(4)])
     assert limits == [0.5]
     assert not report.live_ok
