@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lfadsrm_hpc.cli.completing import complete_conditions, complete_runs, complete_specs
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
@@ -49,10 +50,12 @@ json_option = click.option(
 )
 
 
+run_argument = click.argument("run", shell_complete=complete_runs)
 match_option = click.option(
     "--match",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_conditions,
     help="Only runs with this hyperparameter value; may be repeated (all must hold).",
 )
 
@@ -60,7 +63,11 @@ match_option = click.option(
 def selection_options(command: F) -> F:
     """Add the options by which `run` and `status` select runs."""
     return click.option(
-        "--spec", multiple=True, metavar="NAME", help="Only runs of this run spec; may be repeated."
+        "--spec",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_specs,
+        help="Only runs of this run spec; may be repeated.",
     )(match_option(command))
 
 

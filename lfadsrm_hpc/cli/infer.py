@@ -17,6 +17,7 @@ from lfadsrm_hpc.cli.common import (
     match_option,
     open_collection,
     print_json,
+    run_argument,
     say,
 )
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
@@ -31,7 +32,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @collection_option
 @match_option

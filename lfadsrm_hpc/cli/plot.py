@@ -18,6 +18,7 @@ from lfadsrm_hpc.cli.common import (
     select_runs,
     selection_options,
 )
+from lfadsrm_hpc.cli.completing import complete_runs_and_places, complete_swept
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
@@ -127,7 +128,7 @@ def _help() -> str:
 
 
 @click.command(help=_help())
-@click.argument("what", metavar="RUN|WHERE")
+@click.argument("what", metavar="RUN|WHERE", shell_complete=complete_runs_and_places)
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file: .png, .pdf or .svg."
@@ -154,7 +155,13 @@ def _help() -> str:
 @click.option(
     "--metric", multiple=True, metavar="NAME", help="What a sweep is judged by (default: lowest_valid_cost)."
 )
-@click.option("--over", multiple=True, metavar="NAME", help="A swept hyperparameter; one or two.")
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_swept,
+    help="A swept hyperparameter; one or two.",
+)
 @click.option(
     "--style",
     type=click.Choice(["light", "dark", "transparent"]),

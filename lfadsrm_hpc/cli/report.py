@@ -16,6 +16,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.rendering import shell_quote
 
 
@@ -34,6 +35,7 @@ from lfadsrm_hpc.rendering import shell_quote
     "named",
     multiple=True,
     metavar="RUN",
+    shell_complete=complete_runs,
     help="Show rates, factors and learning curves of this run (its id, or a part of it); may be repeated. "
     "Without it, of the best run of each run spec.",
 )

@@ -19,6 +19,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, show_matlab_collection
 from lfadsrm_hpc.cli.state_tables import word
 from lfadsrm_hpc.collection.alignment_table import alignment_rows, quality
@@ -37,7 +38,13 @@ _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "e
 @where_argument
 @click.option("--datasets", is_flag=True, help="The recording sessions.")
 @click.option("--params", is_flag=True, help="Every hyperparameter: default, unit, range, meaning.")
-@click.option("--run", "run_text", metavar="RUN", help="One run: its params, files and state.")
+@click.option(
+    "--run",
+    "run_text",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="One run: its params, files and state.",
+)
 @match_option
 @json_option
 def show(
