@@ -70,7 +70,7 @@ def best(
       lfadsrm best
       lfadsrm best my_experiment --metric co_bps --top 10
       lfadsrm best --spec single_day1 --match seed=0
-      lfadsrm best --spec all --script reproduce.py && python reproduce.py --train
+      lfadsrm best --spec all --script reproduce.py     then: python reproduce.py --train
       lfadsrm best --json | jq -r '.best[].run'
 
     \b

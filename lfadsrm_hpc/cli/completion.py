@@ -53,14 +53,12 @@ def completion(shell: str) -> None:
       zsh    ~/.zfunc/_lfadsrm, with `fpath=(~/.zfunc $fpath)` before `compinit` in ~/.zshrc
       fish   ~/.config/fish/completions/lfadsrm.fish
 
-    Where bash has no package bash-completion, write `source FILE` into ~/.bashrc.
-
     \b
     Examples:
-      mkdir -p ~/.local/share/bash-completion/completions
-      lfadsrm completion bash > ~/.local/share/bash-completion/completions/lfadsrm
-      mkdir -p ~/.zfunc && lfadsrm completion zsh > ~/.zfunc/_lfadsrm
-      source <(lfadsrm completion bash)         for this shell alone
+      lfadsrm completion bash > ~/.lfadsrm.bash      and `source ~/.lfadsrm.bash` in ~/.bashrc
+      lfadsrm completion zsh > _lfadsrm
+      lfadsrm completion fish > lfadsrm.fish
+      source <(lfadsrm completion bash)              for this shell alone
 
     \b
     Exit codes: 0 printed; 2 there is no script for such a shell.

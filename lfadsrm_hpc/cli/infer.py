@@ -89,10 +89,10 @@ def infer(
 
     \b
     Examples:
-      lfadsrm infer single_day1 day1_afternoon.h5
-      lfadsrm infer stitched new_trials.h5 --session day2 -o new_trials.nc
-      lfadsrm infer stitched day9.h5 --adapt --max-epochs 100
-      lfadsrm infer stitched day9_more.h5 --adapted day9 --json
+      lfadsrm infer single_day1 day1_afternoon.npz
+      lfadsrm infer all new_trials.npz --session day2 -o new_trials.nc
+      lfadsrm infer all day9.npz --adapt --max-epochs 100
+      lfadsrm infer all day9_more.npz --adapted day9 --json
 
     \b
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;

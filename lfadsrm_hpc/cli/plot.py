@@ -112,11 +112,11 @@ Kinds:
 
 \b
 Examples:
-  lfadsrm plot stitched_all factors
-  lfadsrm plot stitched_all averages --dataset day1 --neuron 3 --neuron 7 --out rates.pdf
+  lfadsrm plot single_day1 factors
+  lfadsrm plot all averages --dataset day1 --neuron 3 --neuron 7 --out rates.pdf
   lfadsrm plot single_day1 raster --trial 12 --match factors_dim=8
-  lfadsrm plot my_experiment learning-curves --spec stitched_all
-  lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over l2_gen_scale
+  lfadsrm plot my_experiment learning-curves --spec all
+  lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over seed
 
 \b
 Exit codes: 0 drawn; 1 the run is not complete; 2 there is no such run, neuron, condition, ...;

@@ -36,8 +36,8 @@ def prepare(experiment: Path, as_json: bool) -> None:
     \b
     Examples:
       lfadsrm prepare                 the experiment in this folder
-      lfadsrm prepare reaching --json
-      lfadsrm prepare reaching/co_dim.toml     another experiment on the same datasets
+      lfadsrm prepare my_experiment --json
+      lfadsrm prepare my_experiment/co_dim.toml     another experiment on the same datasets
 
     \b
     Exit codes: 0 prepared; 3 data, params or the file are invalid, or not what earlier runs were

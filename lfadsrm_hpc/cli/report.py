@@ -64,7 +64,7 @@ def report(
       lfadsrm report
       lfadsrm report my_experiment --output sweep.html
       lfadsrm report --spec single_day1 --match seed=0 --metric co_bps
-      lfadsrm report --run 3f9a --run 81c2 --no-ask
+      lfadsrm report --run single_day1 --run all --no-ask
       lfadsrm report --json | jq -r .report
 
     \b

@@ -179,7 +179,8 @@ def check(
     \b
     Examples:
       lfadsrm site check
-      lfadsrm site check sherlock --live
+      lfadsrm site check --live
+      lfadsrm site check sherlock
       lfadsrm site check generic-slurm --live --set partitions.gpu.max_walltime=2d --json
 
     \b
