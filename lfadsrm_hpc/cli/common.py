@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lfadsrm_hpc.cli.completing import complete_conditions, complete_runs, complete_specs
+from lfadsrm_hpc.cli.terminal import may_colour
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
@@ -20,6 +21,7 @@ from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from lfadsrm_hpc.api import Run, RunCollection
     from lfadsrm_hpc.collection.experiment import Experiment
@@ -260,4 +262,17 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, emoji=False, width=None if stream.isatty() else 200)
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        emoji=False,
+        width=None if stream.isatty() else 200,
+        color_system="auto" if may_colour(stream) else None,
+    )
+
+
+def print_rich_table(shown: Table) -> None:
+    """Print a table; on a narrow terminal its lines go on below rather than lose what they say."""
+    out = console()
+    least = out.measure(shown).minimum
+    out.print(shown, width=max(out.width, least), crop=False)

@@ -20,6 +20,7 @@ from lfadsrm_hpc.cli.common import (
     run_argument,
     say,
 )
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
 from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
@@ -156,7 +157,7 @@ class _Line:
     """Progress on standard error: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = may_change(sys.stderr)
         self.last = time.monotonic() if not self.live else 0.0
         self.shown = False
 

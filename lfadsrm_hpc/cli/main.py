@@ -14,6 +14,7 @@ import click
 
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.cli.environment import name_variables, variables_at_work
+from lfadsrm_hpc.cli.terminal import may_colour
 from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, suggest
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
     _ready_streams()
     try:
-        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False)
+        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False, color=may_colour())
         with _noting_closed_pipe():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import json_option, print_json, say
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _progress() -> AbstractContextManager[Progress | None]:
     """Show a bar while it takes long, on a terminal only."""
     from contextlib import contextmanager, nullcontext
 
-    if not sys.stderr.isatty():
+    if not may_change(sys.stderr):
         return nullcontext(None)
 
     @contextmanager

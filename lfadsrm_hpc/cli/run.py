@@ -28,6 +28,7 @@ from lfadsrm_hpc.cli.status import (
     print_states,
     table,
 )
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
@@ -192,7 +193,7 @@ def _hand_over(script: Path, runs: Sequence[Run], detach: bool, as_json: bool) -
 @contextmanager
 def live_progress(runs: Sequence[Run]) -> Iterator[Watch]:
     """Give a function that shows states: a table that renews itself on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
+    if not may_change(sys.stderr):
         yield _lines(runs)
         return
     from rich.console import Group

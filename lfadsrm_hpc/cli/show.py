@@ -10,13 +10,13 @@ import click
 
 from lfadsrm_hpc.cli.common import (
     Place,
-    console,
     find_one_run,
     find_place,
     json_option,
     match_option,
     open_collection,
     print_json,
+    print_rich_table,
     where_argument,
 )
 from lfadsrm_hpc.cli.completing import complete_runs
@@ -204,12 +204,10 @@ def _datasets(place: Place, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numbers = all(isinstance(item.get(column), int | float | None) for item in items)
-        table.add_column(
-            column.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
-        )
+        table.add_column(column.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
     for item in items:
         table.add_row(*(Text(_cell(item.get(column))) for column in columns))
-    console().print(table)
+    print_rich_table(table)
 
 
 def _look_at_files(experiment: Experiment) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lfadsrm_hpc.cli.common import console, json_option, print_json, say
+from lfadsrm_hpc.cli.common import json_option, print_json, print_rich_table, say
 from lfadsrm_hpc.cli.completing import complete_sites
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
@@ -97,7 +97,7 @@ def list_(project: Path | None, as_json: bool) -> None:
         else:
             table.add_row(name, "", "", "", "invalid")
             say(f"{name} is invalid: {one}")
-    console().print(table)
+    print_rich_table(table)
 
 
 def _entry(name: str, one: LoadedSite | ConfigError) -> dict[str, Any]:

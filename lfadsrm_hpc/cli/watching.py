@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +12,7 @@ import click
 from lfadsrm_hpc.cli.common import say
 from lfadsrm_hpc.cli.looking import Look, take_look, waits, warn
 from lfadsrm_hpc.cli.state_tables import clock, counts_text
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import CommandError
 
@@ -36,7 +36,7 @@ def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], 
     text : callable
         Returns what a terminal shows.
     """
-    show = _screen(text) if sys.stdout.isatty() else _lines()
+    show = _screen(text) if may_change() else _lines()
     said: set[str] = set()
     look, asked, waited = None, -SCHEDULER_S, False
     notify: dict[str, None] = {}

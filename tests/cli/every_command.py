@@ -1,4 +1,4 @@
-"""All commands of the command line, with what their help says: what rules hold for all of them is tested by it."""
+"""All commands of the command line, for the tests of rules that hold for all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lfadsrm` in a tenth of the time: a process that has imported what commands import, and forks for each call.
+"""`lfadsrm` in a tenth of the time: a process that has imported what commands need, and forks for each.
 
 Hundreds of calls of the real command line would spend minutes on importing. `Forking` starts a server; the
 program `lfadsrm` that it writes into a folder hands its arguments, folder, environment and open files to the
@@ -98,10 +98,9 @@ def serve(address: str) -> None:
     import scipy.linalg  # noqa: F401
     import xarray  # noqa: F401
 
-    import lfadsrm_hpc.api
     from lfadsrm_hpc.cli import demo
 
-    demo.SIZES = {name: (4, 1) for name in demo.SIZES}  # trials a condition, epochs
+    demo.SIZES = dict.fromkeys(demo.SIZES, (4, 1))  # trials a condition, epochs
     matplotlib.pyplot.figure()  # finds its fonts
     matplotlib.pyplot.close()
     door = socket.socket(socket.AF_UNIX)
@@ -157,9 +156,9 @@ def act(call: dict[str, object], files: list[int]) -> None:
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 - a descriptor
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor
         sys.stdout, sys.stderr = (
-            open(number, "w", buffering=1 if os.isatty(number) else -1, closefd=False)  # noqa: PTH123, SIM115
+            open(number, "w", buffering=1 if os.isatty(number) else -1, closefd=False)  # noqa: SIM115
             for number in (1, 2)
         )
         os.chdir(str(call["folder"]))

@@ -2,7 +2,7 @@
 
 Sessions day1 to day5 alone, day1 and day2 together (`all`), one of a benchmark. `single_day1` and `all` are
 complete, `single_day2` was never tried, `single_day3` failed, `single_day4` was stopped at a checkpoint,
-`single_day5` is at work in a process that does nothing. In the trained laboratory those three that have results were trained.
+`single_day5` is at work in a process that does nothing. In the trained laboratory results are true.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ from lfadsrm_hpc.manifest.records import CHECKPOINTED, EXIT_CHECKPOINTED, Exit, 
 FAKE_TASK = Path(__file__).parent / "fake_task.py"
 COMPLETE = ("single_day1", "all", "single_mc_maze", "single_mc_rtt")
 NEURONS = {"day1": 9, "day2": 8, "day3": 6, "day4": 6, "day5": 6, "mc_maze": 8, "mc_rtt": 8}
+# Files beside the experiment, and whose neurons they have.
+FURTHER = {
+    "day1_afternoon": "day1",
+    "new_trials": "day2",
+    "day9": "day1",
+    "day9_more": "day1",
+    "mc_maze_test": "mc_maze",
+}
 BIN_MS, BINS, TRIALS = 5.0, 12, 48
 EXPERIMENT = f"""
 [collection]
@@ -56,7 +64,6 @@ use_gpu = false
 [cluster]
 site = "generic-slurm"
 walltime = "1:00:00"
-memory = "100M"
 """
 
 
@@ -99,9 +106,8 @@ def prepared(home: Path) -> RunCollection:
     (folder / "datasets").mkdir(parents=True)
     for name, neurons in NEURONS.items():
         write_session(folder / f"datasets/{name}.npz", name, neurons)
-    for name in ("day1_afternoon", "new_trials", "day9", "day9_more", "mc_maze_test"):
-        neurons = {"day1_afternoon": "day1", "new_trials": "day2", "mc_maze_test": "mc_maze"}.get(name, "day1")
-        write_session(folder / f"{name}.npz", neurons, NEURONS[neurons], seed=len(name))
+    for name, like in FURTHER.items():
+        write_session(folder / f"{name}.npz", like, NEURONS[like], seed=len(name))
     (folder / "experiment.toml").write_text(EXPERIMENT)
     other = EXPERIMENT.replace("co_dim = 0", "co_dim = 2").replace('"example"', '"co_dim"')
     (folder / "co_dim.toml").write_text(other)
@@ -150,5 +156,3 @@ if __name__ == "__main__":
     _begin(RunCollection.open(sys.argv[1]).run_by_id(sys.argv[2]), None)
     print("begun", flush=True)
     sys.stdin.read()
-
-

@@ -39,7 +39,7 @@ def test_states_have_colours_on_a_terminal_only() -> None:
     found = states("FAILED", "COMPLETED")
     rows = [cells("day", "x", state) for state in found]
     assert "\x1b" not in text_table(rows, found)
-    shown = text_table(rows, found, width=80).splitlines()
+    shown = text_table(rows, found, width=80, coloured=True).splitlines()
     assert "\x1b[31mfailed" in shown[1]
     assert "\x1b[32mcompleted" in shown[2]
 

@@ -1,28 +1,33 @@
-"""Every example of every help text is executed, as it stands there, by a shell; and --json prints JSON.
+"""Rules for all commands: every example of every help text is executed, as it stands there, by a shell;
+--json prints JSON; colours are for terminals; nothing asks or waits without one.
 
 A new command needs examples that work in the laboratory (`laboratory.py`), or a line in the tables here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import shutil
 import signal
+import struct
 import subprocess
-import sys
+import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import forking
 import laboratory
 import pytest
 from every_command import Words, every_command, examples, leaves, options_of
-
-from lfadsrm_hpc.cli.main import lfadsrm
 
 # The words of commands that import TensorFlow; their examples train for a moment.
 TRAINING = {"demo", "infer", "nlb", "task", "time"}
@@ -34,8 +39,8 @@ ELSEWHERE = {"demo", "init"}
 STOPPED = {"tensorboard": "Ctrl-C ends it"}
 # Examples that end otherwise than with 0.
 CODES = {
-    "lfadsrm status --fail && echo \"nothing has failed\"": 5,
-    "lfadsrm check-runs --fail && echo \"no run is bad\"": 5,  # random numbers are
+    'lfadsrm status --fail && echo "nothing has failed"': 5,
+    'lfadsrm check-runs --fail && echo "no run is bad"': 5,  # random numbers are
     "lfadsrm site detect": 4,  # the tests' cluster is none of them
     "lfadsrm site detect --json": 4,
     "lfadsrm retry --state OUT_OF_MEMORY --memory 64G": 4,  # no run is
@@ -48,12 +53,17 @@ BEFORE = {
     **dict.fromkeys(("throttle", "reconcile"), SUBMITTED),
     "cancel": f"{STILL} && {SUBMITTED}",
     **dict.fromkeys(("run", "lfadsrm status --watch"), STILL),
-    "lfadsrm infer all day9_more.npz --adapted day9 --json": "lfadsrm infer all day9.npz --adapt --max-epochs 1",
+    "lfadsrm infer all day9_more.npz --adapted day9 --json": (
+        "lfadsrm infer all day9.npz --adapt --max-epochs 1"
+    ),
     "lfadsrm nlb single_mc_maze submission.h5 --name mc_maze --evaluation mc_maze_test": (
         "lfadsrm infer single_mc_maze mc_maze_test.npz"
     ),
 }
 # What comes after, so that nothing is left at work.
+# Whose first example is not the one for --json.
+JSON = {"tensorboard": "lfadsrm tensorboard --dry-run"}
+WITHOUT_JSON = {"completion", "task"}
 AFTER = {
     "lfadsrm run --detach && lfadsrm status": (
         "until lfadsrm status --json | jq -e '.counts | keys - [\"COMPLETED\"] == []'; do sleep 0.2; done"
@@ -186,9 +196,8 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, programs: Path, matlab: 
     shutil.copytree(source, home)
     if words[0] == "export":
         matlab.Made(home / "matlab/runs/of_2018")
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LFADSRM_", "XDG_", "PYTEST_"))
-    }
+    foreign = ("LFADSRM_", "XDG_", "PYTEST_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     paths = {"PATH": f"{programs}:{kept['PATH']}", "PYTHONPATH": str(forking.ROOT), "HOME": str(home)}
     return Laboratory(home, kept | paths | QUICKLY)
 
@@ -211,7 +220,48 @@ def run_examples(lab: Laboratory, words: Words, lines: list[str]) -> None:
         code, out, err = lab.example(words, line)
         assert code == CODES.get(line, 0), f"{line}: {code}\n{out}\n{err}"
         assert "Traceback" not in out + err, line
+        assert "\x1b" not in out + err, f"{line}: colours without a terminal"
         shutil.rmtree(lab.home)
+
+
+def print_json(lab: Laboratory, words: Words, line: str) -> None:
+    """Execute an example where LFADSRM_JSON is set: one object, and nothing else on standard output."""
+    code, out, err = lab.example(words, line, LFADSRM_JSON="1")
+    assert code == CODES.get(line, 0), f"{line}: {code}\n{out}\n{err}"
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    assert found["schema_version"] == 1
+
+
+def json_example(words: Words) -> str:
+    """Return the example that is executed with --json: the first that is of this command alone."""
+    own = " ".join(("lfadsrm", *words))
+    lines = examples(every_command()[words].help or "")
+    return JSON.get(words[0]) or next(
+        line for line in lines if line.startswith(own) and not any(mark in line for mark in "|>&")
+    )
+
+
+def on_terminal(lab: Laboratory, line: str, place: Path, columns: int, **more: str) -> tuple[int, str]:
+    """Execute a line on a terminal of its own; return how it ended and all that it showed."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    process = subprocess.Popen(
+        ["bash", "-c", line],
+        cwd=place,
+        env=lab.environment | {"TERM": "xterm"} | more,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    return process.wait(60), shown.decode()
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in every_command()])
@@ -228,6 +278,71 @@ def test_examples(lab: Laboratory, words: Words) -> None:
 
 @pytest.mark.slow
 @pytest.mark.train
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("words", cases(training=True))
 def test_examples_that_train(lab: Laboratory, words: Words) -> None:
-    run_examples(lab, words, examples(every_command()[words].help or ""))
+    """The first of them prints JSON."""
+    lines = examples(every_command()[words].help or "")
+    if words[0] not in WITHOUT_JSON:
+        print_json(lab, words, lines.pop(0))
+    run_examples(lab, words, lines)
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in leaves()])
+def test_every_command_has_json(words: Words) -> None:
+    found = any("--json" in option.opts for option in options_of(leaves()[words]))
+    assert found == (words[0] not in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=" ".join(words))
+        for words in leaves()
+        if words[0] not in TRAINING | WITHOUT_JSON
+    ],
+)
+def test_json(lab: Laboratory, words: Words) -> None:
+    print_json(lab, words, json_example(words))
+
+
+TELLING = {"best", "check-runs", "logs", "metrics", "plan", "show", "site", "status"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=" ".join(words))
+        for words in leaves()
+        if words[0] in TELLING and words != ("site", "init")
+    ],
+)
+def test_narrow_terminals(lab: Laboratory, words: Words) -> None:
+    """Nothing that can be copied from a wide output is missing, or cut, on a narrow terminal."""
+    params = next(lab.home.glob("*/runs/example/param_*")).name
+    copied = re.compile(rf"{params}/\w+|single_\w+|/\S+/\S+|{params.removeprefix('param_')}")
+    for number, line in enumerate(examples(every_command()[words].help or "")):
+        if any(mark in line for mark in ("|", ">", "&", "--json", "--watch", "--script ")):
+            continue
+        place = lab.place(words, line)
+        line = line.replace("param_ab12cd34ef56", params)
+        _, out, _ = lab.execute(line, place)
+        for columns in (40, 60, 80) if number == 0 else (40,):
+            code, shown = on_terminal(lab, line, place, columns)
+            assert code == CODES.get(line, 0)
+            assert "Traceback" not in shown
+            plain = click.unstyle(shown)
+            missing = [text for text in copied.findall(out) if text not in plain]
+            assert not missing, f"{line}, {columns} columns: {missing}\n{plain}"
+
+
+@pytest.mark.parametrize("words", [pytest.param(("status",), id="status")])
+def test_colours(lab: Laboratory, words: Words) -> None:
+    inside = lab.home / "my_experiment"
+    coloured = re.compile(r"\x1b\[[0-9;]*[1-9]m")
+    assert coloured.search(on_terminal(lab, "lfadsrm status", inside, 80)[1])
+    for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}):
+        for line in ("lfadsrm status", "lfadsrm best", "lfadsrm check-runs", "lfadsrm site list"):
+            assert "\x1b" not in on_terminal(lab, line, inside, 80, **plain)[1], (line, plain)
+    assert coloured.search(lab.execute("lfadsrm status", inside, FORCE_COLOR="1")[1])
+    assert "\x1b" not in lab.execute("lfadsrm status", inside, FORCE_COLOR="0")[1]
