@@ -14,7 +14,7 @@ from lfadsrm_hpc.cli.plain_table import print_table
 from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.handing_over import Planned, Submitted
+    from lfadsrm_hpc.api.orders import Planned, Submitted
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.resources import Declined, JobRequest
 

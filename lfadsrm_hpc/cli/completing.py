@@ -35,7 +35,7 @@ def _completing(names: Names) -> Complete:
 
 
 def _roster(ctx: click.Context) -> Roster:
-    from lfadsrm_hpc.cli.common import find_place
+    from lfadsrm_hpc.cli.places import find_place
     from lfadsrm_hpc.collection.roster import Roster
 
     given = ctx.params.get("where")
@@ -67,7 +67,7 @@ def _swept(ctx: click.Context, incomplete: str) -> list[str]:
 
 def _conditions(ctx: click.Context, incomplete: str) -> Iterator[str]:
     """Yield NAME= of hyperparameters that differ, or NAME=VALUE once a name stands there."""
-    from lfadsrm_hpc.collection.summary import value_text
+    from lfadsrm_hpc.collection.words import value_text
 
     roster = _roster(ctx)
     name, equals, _ = incomplete.partition("=")
@@ -86,8 +86,8 @@ def _states(ctx: click.Context, incomplete: str) -> list[str]:
 
 
 def _sites(ctx: click.Context, incomplete: str) -> list[str]:
-    from lfadsrm_hpc.schedulers.site_layers import site_folders, site_names
-    from lfadsrm_hpc.schedulers.sites import project_of
+    from lfadsrm_hpc.schedulers.sites.layers import site_folders, site_names
+    from lfadsrm_hpc.schedulers.sites.loading import project_of
 
     with site_folders(project_of(Path.cwd() / "collection")) as folders:
         return sorted(site_names(folders))

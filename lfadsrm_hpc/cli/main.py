@@ -196,7 +196,7 @@ def _ready_streams() -> None:
 
 def _of_variables(code: int) -> str:
     """Return which variables stand for options of a call that was refused: nobody sees them in the call."""
-    command = lfadsrm.loaded  # type: ignore[attr-defined] # of the class above
+    command = lfadsrm.loaded
     found = variables_at_work(command) if code == EXIT_USAGE and command is not None else []
     return (
         "\n  variables that are set: " + ", ".join(f"{name}={os.environ[name]}" for name in found)

@@ -20,7 +20,7 @@ from lfadsrm_hpc.cli.common import (
 )
 from lfadsrm_hpc.cli.completing import complete_runs_and_places, complete_swept
 from lfadsrm_hpc.cli.figure_names import figure_name
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.terminal import may_colour, terminal_width
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:
