@@ -35,11 +35,13 @@ def _completing(names: Names) -> Complete:
 
 
 def _roster(ctx: click.Context) -> Roster:
-    from lfadsrm_hpc.cli.places import find_place
+    from lfadsrm_hpc.cli.places import find_place, is_place
     from lfadsrm_hpc.collection.roster import Roster
 
-    given = ctx.params.get("where")
-    return Roster.open(find_place(Path(given) if given is not None else None).collection)
+    where = ctx.params.get("where")
+    # Where the last option still lacks its value, click leaves arguments aside.
+    given = [where] if where is not None else [word for word in ctx.args if is_place(Path(word))]
+    return Roster.open(find_place(Path(given[0]) if given else None).collection)
 
 
 def _runs(ctx: click.Context, incomplete: str) -> Iterator[str]:

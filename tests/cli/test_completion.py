@@ -37,7 +37,7 @@ def ask(shell: Any, small: Path, tmp_path: Path) -> Ask:
             check=False,
         )
         assert done.stderr == "", done.stderr
-        return [text.partition(",")[2] for text in done.stdout.splitlines()]
+        return [text.partition(",")[2] for text in done.stdout.splitlines() if text]
 
     return asked
 
