@@ -141,24 +141,44 @@ def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()
     UsageError
         See `select_runs`.
     """
-    runs = select_runs(collection, (), match)
+    runs = {run.id: run for run in select_runs(collection, (), match)}
+
+    def labels(ids: Sequence[str]) -> list[str]:
+        varying = varying_names(run.params for run in runs.values())
+        return [params_label(runs[one].params, varying) for one in ids]
+
+    return runs[one_id([(run.id, run.spec.name) for run in runs.values()], text, collection.path, labels)]
+
+
+def one_id(
+    runs: Sequence[tuple[str, str]], text: str, where: Path, labels: Callable[[Sequence[str]], list[str]]
+) -> str:
+    """Return the id of the run that `text` means, among ids with their run specs; see `find_one_run`.
+
+    Parameters
+    ----------
+    runs : sequence of (str, str)
+    text : str
+    where : Path
+        The collection, for the error.
+    labels : callable
+        Returns what distinguishes runs, for the error.
+    """
     for fits in (
-        [run for run in runs if run.id == text],
-        [run for run in runs if run.spec.name == text],
-        [run for run in runs if text in run.id],
+        [run_id for run_id, _ in runs if run_id == text],
+        [run_id for run_id, spec in runs if spec == text],
+        [run_id for run_id, _ in runs if text in run_id],
     ):
         if len(fits) == 1:
             return fits[0]
         if fits:
             break
-    varying = varying_names(run.params for run in runs)
-    shown = [f"{run.id}  {params_label(run.params, varying)}" for run in fits or runs]
+    listed = fits or [run_id for run_id, _ in runs]
+    shown = [f"{one}  {label}" for one, label in zip(listed, labels(listed), strict=True)]
     if len(shown) > _MOST_LISTED:
         shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
     what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"
-    raise NotFoundError(
-        what, where=collection.path, hint="\n    ".join(["name one of, or add --match", *shown])
-    )
+    raise NotFoundError(what, where=where, hint="\n    ".join(["name one of, or add --match", *shown]))
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
 from lfadsrm_hpc.cli.attempts import attempts_of
 from lfadsrm_hpc.cli.common import (
     collection_option,
-    find_one_run,
+    find_place,
     json_option,
     match_option,
-    open_collection,
     print_json,
     run_argument,
     say,
 )
+from lfadsrm_hpc.cli.looking import find_one_entry
+from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
-
-if TYPE_CHECKING:
-    from lfadsrm_hpc.api import Run, RunCollection
 
 
 @click.command()
@@ -70,19 +68,20 @@ def logs(
     """
     if follow and as_json:
         raise UsageError("--follow and --json do not go together", hint="leave one of them out")
-    collection = open_collection(where)
-    found = find_one_run(collection, run, match)
-    number, log = _log(found.layout, attempt)
+    roster = Roster.open(find_place(where).collection)
+    entry = find_one_entry(roster, run, match)
+    found = roster.layout.run_by_id(entry.id)
+    number, log = _log(found, attempt)
     if follow:
-        _follow(collection, found, attempt, log, lines)
+        _follow(roster, entry, attempt, log, lines)
     elif log is None:
-        raise _nothing(found.layout, attempt)
+        raise _nothing(found, attempt)
     else:
         with _opened(log) as stream:
             shown = _last(stream, lines)
             if as_json:
                 texts = [line.rstrip("\n") for line in shown]
-                print_json({"run_id": found.id, "attempt": number, "log": log, "lines": texts})
+                print_json({"run_id": entry.id, "attempt": number, "log": log, "lines": texts})
                 return
             say(f"# {log}")
             _print(shown)
@@ -129,38 +128,31 @@ def _nothing(run: RunLayout, number: int | None) -> NotFoundError:
     return NotFoundError(f"run {run.run_id} has no log of attempt {number}", hint=hints)
 
 
-def _follow(collection: RunCollection, run: Run, number: int | None, log: Path | None, lines: int) -> None:
+def _follow(roster: Roster, entry: Entry, number: int | None, log: Path | None, lines: int) -> None:
     """Print the end of the log, and go on."""
-    from lfadsrm_hpc.cli.following import follow
+    from lfadsrm_hpc.cli.following import Life, follow
 
-    over = _is_over(collection, run, number)
+    run = roster.layout.run_by_id(entry.id)
+    over = Life(roster, entry).is_over if number is None else lambda: _has_ended(run, number)
     if log is None and (number is not None or over()):
-        raise _nothing(run.layout, number)
+        raise _nothing(run, number)
     stream = None
     if log is not None:
         say(f"# {log}")
         stream = _opened(log)
         _print(_last(stream, lines))
     else:
-        say(f"# {run.id} has printed nothing yet; waiting for it")
+        say(f"# {entry.id} has printed nothing yet; waiting for it")
     sys.stdout.flush()
-    follow(stream, lambda: log if number is not None else _newest(run.layout), over)
+    follow(stream, lambda: log if number is not None else _newest(run), over)
 
 
-def _is_over(collection: RunCollection, run: Run, number: int | None) -> Callable[[], bool]:
-    from lfadsrm_hpc.cli.following import Life
-    from lfadsrm_hpc.collection.roster import Entry, Roster
+def _has_ended(run: RunLayout, number: int) -> bool:
+    """Return whether nobody works on this attempt."""
     from lfadsrm_hpc.manifest import store
 
-    if number is not None:
-
-        def ended() -> bool:
-            owner = store.owner(run.layout)
-            return owner is None or owner.attempt != number
-
-        return ended
-    entry = Entry(run.id, run.spec.name, run.params.param_hash)
-    return Life(Roster.open(collection.path), entry).is_over
+    owner = store.owner(run)
+    return owner is None or owner.attempt != number
 
 
 def _newest(run: RunLayout) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lfadsrm_hpc.cli.common import say, select_runs
+from lfadsrm_hpc.cli.common import one_id, say, select_runs
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.manifest.reading import states_of
 from lfadsrm_hpc.manifest.reconcile import is_settled
@@ -100,6 +100,17 @@ def select(roster: Roster, spec: Sequence[str], match: Sequence[str]) -> list[En
     fitting: Any = select_runs(cast(Any, selection), spec, match)
     hashes = {one.params.param_hash for one in fitting}
     return [entry for entry in selection.entries if entry.params in hashes]
+
+
+def find_one_entry(roster: Roster, text: str, match: Sequence[str] = ()) -> Entry:
+    """Return the run that `text` means, as `find_one_run` does, without building params; see there."""
+    entries = {entry.id: entry for entry in select(roster, (), match)}
+
+    def labels(ids: Sequence[str]) -> list[str]:
+        varying = roster.varying(list(entries.values()))
+        return [roster.label(entries[one].params, varying) for one in ids]
+
+    return entries[one_id([(entry.id, entry.spec) for entry in entries.values()], text, roster.path, labels)]
 
 
 def take_look(
