@@ -97,7 +97,7 @@ def make_trained(home: Path) -> None:
     """Make the home folder, and train what is to be complete."""
     collection = prepared(home)
     for run in collection.runs:
-        if run.spec.name in COMPLETE[:3]:
+        if run.spec.name in COMPLETE:
             assert run.train() == 0
 
 

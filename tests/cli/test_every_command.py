@@ -72,6 +72,7 @@ AFTER = {
 QUICKLY = {
     "LFADSRM_SITE": "generic-slurm",
     "LFADSRM_TIME_SECONDS": "1",
+    "LFADSRM_DEMO_SESSIONS": "1",
     "LFADSRM_DEMO_FACTORS": "2",
     "LFADSRM_DEMO_SLOTS": "2",
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -111,7 +112,7 @@ class Laboratory:
             start_new_session=True,
         )
 
-    def execute(self, line: str, place: Path, *, timeout: float = 120, **more: str) -> tuple[int, str, str]:
+    def execute(self, line: str, place: Path, *, timeout: float = 400, **more: str) -> tuple[int, str, str]:
         """Execute a line; return how it ended and what it printed."""
         process = self.start(line, place, **more)
         try:
@@ -230,7 +231,19 @@ def print_json(lab: Laboratory, words: Words, line: str) -> None:
     assert code == CODES.get(line, 0), f"{line}: {code}\n{out}\n{err}"
     found = json.loads(out)
     assert isinstance(found, dict)
-    assert found["schema_version"] == 1
+    assert found.pop("schema_version") == 1
+    assert found.keys() <= documented(words), "docs/command_line.md does not know these fields"
+
+
+def documented(words: Words) -> set[str]:
+    """Return the fields that the page lists for a command."""
+    page = (forking.ROOT / "docs/command_line.md").read_text().partition("## JSON")[2]
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    fields = [
+        fields for commands, fields in rows if f"`{' '.join(words)}`" in commands.replace(" --dry-run", "")
+    ]
+    assert fields, "it has no row"
+    return set(re.findall(r"`(\w+)`", " ".join(fields)))
 
 
 def json_example(words: Words) -> str:
