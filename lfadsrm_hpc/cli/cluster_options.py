@@ -77,7 +77,7 @@ def request_options(command: F) -> F:
         click.option(
             "--max-parallel",
             type=click.IntRange(0),
-            help="So many tasks at once; 0: as many as the site runs.",
+            help="At most so many tasks at once; 0: as many as the site runs.",
         ),
     )(command)
 
@@ -86,12 +86,14 @@ def attempts_options(command: F) -> F:
     """Add the options that say how often a run is tried."""
     return _all(
         click.option(
-            "--max-attempts", type=click.IntRange(1), help="Give runs up that failed so often (site: 3)."
+            "--max-attempts",
+            type=click.IntRange(1),
+            help="Tries of a run that fails by itself (otherwise as the site says: 3).",
         ),
         click.option(
             "--max-infrastructure-attempts",
             type=click.IntRange(1),
-            help="Give runs up that nodes or the scheduler ended so often (site: 10).",
+            help="Tries of a run that nodes or the scheduler end (otherwise as the site says: 10).",
         ),
     )(command)
 

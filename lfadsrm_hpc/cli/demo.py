@@ -92,6 +92,9 @@ def demo(
       lfadsrm demo
       lfadsrm demo --size quick --factors 4
       lfadsrm demo --dir try2 --sessions 2 --seed 1
+
+    \b
+    Exit codes: 0 done; 2 usage; 5 some runs failed; 130 interrupted, the same command goes on.
     """
     began = time.monotonic()
     trials, epochs = SIZES[size]

@@ -78,6 +78,16 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
     )
 
 
+def nearest_experiment() -> Path:
+    """Return the nearest folder with an experiment.toml, from the current folder upwards; that, if none has."""
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
+
+    here = Path.cwd()
+    found = (folder for folder in (here, *here.parents) if (folder / EXPERIMENT_FILE).is_file())
+    nearest = next(found, here)
+    return Path() if nearest == here else nearest
+
+
 def is_place(path: Path) -> bool:
     """Return whether a path is a run collection, or an experiment's folder or TOML file."""
     from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE

@@ -25,7 +25,8 @@ from lfadsrm_hpc.rendering import shell_quote
 @selection_options
 @click.option(
     "-o",
-    "--output",
+    "--out",
+    "output",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the page goes; otherwise report.html in the folder of the collection.",
@@ -62,7 +63,7 @@ def report(
     \b
     Examples:
       lfadsrm report
-      lfadsrm report my_experiment --output sweep.html
+      lfadsrm report my_experiment --out sweep.html
       lfadsrm report --spec single_day1 --match seed=0 --metric co_bps
       lfadsrm report --run single_day1 --run all --no-ask
       lfadsrm report --json | jq -r .report

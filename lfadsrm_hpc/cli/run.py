@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     help="Insist on GPUs, or leave them alone (default: where there are any).",
 )
 @click.option(
-    "--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself (default: once)."
+    "--max-attempts", type=click.IntRange(1), help="Tries of a run that fails by itself (default: 1)."
 )
 @click.option("--cancelled", is_flag=True, help="Also runs that were cancelled.")
 @click.option("--posterior-only", is_flag=True, default=None, help="Sample posterior means; train nothing.")

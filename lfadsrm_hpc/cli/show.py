@@ -65,6 +65,10 @@ def show(
       lfadsrm show my_experiment --datasets      also before it is prepared
       lfadsrm show --run single_day1 --match factors_dim=8
       lfadsrm show --params | less       all hyperparameters; needs no collection
+
+    \b
+    Exit codes: 0 shown; 2 there is no such collection or run; 3 the experiment or the collection is
+    invalid.
     """
     if datasets + params + (run_text is not None) > 1:
         raise UsageError("--datasets, --params and --run do not go together", hint="give one of them")
