@@ -79,7 +79,7 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
 
 
 def nearest_experiment() -> Path:
-    """Return the nearest folder with an experiment.toml, from the current folder upwards; that, if none has."""
+    """Return the nearest folder with an experiment.toml, from here upwards; the current one, if none has."""
     from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
 
     here = Path.cwd()

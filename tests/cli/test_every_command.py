@@ -335,7 +335,7 @@ def test_narrow_terminals(lab: Laboratory, words: Words) -> None:
     params = next(lab.home.glob("*/runs/example/param_*")).name
     copied = re.compile(rf"{params}/\w+|single_\w+|/\S+/\S+|{params.removeprefix('param_')}")
     for number, line in enumerate(examples(every_command()[words].help or "")):
-        if any(mark in line for mark in ("|", ">", "&", "--json", "--watch", "--script ")):
+        if any(mark in line for mark in ("|", ">", "&", "--json", "--watch", "--script")):
             continue
         place = lab.place(words, line)
         line = line.replace("param_ab12cd34ef56", params)
