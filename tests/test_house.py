@@ -21,7 +21,7 @@ FLOORS = [
     {"results", "schedulers"},
     {"inference"},
     {"worker"},
-    {"submitit_plugin", "timing"},
+    {"submitit_plugin", "timing", "doctor"},
     {"api"},
     {"cli"},
     {"__main__"},
@@ -29,7 +29,7 @@ FLOORS = [
 HEAVY = {"tensorflow", "xarray", "pandas", "matplotlib", "h5py", "netCDF4", "scipy"}
 LIGHT_ROOMS = {
     "errors", "layout", "legacy_layout", "command", "markup", "rendering", "manifest", "schedulers",
-    "collection", "api", "cli",
+    "collection", "api", "cli", "doctor",
 }  # fmt: skip
 
 

@@ -141,40 +141,33 @@ def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()
     UsageError
         See `select_runs`.
     """
-    runs = {run.id: run for run in select_runs(collection, (), match)}
-
-    def labels(ids: Sequence[str]) -> list[str]:
-        varying = varying_names(run.params for run in runs.values())
-        return [params_label(runs[one].params, varying) for one in ids]
-
-    return runs[one_id([(run.id, run.spec.name) for run in runs.values()], text, collection.path, labels)]
+    runs = select_runs(collection, (), match)
+    varying = varying_names(run.params for run in runs)
+    names = [(run.id, run.spec.name) for run in runs]
+    return runs[pick_one(collection.path, names, text, lambda n: params_label(runs[n].params, varying))]
 
 
-def one_id(
-    runs: Sequence[tuple[str, str]], text: str, where: Path, labels: Callable[[Sequence[str]], list[str]]
-) -> str:
-    """Return the id of the run that `text` means, among ids with their run specs; see `find_one_run`.
+def pick_one(where: Path, runs: Sequence[tuple[str, str]], text: str, label: Callable[[int], str]) -> int:
+    """Return which of some runs, given as (id, run spec), `text` means; see `find_one_run`.
 
     Parameters
     ----------
-    runs : sequence of (str, str)
-    text : str
     where : Path
-        The collection, for the error.
-    labels : callable
-        Returns what distinguishes runs, for the error.
+        The collection, for messages.
+    label : callable
+        Returns what distinguishes the params of a run, by its number.
     """
+    numbers = range(len(runs))
     for fits in (
-        [run_id for run_id, _ in runs if run_id == text],
-        [run_id for run_id, spec in runs if spec == text],
-        [run_id for run_id, _ in runs if text in run_id],
+        [n for n in numbers if runs[n][0] == text],
+        [n for n in numbers if runs[n][1] == text],
+        [n for n in numbers if text in runs[n][0]],
     ):
         if len(fits) == 1:
             return fits[0]
         if fits:
             break
-    listed = fits or [run_id for run_id, _ in runs]
-    shown = [f"{one}  {label}" for one, label in zip(listed, labels(listed), strict=True)]
+    shown = [f"{runs[n][0]}  {label(n)}" for n in fits or numbers]
     if len(shown) > _MOST_LISTED:
         shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
     what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"

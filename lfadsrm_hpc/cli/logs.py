@@ -10,7 +10,6 @@ from typing import TextIO
 
 import click
 
-from lfadsrm_hpc.cli.attempts import attempts_of
 from lfadsrm_hpc.cli.common import (
     collection_option,
     find_place,
@@ -24,6 +23,7 @@ from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.schedulers.attempts import attempts_of
 
 
 @click.command()

@@ -3,8 +3,8 @@
     python tests/benchmarks/command_line.py [--repeats 15] [--check]
 
 Processes of all commands take turns. Ratios compare the seconds of processors (medians), which other work on
-the machine hardly changes. `--check` ends with 1 where a promise is not kept: `lfadsrm --help` under 2.5 times
-`python -c "import click"`, `status` of a small collection under 0.5 s (in the quickest of the turns).
+the machine hardly changes. `--check` ends with 1 where a promise is not kept: `lfadsrm --help` under 2.5
+times `python -c "import click"`, `status` of a small collection under 0.5 s (in the quickest of the turns).
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ from every_command import Words, every_command, examples, leaves, options_of
 
 # The words of commands that import TensorFlow; their examples train for a moment.
 TRAINING = {"demo", "infer", "nlb", "task", "time"}
+# Those, and another one that starts it to see whether it works.
+SLOW = TRAINING | {"doctor"}
 # Those that need a scheduler; each node is drained, so that jobs wait.
 CLUSTER = {"cancel", "plan", "reconcile", "retry", "run", "site", "submit", "throttle"}
 # Those that make a folder to work in.
@@ -203,12 +205,10 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, programs: Path, matlab: 
     return Laboratory(home, kept | paths | QUICKLY)
 
 
-def cases(training: bool) -> list[Any]:
+def cases(slow: bool) -> list[Any]:
     """Return the commands that have examples; those of groups are examples of what is in the group."""
     return [
-        pytest.param(words, id=" ".join(words))
-        for words in every_command()
-        if (words[0] in TRAINING) is training
+        pytest.param(words, id=" ".join(words)) for words in every_command() if (words[0] in SLOW) is slow
     ]
 
 
@@ -284,7 +284,7 @@ def test_every_command_has_examples_of_itself(words: Words) -> None:
     assert any(" ".join(("lfadsrm", *words)) in line for line in found)
 
 
-@pytest.mark.parametrize("words", cases(training=False))
+@pytest.mark.parametrize("words", cases(slow=False))
 def test_examples(lab: Laboratory, words: Words) -> None:
     run_examples(lab, words, examples(every_command()[words].help or ""))
 
@@ -292,8 +292,8 @@ def test_examples(lab: Laboratory, words: Words) -> None:
 @pytest.mark.slow
 @pytest.mark.train
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("words", cases(training=True))
-def test_examples_that_train(lab: Laboratory, words: Words) -> None:
+@pytest.mark.parametrize("words", cases(slow=True))
+def test_slow_examples(lab: Laboratory, words: Words) -> None:
     """The first of them prints JSON."""
     lines = examples(every_command()[words].help or "")
     if words[0] not in WITHOUT_JSON:
@@ -309,17 +309,13 @@ def test_every_command_has_json(words: Words) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        pytest.param(words, id=" ".join(words))
-        for words in leaves()
-        if words[0] not in TRAINING | WITHOUT_JSON
-    ],
+    [pytest.param(words, id=" ".join(words)) for words in leaves() if words[0] not in SLOW | WITHOUT_JSON],
 )
 def test_json(lab: Laboratory, words: Words) -> None:
     print_json(lab, words, json_example(words))
 
 
-TELLING = {"best", "check-runs", "logs", "metrics", "plan", "show", "site", "status"}
+TELLING = {"best", "check-runs", "logs", "metrics", "plan", "show", "site", "status", "why"}
 
 
 @pytest.mark.parametrize(

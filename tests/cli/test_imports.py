@@ -73,6 +73,8 @@ LIGHT = [
     ["completion", "bash"],
     ["completion", "fish"],
     ["reconcile"],
+    ["why", "single_day1"],
+    ["why", "single_day1", "--json"],
     ["site", "list"],
     ["site", "show", "generic-slurm"],
     ["site", "check", "generic-slurm"],
@@ -80,12 +82,12 @@ LIGHT = [
 ]
 # Those that end otherwise than with 0 where nothing has been run are in test_cluster_imports.py.
 ELSEWHERE = {("cancel",), ("throttle",), ("site", "detect")}
-# All others build, train, load or draw something.
+# All others build, train, load, draw or examine something.
 HEAVY_COMMANDS = {
     (name,)
     for name in (
-        "best", "check-runs", "demo", "export", "infer", "metrics", "nlb", "plan", "plot", "prepare",
-        "report", "retry", "run", "submit", "task", "time",
+        "best", "check-runs", "demo", "doctor", "export", "infer", "metrics", "nlb", "peek", "plan", "plot",
+        "prepare", "report", "retry", "run", "submit", "task", "time",
     )
 }  # fmt: skip
 
@@ -103,6 +105,12 @@ def test_these_commands_import_nothing_heavy(imported: Any, experiment: Path, wo
         run_id = make_log(experiment)
         words = [run_id if word == "single_day1" else word for word in words]
     assert not HEAVY & set(imported(*words, cwd=experiment)["names"])
+
+
+def test_a_look_at_a_run_needs_numpy_alone(imported: Any, experiment: Path) -> None:
+    log = make_log(experiment)
+    names = set(imported("peek", log, cwd=experiment)["names"])
+    assert HEAVY & names == {"numpy"}
 
 
 def make_log(experiment: Path) -> str:
