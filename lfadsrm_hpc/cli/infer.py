@@ -20,7 +20,7 @@ from lfadsrm_hpc.cli.common import (
     run_argument,
     say,
 )
-from lfadsrm_hpc.cli.terminal import may_change
+from lfadsrm_hpc.cli.terminal import change_line, may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
 from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
@@ -180,7 +180,7 @@ class _Line:
 
     def _tell(self, text: str) -> None:
         if self.live:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            change_line(text)
             self.shown = True
         elif time.monotonic() - self.last >= _TELL_S:
             self.last = time.monotonic()

@@ -21,7 +21,7 @@ from lfadsrm_hpc.cli.common import (
 )
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.cli.state_tables import progress_cells, word
-from lfadsrm_hpc.cli.terminal import may_change, may_colour
+from lfadsrm_hpc.cli.terminal import clear_screen, may_change, may_colour
 from lfadsrm_hpc.collection.roster import Roster
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.manifest.reading import run_status
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.results.peek.reading import Peek
     from lfadsrm_hpc.results.peek.text import Style
 
-_CLEAR = "\x1b[H\x1b[J"
 _COLOURS = ("cyan", "yellow")  # training and what is inferred; validation and what was recorded
 _NEEDED_GLYPHS = "⣿▁╵"
 _WITHOUT_GLYPHS = ("dumb", "linux")  # terminals whose fonts lack them, whatever the encoding says
@@ -92,7 +91,9 @@ def peek(
             print_json(_content(status, found, neuron))
             return
         text = _text(status, found, label, neuron, only_ascii)
-        click.echo((_CLEAR if every is not None and may_change() else "") + text)
+        if every is not None and may_change():
+            clear_screen()
+        click.echo(text)
         if every is None or status.state.is_final:
             return
         if not may_change():

@@ -28,6 +28,17 @@ def may_change(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty() and os.environ.get("TERM") not in _PLAIN
 
 
+def clear_screen() -> None:
+    """Let what is printed next begin at the top of an empty terminal; only where lines `may_change`."""
+    sys.stdout.write("\x1b[H\x1b[J")  # click would take it for a colour, and NO_COLOR is about those alone
+
+
+def change_line(text: str) -> None:
+    """Replace the last line on standard error; only where lines `may_change`."""
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
 def terminal_width() -> int | None:
     """Return the width of the terminal that standard output is; None: it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

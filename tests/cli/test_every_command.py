@@ -34,7 +34,7 @@ TRAINING = {"demo", "infer", "nlb", "task", "time"}
 # Those, and another one that starts it to see whether it works.
 SLOW = TRAINING | {"doctor"}
 # Those that need a scheduler; each node is drained, so that jobs wait.
-CLUSTER = {"cancel", "plan", "reconcile", "retry", "run", "site", "submit", "throttle"}
+CLUSTER = {"cancel", "doctor", "plan", "reconcile", "retry", "run", "site", "submit", "throttle"}
 # Those that make a folder to work in.
 ELSEWHERE = {"demo", "init"}
 # Those that somebody has to stop, and what they say when they can be.
@@ -243,6 +243,8 @@ def documented(words: Words) -> set[str]:
         fields for commands, fields in rows if f"`{' '.join(words)}`" in commands.replace(" --dry-run", "")
     ]
     assert fields, "it has no row"
+    if "as a run of `status`" in " ".join(fields) and words != ("status",):
+        return set(re.findall(r"`(\w+)`", " ".join(fields))) | documented(("status",))
     return set(re.findall(r"`(\w+)`", " ".join(fields)))
 
 
