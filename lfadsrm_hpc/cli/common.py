@@ -95,7 +95,10 @@ def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[
         if not equals or not name:
             raise UsageError(f"--match {condition!r} is not NAME=VALUE", hint="--match factors_dim=8")
         if name in wanted:
-            raise UsageError(f"--match names {name} twice, and no run has two values of it")
+            raise UsageError(
+                f"--match names {name} twice, and no run has two values of it",
+                hint="name it once",
+            )
         wanted[name] = _value(value.strip())
     runs = _find_runs(collection, spec, wanted)
     if not runs:
@@ -213,5 +216,8 @@ def console(*, stderr: bool = False) -> Console:
 def print_rich_table(shown: Table) -> None:
     """Print a table; on a narrow terminal its lines go on below rather than lose what they say."""
     out = console()
-    least = out.measure(shown).minimum
+    for column in shown.columns:
+        words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
+        column.min_width = max(map(len, words), default=0)
+    least = sum((column.min_width or 0) + 1 for column in shown.columns)
     out.print(shown, width=max(out.width, least), crop=False)
