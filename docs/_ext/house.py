@@ -22,7 +22,7 @@ FLOORS = [
     {"results", "schedulers"},
     {"inference"},
     {"worker"},
-    {"submitit_plugin", "timing"},
+    {"submitit_plugin", "timing", "doctor"},
     {"api"},
     {"cli"},
     {"__main__"},
