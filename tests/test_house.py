@@ -128,6 +128,7 @@ COMPLETED_BY_CALLERS = {"manifest/records.py", "model/fields.py", "worker/work.p
 OWN_TO_PYTHON = {
     "__init__.py": {"AttributeError"},
     "submitit_plugin/__init__.py": {"AttributeError"},
+    "cli/doctor.py": {"SystemExit"},
     "cli/run.py": {"KeyboardInterrupt"},
     "cli/site.py": {"SystemExit"},
     "cli/tensorboard.py": {"KeyboardInterrupt"},
@@ -137,10 +138,12 @@ OWN_TO_PYTHON = {
     "data/formats/matlab_hdf5.py": {"ValueError"},
     "data/formats/matlab_values.py": {"ValueError"},
     "data/making.py": {"NotImplementedError"},
+    "doctor/disk.py": {"FileNotFoundError"},
     "manifest/records.py": {"TypeError"},
     "model/fields.py": {"ValueError"},
     "model/hyperparameters.py": {"ValueError"},
     "results/model_params.py": {"ValueError"},
+    "stopping.py": {"KeyboardInterrupt"},
 }
 
 
