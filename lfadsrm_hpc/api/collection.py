@@ -12,10 +12,11 @@ from lfadsrm_hpc.api.collection_drawing import CollectionDrawing
 from lfadsrm_hpc.api.collection_loading import CollectionLoading
 from lfadsrm_hpc.api.collection_scoring import CollectionScoring
 from lfadsrm_hpc.api.exporting import OwnExporting
-from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
+from lfadsrm_hpc.api.handing_over import queue_tasks
 from lfadsrm_hpc.api.keeping import CollectionKeeping
 from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.collection.run import check_inputs
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
@@ -41,8 +42,19 @@ class RunCollection(
 ):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
-    See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
-    `lfadsrm_hpc.api.clusters.ClusterCollection` for what it does on a cluster.
+    What is added lives in memory until `prepare_for_lfads` writes it. A collection that is on disk already is
+    never cut down by that: runs of earlier scripts stay listed there, and their inputs, params and outputs
+    stay as they are. `RunCollection.open(path)` gives all of them, without the script or the datasets.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds run collections.
+    name : str
+        Becomes a folder name.
+    dataset_collection : DatasetCollection, optional
+        Needed to prepare runs, not to look at them.
+    comment : str
     """
 
     # ---------------------------------------------------------------- running

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lfadsrm_hpc.cli.common import (
-    find_place,
     json_option,
     open_collection,
     print_json,
@@ -22,7 +21,9 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.confirming import confirm, yes_option
+from lfadsrm_hpc.cli.places import find_place
 from lfadsrm_hpc.cli.plain_table import bytes_text
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.rendering import shell_quote
@@ -162,7 +163,7 @@ def _tell(place: Path, done: Archived, *, as_json: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """Show a bar on a terminal."""
-    if not sys.stderr.isatty():
+    if not may_change(sys.stderr):
         yield None
         return
     from rich.progress import Progress

@@ -21,9 +21,7 @@ LIMITS = {
 }
 """Above what a command asks first; `LFADSRM_CONFIRM_<NAME>` sets another limit."""
 
-yes_option = click.option(
-    "-y", "--yes", is_flag=True, envvar="LFADSRM_YES", help="Do not ask; for scripts, which cannot answer."
-)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask; for scripts, which cannot answer.")
 
 
 def limit(name: str) -> float:

@@ -17,8 +17,10 @@ from lfadsrm_hpc.cli.common import (
     match_option,
     open_collection,
     print_json,
+    run_argument,
     say,
 )
+from lfadsrm_hpc.cli.terminal import change_line, may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
 from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
@@ -31,7 +33,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @collection_option
 @match_option
@@ -88,10 +90,10 @@ def infer(
 
     \b
     Examples:
-      lfadsrm infer single_day1 day1_afternoon.h5
-      lfadsrm infer stitched new_trials.h5 --session day2 -o new_trials.nc
-      lfadsrm infer stitched day9.h5 --adapt --max-epochs 100
-      lfadsrm infer stitched day9_more.h5 --adapted day9 --json
+      lfadsrm infer single_day1 day1_afternoon.npz
+      lfadsrm infer all new_trials.npz --session day2 -o new_trials.nc
+      lfadsrm infer all day9.npz --adapt --max-epochs 100
+      lfadsrm infer all day9_more.npz --adapted day9 --json
 
     \b
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
@@ -132,9 +134,15 @@ def _check(
     if adapt and adapted is not None:
         raise UsageError("--adapt makes an adapted model, --adapted NAME uses one", hint="give one of them")
     if session is not None and (adapt or adapted is not None):
-        raise UsageError("--session names a session of the run; an adapted model has its own")
+        raise UsageError(
+            "--session names a session of the run; an adapted model has its own",
+            hint="leave out --session, or --adapted",
+        )
     if max_epochs is not None and not adapt:
-        raise UsageError("--max-epochs is for --adapt: nothing is trained without it")
+        raise UsageError(
+            "--max-epochs is for --adapt: nothing is trained without it",
+            hint="add --adapt, or leave --max-epochs out",
+        )
     for option, value in options.items():
         if adapt and value is not None and value is not False:
             flag = "out" if option == "path" else option.replace("_", "-")
@@ -155,7 +163,7 @@ class _Line:
     """Progress on standard error: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = may_change(sys.stderr)
         self.last = time.monotonic() if not self.live else 0.0
         self.shown = False
 
@@ -178,7 +186,7 @@ class _Line:
 
     def _tell(self, text: str) -> None:
         if self.live:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            change_line(text)
             self.shown = True
         elif time.monotonic() - self.last >= _TELL_S:
             self.last = time.monotonic()

@@ -35,38 +35,46 @@ def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None
       lfadsrm init                          here
       lfadsrm init reaching --name reach1   into the folder reaching
       lfadsrm init reaching --python        its experiment.toml as a script
+
+    \b
+    Exit codes: 0 written; 2 there is such a file already, or the name cannot be one; 3 experiment.toml
+    is invalid.
     """
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, template
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
     from lfadsrm_hpc.collection.experiment_script import SCRIPT_FILE
 
     path = folder / (SCRIPT_FILE if as_script else EXPERIMENT_FILE)
     given = as_script and (folder / EXPERIMENT_FILE).exists()
     if given and name is not None:
         raise UsageError("--name cannot be given: experiment.toml names the collection", where=folder)
-    text = _script(folder, name) if as_script else template(_name(folder, name))
+    name, text = _script(folder, name) if as_script else _toml(folder, name)
     (folder / "datasets").mkdir(parents=True, exist_ok=True)
     if not publish_new(path, text.encode()):
         raise UsageError(
             f"there is an {path.name} already", where=path, hint="edit it, or name another folder"
         )
     if as_json:
-        print_json({"file": path})
+        print_json({"experiment": path, "datasets": folder / "datasets", "name": name})
     else:
         click.echo(path)
     then = f"python {shell_quote(path)}" if as_script else f"lfadsrm prepare {shell_quote(folder)}"
     say(f"Next: put your sessions into {folder / 'datasets'}, edit {path}, then: {then}")
 
 
-def _name(folder: Path, name: str | None) -> str:
-    return check_name(name if name is not None else folder.resolve().name or "experiment", "run collection")
+def _toml(folder: Path, name: str | None) -> tuple[str, str]:
+    """Return the name of the collection, and the text of a new experiment.toml."""
+    from lfadsrm_hpc.collection.experiment import template
+
+    name = name if name is not None else folder.resolve().name or "experiment"
+    return check_name(name, "run collection"), template(name)
 
 
-def _script(folder: Path, name: str | None) -> str:
-    """Return the script of the experiment that is there, or of a new one."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, parse_experiment, read_experiment, template
+def _script(folder: Path, name: str | None) -> tuple[str, str]:
+    """Return the name of the collection, and the script of the experiment that is there or of a new one."""
+    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, parse_experiment, read_experiment
     from lfadsrm_hpc.collection.experiment_script import script_of
 
     file = folder / EXPERIMENT_FILE
-    if file.exists():
-        return script_of(read_experiment(file), found=True)
-    return script_of(parse_experiment(template(_name(folder, name)), file), found=False)
+    found = file.exists()
+    experiment = read_experiment(file) if found else parse_experiment(_toml(folder, name)[1], file)
+    return experiment.name, script_of(experiment, found=found)

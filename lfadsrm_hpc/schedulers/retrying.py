@@ -10,15 +10,7 @@ from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.facts import AttemptFacts
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import read_facts
-from lfadsrm_hpc.manifest.records import (
-    CAUSES,
-    DEADLINE,
-    EXIT_BAD_DATA,
-    KILLED,
-    LOST,
-    NO_TRY,
-    state_of,
-)
+from lfadsrm_hpc.manifest.records import CAUSES, DEADLINE, EXIT_BAD_DATA, KILLED, LOST, NO_TRY, state_of
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submission_reading import read_submission
 from lfadsrm_hpc.schedulers.planning import Wish
@@ -243,11 +235,11 @@ def history_of(run: RunLayout, status: RunStatus, attempts: Sequence[AttemptFact
         state, reason = _end_of(attempt)
         if attempt.number == status.attempt:
             state, reason = status.state, status.reason or reason
-        bad = attempt.newest is not None and attempt.newest.exit is not None
+        end = attempt.newest.exit if attempt.newest is not None else None
         ended.append(
             Ended(
                 state,
-                bad_data=bad and attempt.newest.exit.code == EXIT_BAD_DATA,  # type: ignore[union-attr]
+                bad_data=end is not None and end.code == EXIT_BAD_DATA,
                 curable=reason != DEADLINE,
                 gained=gained,
             )

@@ -98,7 +98,7 @@ def render_chunk(
         "request": request,
         "packed": packed,
         "posterior_only": posterior_only,
-        "heading": _heading(layout.name, chunk, len(tasks), title, packed=packed),
+        "heading": _heading(layout.name, len(tasks), title, packed=packed),
         "partition": site.partition_option(request.partition),
         "gpu_option": site.gpu_option(request.gpus, request.gpu_type),
         "memory_mb": request.memory_mb if site.request.memory_directive else None,
@@ -178,7 +178,10 @@ def _check_plan(plan: Plan, site: Site, chunk: PlannedChunk, tasks: Sequence[Pla
             f"the site {site.name!r} has no batch scheduler", hint="`lfadsrm run` trains on this machine"
         )
     if not tasks or any(task.chunk != chunk.number for task in tasks):
-        raise UsageError(f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}")
+        raise UsageError(
+            f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}",
+            hint="this is a mistake of the program: please report it with the plan",
+        )
     for name in site.environment.variables:
         if not _VARIABLE.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be the name of a variable", where="environment.variables")
@@ -213,7 +216,7 @@ def _command(site: Site) -> tuple[str, ...]:
     return (python, "-m", "lfadsrm_hpc", "task")
 
 
-def _heading(collection: str, chunk: PlannedChunk, n_runs: int, title: str, *, packed: bool) -> str:
+def _heading(collection: str, n_runs: int, title: str, *, packed: bool) -> str:
     if n_runs == 1:
         return f"One run of the collection {collection}: {title}"
     share = "several runs a task" if packed else "one run a task"

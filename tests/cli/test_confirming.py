@@ -25,7 +25,7 @@ LOCAL = ("--site", "local")
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*(f"LFADSRM_CONFIRM_{limit}" for limit in confirming.LIMITS), "LFADSRM_YES"]:
+    for name in (f"LFADSRM_CONFIRM_{limit}" for limit in confirming.LIMITS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -53,7 +53,7 @@ def test_submitting_many_is_refused_without_a_terminal(
     assert {path for path in files_of(small) - before if not path.name.startswith("index-")} == set()
 
 
-@pytest.mark.parametrize("how", ["--yes", "variable", "limit"])
+@pytest.mark.parametrize("how", ["--yes", "limit"])
 def test_submitting_many_goes_on_where_it_is_agreed_to(
     experiment: Path, small: Path, call: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -62,8 +62,6 @@ def test_submitting_many_goes_on_where_it_is_agreed_to(
         "lfadsrm_hpc.schedulers.local.detach_queue", lambda script: started.append(script) or 7
     )
     monkeypatch.setenv("LFADSRM_CONFIRM_RUNS", "6" if how == "limit" else "5")
-    if how == "variable":
-        monkeypatch.setenv("LFADSRM_YES", "1")
     said = call("submit", experiment, *LOCAL, *(["--yes"] if how == "--yes" else []))
     assert said.code == 0, said.err
     assert len(started) == 1

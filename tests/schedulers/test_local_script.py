@@ -19,13 +19,12 @@ from lfadsrm_hpc.errors import (
     UsageError,
 )
 from lfadsrm_hpc.layout import CollectionLayout
-from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import (
     LocalQueueOptions,
-    LocalScheduler,
     render_queue_script,
     write_queue_script,
 )
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import Request
 from lfadsrm_hpc.schedulers.sites.loading import load_site, queue_options
 
@@ -70,7 +69,7 @@ def test_rendered_script_is_the_golden_one(variant: str) -> None:
 
 @pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_pass_bash_and_shellcheck(golden: Path) -> None:
-    subprocess.run(["bash", "-n", str(golden)], check=True, timeout=30)
+    subprocess.run(["bash", "-n", str(golden)], check=True, timeout=90)
     shellcheck(golden)
 
 
@@ -78,7 +77,7 @@ def test_run_script_passes_bash_and_shellcheck(bench: Bench) -> None:
     [run_id] = bench.add("it's $(x)")
     bench.write(environment=("source /opt/lfads/bin/activate",), posterior_only=True)
     script = bench.layout.run_by_id(run_id).script
-    subprocess.run(["bash", "-n", str(script)], check=True, timeout=30)
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=90)
     shellcheck(script)
     assert os.access(script, os.X_OK)
 
@@ -122,7 +121,7 @@ def test_a_script_that_is_being_executed_is_replaced_and_not_changed(bench: Benc
         bench.wait_for_starts(1)
         bench.write(bench.tasks[:1], slots=2)
         assert open_script.read() == before
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert bench.starts() == ["a", "b"]
     assert not list(script.parent.glob(".*.tmp"))
 
@@ -164,16 +163,6 @@ def test_environment_that_bash_cannot_read_is_refused_when_written(bench: Bench)
     with pytest.raises(SchedulerError, match="environment"):
         bench.write(environment=("if true",))
     assert not bench.layout.queue_script.exists()
-
-
-def test_scheduler_writes_the_same_script(bench: Bench) -> None:
-    bench.add("a")
-    script = bench.write()
-    text = script.read_text()
-    options = LocalQueueOptions(poll_s=0.05, look_s=0, recheck_s=1, slots=2, cpu_cap=1, use_gpu=False)
-    written = LocalScheduler(options).write_script(bench.layout, bench.tasks, "01J0000000000000000000TEST")
-    assert written == script
-    assert len(set(text.splitlines()) ^ set(script.read_text().splitlines())) == 2  # the program alone
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class PriorSampler:
             External inputs that the model does not have, or of another shape.
         """
         if count < 1:
-            raise ParamsError(f"{count} samples are not at least 1")
+            raise ParamsError(f"{count} samples are not at least 1", hint="ask for at least 1")
         self._check(count, ext)
         size = min(count, self._rows())
         for start in range(0, count, size):
@@ -116,7 +116,14 @@ class PriorSampler:
             yield Block(start, stop, {name: a[: stop - start] for name, a in arrays.items()})
 
     def samples(self, count: int, ext: NDArray[Any] | None = None) -> Arrays:
-        """Return samples 0..count-1 at once; see `blocks`."""
+        """Return samples 0..count-1 at once; see `blocks`.
+
+        Parameters
+        ----------
+        count : int
+        ext : ndarray, shape (count, T, I), optional
+            External inputs, if the model has them.
+        """
         blocks = list(self.blocks(count, ext))
         return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
 
@@ -154,7 +161,7 @@ class PriorSampler:
             mean, logvar = initial_prior(params, hp)
             z = mean + tf.exp(0.5 * logvar) * noise.normal(IC_NOISE, tf.constant(0), hp.ic_dim, tf.float32)
         g0 = decoder.initial_state(params, arch, z, rows)
-        u = ar1(params, noise, rows, arch.bins) if hp.co_dim else None
+        u = ar1(params, noise, arch.bins) if hp.co_dim else None
         found = driven(params, arch, g0, u, given.get("ext"))
         if u is not None:
             found["controller_outputs"] = u
@@ -178,8 +185,8 @@ def driven(params: Params, arch: Architecture, g0: Tensor, u: Tensor | None, ext
     return {"generator_states": states, "factors": factors, "outputs": outputs}
 
 
-def ar1(params: Params, noise: KeyedNoise, rows: int, bins: int) -> Tensor:
-    """Return inferred inputs from their prior, (T, rows, U), stationary from the first bin on."""
+def ar1(params: Params, noise: KeyedNoise, bins: int) -> Tensor:
+    """Return inferred inputs from their prior, (T, n, U), stationary from the first bin on."""
     log_tau, log_evar = params["co_prior/log_tau"], params["co_prior/log_evar"]
     phi, width = tf.exp(-tf.exp(-log_tau)), log_tau.shape[0]
     innovation = tf.exp(0.5 * log_evar)

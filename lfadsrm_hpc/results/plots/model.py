@@ -212,7 +212,10 @@ def _linearised_at(
         return point.state, _name_point(point, len(starts))
     state = np.asarray(at, np.float64).ravel()
     if state.size != generator.units or not np.isfinite(state).all():
-        raise UsageError(f"a state has {generator.units} finite values, and {state.size} are given")
+        raise UsageError(
+            f"a state has {generator.units} finite values, and {state.size} are given",
+            hint="give one state of the generator",
+        )
     return state, f"at a given state (speed {generator.speed(state):.1g} a bin)"
 
 
@@ -225,7 +228,8 @@ def _starts(generator: Generator, means: xr.Dataset | None, seed: int) -> Array:
     if states.sizes["generator_unit"] != generator.units:
         raise UsageError(
             f"the posterior means have {states.sizes['generator_unit']} generator units, the model "
-            f"{generator.units}: they are of different runs"
+            f"{generator.units}: they are of different runs",
+            hint="load both from one run",
         )
     trials = rng.integers(0, states.sizes["trial"], _STARTS - 1)
     bins = rng.integers(0, states.sizes["time"], _STARTS - 1)
@@ -267,8 +271,8 @@ def _draw_plane(ax: Axes, found: Modes, bin_ms: float) -> None:
     values = found.eigenvalue
     grows = np.abs(values) > 1
     left, right, height = _limits(values)
-    _lines_of_time(ax, bin_ms, left, height)
-    _lines_of_frequency(ax, bin_ms, right, height)
+    _lines_of_time(ax, bin_ms, height)
+    _lines_of_frequency(ax, bin_ms, height)
     turn = np.linspace(0, 2 * np.pi, 721)
     ax.plot(np.cos(turn), np.sin(turn), color=foreground(), lw=1.0)
     dots: dict[str, Any] = {"s": 26, "linewidths": 0.5, "edgecolors": "white", "zorder": 3}
@@ -292,7 +296,7 @@ def _limits(values: Array) -> tuple[float, float, float]:
     return left - max(missing, 0.0), right, max(height, (right - left) / 2.2)
 
 
-def _lines_of_time(ax: Axes, bin_ms: float, left: float, height: float) -> None:
+def _lines_of_time(ax: Axes, bin_ms: float, height: float) -> None:
     """Draw circles of one time constant, each named below the real axis, where it leaves the picture."""
     last = np.inf
     turn = np.linspace(0, 2 * np.pi, 361)
@@ -310,7 +314,7 @@ def _lines_of_time(ax: Axes, bin_ms: float, left: float, height: float) -> None:
         )  # fmt: skip
 
 
-def _lines_of_frequency(ax: Axes, bin_ms: float, right: float, height: float) -> None:
+def _lines_of_frequency(ax: Axes, bin_ms: float, height: float) -> None:
     """Draw rays of one frequency, each named outside the circle."""
     last = 0.0
     for hertz in _NICE_HZ:
@@ -330,7 +334,9 @@ def _lines_of_frequency(ax: Axes, bin_ms: float, right: float, height: float) ->
 def _top(arrays: Sequence[Array]) -> float:
     values = np.concatenate([np.abs(array[np.isfinite(array)]).ravel() for array in arrays])
     if not values.size:
-        raise DataError("no weight is finite: the model diverged")
+        raise DataError(
+            "no weight is finite: the model diverged", hint="`lfadsrm status` and the fit log say when"
+        )
     return float(np.quantile(values, 0.995)) or 1.0
 
 

@@ -1,4 +1,4 @@
-"""Open posterior means lazily: one file as an xr.Dataset, many as one xr.DataTree.
+"""A file of posterior means, opened lazily as an xr.Dataset.
 
 Opening reads attributes, sizes, and what describes trials, bins and neurons; all else is read from disk when
 it is used, and only the chunks that are asked for. No dask is needed, and no file stays open that is not
@@ -83,41 +83,6 @@ def open_posterior_means(
             hint=f"copy it again if it is a copy; else {_AGAIN}",
         ) from error
     return means
-
-
-def open_tree(
-    files: Mapping[str, str | os.PathLike[str]], *, expect_tokens: Mapping[str, str] | None = None
-) -> xr.DataTree:
-    """Open the posterior means of many runs as one tree, lazily.
-
-    What is read is not kept: use `.load()` for that. (A look at each of a hundred runs would otherwise leave
-    all of them in memory.)
-
-    Parameters
-    ----------
-    files : mapping
-        `"param_<hash>/<run spec>/<dataset>"` -> path of its netCDF file. Every part becomes one level.
-    expect_tokens : mapping, optional
-        The claim token that each file should carry, under the same keys.
-
-    Returns
-    -------
-    xr.DataTree
-        `tree["param_<hash>/<run spec>/<dataset>"].ds` is what `open_posterior_means` gives.
-
-    Raises
-    ------
-    ResultsError
-        A file cannot be opened.
-    """
-    tokens = expect_tokens or {}
-    tree: xr.DataTree = xr.DataTree.from_dict(
-        {
-            key: open_posterior_means(path, expect_token=tokens.get(key), cache=False)
-            for key, path in files.items()
-        }
-    )
-    return tree
 
 
 def of_split(means: xr.Dataset, split: str) -> xr.Dataset:
