@@ -20,7 +20,11 @@ from lfadsrm_hpc.layout import CollectionLayout
 SCHEMA_VERSION = 1
 _BLOCK = 1 << 20
 _MODES = {".tar": "", ".tar.gz": "gz", ".tgz": "gz"}
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, KeyError, TypeError)
+_UNREADABLE = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, KeyError, TypeError)
+
+
+class _Damage(Exception):
+    """What is wrong with an archive."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +160,11 @@ def check(path: Path, tell: Callable[[int], None]) -> Content:
     try:
         with tarfile.open(path, "r:*") as tar:
             return _check(tar, tell)
-    except MismatchError as error:
-        raise MismatchError(error.what, where=path, hint="make the archive again") from None
     except FileNotFoundError:
         raise UsageError("there is no such file", where=path) from None
-    except _DAMAGE as error:
+    except _Damage as error:
+        raise MismatchError(str(error), where=path, hint="make the archive again") from None
+    except _UNREADABLE as error:
         raise MismatchError(
             f"the archive cannot be read: {error}", where=path, hint="make the archive again"
         ) from None
@@ -170,24 +174,24 @@ def _check(tar: tarfile.TarFile, tell: Callable[[int], None]) -> Content:
     members = iter(tar)
     first = next(members, None)
     if first is None or not first.isreg() or first.name.split("/")[1:] != [_manifest_name()]:
-        raise MismatchError("the file is no archive of a run collection")
+        raise _Damage("the file is no archive of a run collection")
     content = _from_json(_opened(tar, first).read())
     files = {f"{content.collection}/{file.name}": file for file in content.files}
     for member in members:
         file = files.pop(member.name, None)
         if file is None or not member.isreg():
-            raise MismatchError(f"the archive holds {member.name!r}, which it does not speak of")
+            raise _Damage(f"the archive holds {member.name!r}, which it does not speak of")
         if member.size != file.size or sha256(_opened(tar, member), tell) != (file.sha256, file.size):
-            raise MismatchError(f"{member.name!r} in the archive is not what was packed")
+            raise _Damage(f"{member.name!r} in the archive is not what was packed")
     if files:
-        raise MismatchError(f"the archive lacks {len(files)} files, as {next(iter(files))!r}")
+        raise _Damage(f"the archive lacks {len(files)} files, as {next(iter(files))!r}")
     return content
 
 
 def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = tar.extractfile(member)
     if stream is None:
-        raise MismatchError(f"{member.name!r} in the archive is no file")
+        raise _Damage(f"{member.name!r} in the archive is no file")
     return stream
 
 
@@ -210,6 +214,6 @@ def _to_json(content: Content) -> bytes:
 def _from_json(data: bytes) -> Content:
     document = json.loads(data)
     if document["schema_version"] != SCHEMA_VERSION:
-        raise MismatchError("the archive was made by another version", hint="update lfadsrm_hpc")
+        raise _Damage("the archive was made by another version of lfadsrm_hpc")
     files = tuple(Packed(str(f["name"]), int(f["size"]), str(f["sha256"])) for f in document["files"])
     return Content(str(document["collection"]), str(document["created"]), dict(document["runs"]), files)
