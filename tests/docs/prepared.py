@@ -27,7 +27,7 @@ MARKS: dict[str, tuple[str, ...]] = {}
 
 
 def page(name: str, *marks: str) -> Callable[[Around], Around]:
-    """Register what belongs to the page of that name, and the marks of its test."""
+    """Register what belongs to a page (its path from the root), and the marks of its test."""
 
     def note(around: Around) -> Around:
         _PREPARED[name] = around
@@ -74,7 +74,7 @@ def warned() -> Iterator[list[str]]:
     texts += [str(one.message) for one in said if issubclass(one.category, LfadsrmWarning)]
 
 
-@page("quickstart.md", "train", "slow")
+@page("docs/quickstart.md", "train", "slow")
 def quickstart(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     n = place.names
@@ -85,7 +85,7 @@ def quickstart(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert [group.rpartition("/")[2] for group in n["tree"].groups[-2:]] == ["day1", "day2"]
 
 
-@page("readers.md", "train", "slow")
+@page("docs/readers.md", "train", "slow")
 def readers(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     # The page speaks of the file's options before it makes one.
     (makes,) = [b for b in blocks(ROOT / "docs/readers.md") if "NWBHDF5IO" in b.text]
@@ -107,7 +107,7 @@ def readers(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "reaching/runs/reaching/collection.json").is_file()
 
 
-@page("stitching.md")
+@page("docs/stitching.md")
 def stitching(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     matplotlib.use("Agg")
     yield
@@ -116,7 +116,7 @@ def stitching(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "runs").is_dir()
 
 
-@page("plots.md")
+@page("docs/plots.md")
 def plots(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     """The code of the page draws the pictures of the page, from runs that are made up."""
     sys.path.insert(0, str(ROOT / "tests/results"))
@@ -140,7 +140,7 @@ def plots(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert place.names["found"].frequency_hz[0] == pytest.approx(2, rel=1e-3)
 
 
-@page("report.md")
+@page("docs/report.md")
 def report(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     """The page's collection is there, with results that are made up."""
     small_sweep(
@@ -158,7 +158,7 @@ def report(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         assert (ROOT / "docs/images" / name).stat().st_size < 150_000
 
 
-@page("metrics.md", "train", "slow")
+@page("docs/metrics.md", "train", "slow")
 def metrics(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     found = place.names["metrics"]
@@ -167,7 +167,7 @@ def metrics(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "submission.h5").is_file()
 
 
-@page("results.md")
+@page("docs/results.md")
 def results(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     """The page's sweep is there, with results that are made up: training it would take minutes."""
     rc = small_sweep(
@@ -192,7 +192,7 @@ def results(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "best.json").stat().st_size > 1000
 
 
-@page("legacy.md")
+@page("docs/legacy.md")
 def legacy(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     """A collection of the Matlab run manager and one of ours are there, made up."""
     matplotlib.use("Agg")
@@ -215,7 +215,7 @@ def legacy(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "for_matlab/single/summary.txt").is_file()
 
 
-@page("model.md", "train", "slow")
+@page("docs/model.md", "train", "slow")
 def model(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     (place.folder / "tests").symlink_to(ROOT / "tests")
     yield
@@ -283,21 +283,21 @@ def perlmutter(request: pytest.FixtureRequest) -> Any:
     return cluster
 
 
-@page("clusters.md")
+@page("docs/clusters.md")
 def clusters(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     cluster = perlmutter(request)
     experiment = Experiment(place, request.getfixturevalue("fabricated"))
     experiment.stop_at_checkpoint()
     place.actions["more runs"] = experiment.more_runs
     yield
-    assert len(place.names["jobs"]) == 3, place.names["jobs"]
+    assert len(place.names["jobs"]) == 4
     scripts = sorted((experiment.folder / "runs/reaching/.lfadsrm/submissions").glob("*/script-*.sh"))
     assert len(scripts) >= 4
     assert "--qos=shared" in scripts[0].read_text()
     cluster.cancel_all()
 
 
-@page("sites.md")
+@page("docs/sites.md")
 def sites(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     request.getfixturevalue("slurm")
     request.getfixturevalue("monkeypatch").setenv("LFADSRM_SITE", "")
@@ -305,7 +305,7 @@ def sites(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / ".config/lfadsrm/site_configs/perlmutter.toml").is_file()
 
 
-@page("manifest.md")
+@page("docs/manifest.md")
 def manifest(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     need("jq")
     experiment = Experiment(place, request.getfixturevalue("fabricated"))
@@ -321,3 +321,66 @@ def need(program: str) -> None:
         if os.environ.get("LFADSRM_REQUIRE_TOOLS") == "1":
             pytest.fail(f"{program} is not installed, and LFADSRM_REQUIRE_TOOLS=1 asks for it")
         pytest.skip(f"{program} is not installed")
+
+
+@page("README.md", "train", "slow")
+def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Trainings are made short."""
+    from scipy.io import savemat
+
+    from lfadsrm_hpc.data.readers import save_dataset
+    from lfadsrm_hpc.data.synthetic import lorenz_sessions
+
+    matplotlib.use("Agg")
+    perlmutter(request)
+    days = lorenz_sessions(2, n_conditions=4, trials_per_condition=8, duration_ms=400, bin_ms=10, seed=3)
+    for name, day in (("day1", days[0]), ("day2", days[1]), ("day1_evening", days[0].isel(trial=slice(6)))):
+        savemat(
+            place.folder / f"{name}.mat",
+            {"spikes": day.spikes.values.transpose(0, 2, 1), "bin_ms": 10.0, "condition": day.condition.values},
+        )
+
+    def new_recordings() -> None:
+        assert 'RunCollection "example" (4 runs in total)' in place.printed
+        assert re.search(r"<xarray.DataArray 'rates' \(trial: 200, time: 100\)>", place.printed)
+        assert re.search(r"units: +spikes/s", place.printed)
+        known = place.names["ds"].load()
+        save_dataset(known.isel(trial=slice(20)), place.folder / "afternoon.h5")
+        other = lorenz_sessions(
+            4, n_conditions=20, trials_per_condition=4, bin_ms=float(known.attrs["bin_ms"]), mean_rate=9, speed=2
+        )[3]
+        save_dataset(other, place.folder / "day9.h5")
+
+    def short_training() -> None:
+        (place.folder / "my_experiment/datasets/day1_evening.mat").unlink()
+        path = place.folder / "my_experiment/experiment.toml"
+        short = "max_epochs = 2\nuse_xla = 'off'\nnum_samples_posterior = 4\nbatch_size = 16"
+        path.write_text(path.read_text().replace("batch_size = 64", short))
+
+    def more_runs() -> None:
+        path = place.folder / "my_experiment/experiment.toml"
+        path.write_text(path.read_text().replace("factors_dim = [4, 8]", "factors_dim = [4, 6, 8]"))
+        done = place.shell("lfadsrm prepare my_experiment")
+        assert done.returncode == 0, done.stderr
+        from lfadsrm_hpc.api import RunCollection
+
+        rc = RunCollection.open(place.folder / "my_experiment/runs/my_experiment")
+        stopped = rc.find_run("single_day1", factors_dim=6)
+        request.getfixturevalue("fabricated").complete(stopped, code=75, reason="timeout")
+
+    place.smaller = {
+        "max_epochs=60": "max_epochs=2",
+        "max_epochs=50": "max_epochs=2",
+        # Which is too short for a good fit.
+        "rc.best()": "rc.best(include_bad=True)",
+        "lfadsrm best my_experiment": "lfadsrm best my_experiment --include-bad",
+    }
+    place.actions |= {
+        "new recordings": new_recordings,
+        "a short training": short_training,
+        "more runs": more_runs,
+    }
+    yield
+    assert place.names["later"].sizes["trial"] == 20
+    assert (place.folder / "my_experiment/runs/my_experiment/report.html").is_file()
+    assert (place.folder / "results.nc").is_file()

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import doc_prepared
 import pytest
 from doc_pages import ROOT, Place, blocks, pages
 
 
+PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [getattr(pytest.mark, mark) for mark in doc_prepared.MARKS.get(name, ())]
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "page",
+    "name",
     [
-        pytest.param(
-            page,
-            id=str(page.relative_to(ROOT)),
-            marks=[getattr(pytest.mark, mark) for mark in doc_prepared.MARKS.get(page.name, ())],
-        )
-        for page in pages()
+        pytest.param(name, marks=marks(name))
+        for name, page in PAGES.items()
         if any(block.executed for block in blocks(page))
     ],
 )
-def test_its_code_works(page: Path, place: Place, request: pytest.FixtureRequest) -> None:
-    with doc_prepared.around(page.name, place, request):
-        place.execute(page)
+def test_its_code_works(name: str, place: Place, request: pytest.FixtureRequest) -> None:
+    with doc_prepared.around(name, place, request):
+        place.execute(PAGES[name])
 
 
 def test_every_preparation_has_its_page() -> None:
-    names = [page.name for page in pages()]
-    assert doc_prepared.names() <= set(names)
-    assert len(set(names)) == len(names), "two pages of one name: preparations go by names"
+    assert doc_prepared.names() <= set(PAGES)

@@ -20,11 +20,13 @@ else:
 
 EXECUTED = {"python", "bash", "console"}
 READ = {"text", "toml", "jinja", "matlab", "ini"}  # of these, what names a file is written, and then used
-DIRECTIVE = re.compile(r"\{(toctree|include|figure|image|note|warning|tip|mermaid|eval-rst|auto\w+)\}.*")
+DIRECTIVE = re.compile(r"\{(?!code|literalinclude|doctest|prompt)[\w:-]+\}.*")  # of the site's builder; not for code
 # A line that somebody might type.
 TYPED = re.compile(
     r"\s*(\$ |(lfadsrm|python3?|pip|bash|sbatch|srun|qsub|cd|export|module|LFADSRM_\w+=\S*) +\S|import \w|from \w+ import )"
 )
+# A line of Python or TOML that is set off by blanks.
+CODE = re.compile(r"""(\w+ = )?[\w.]+\([^)]*["'=][^)]*\);?|\[+[\w.\-"]+\]+""")
 # A link's target: a file with or without an anchor; not the web.
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -61,7 +63,8 @@ def test_no_code_hides_outside_of_fences(page: Path) -> None:
     for number, line in outside_fences(page):
         assert not line.lstrip().startswith("```"), f"{page.name}, line {number}: a fence that is not closed"
         if line.startswith("    "):
-            assert not TYPED.match(line), f"{page.name}, line {number}: put it between ```: {line!r}"
+            code = TYPED.match(line) or CODE.fullmatch(line.strip())
+            assert not code, f"{page.name}, line {number}: put it between ```: {line!r}"
 
 
 @every_page
