@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     folder.mkdir()
     doc_pages.write_commands(folder.parent / "bin")
     monkeypatch.chdir(folder)
+    recorded: dict[int, str] | None = {} if os.environ.get("LFADSRM_RECORD_PAGES") == "1" else None
     for name, value in doc_pages.clean_environment(folder).items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
@@ -41,4 +43,4 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     # What a page imports from a folder of its own, or registers, must not reach other tests.
     monkeypatch.setattr(sys, "path", list(sys.path))
     names: dict[str, Any] = {"__name__": "a_page"}
-    return doc_pages.Place(folder, names)
+    return doc_pages.Place(folder, names, recorded=recorded)

@@ -13,6 +13,8 @@ language, and from the comment in the line before it:
 - ``<!-- not run: WHY -->``: not executed, but still read: its commands must exist, with these options.
 - ``<!-- wait: COMMAND -->``: the block comes when this command of bash succeeds.
 - ``<!-- meanwhile: NAME -->``: the test does something first, such as letting a node die.
+
+``LFADSRM_RECORD_PAGES=1 pytest tests/docs/test_pages.py -k NAME`` writes what a page shows anew.
 """
 
 from __future__ import annotations
@@ -122,8 +124,12 @@ class Place:
         What ``meanwhile`` may ask for.
     smaller : dict of str to str
         Texts of the page that are replaced before it is executed, so that it takes less time.
+    measured : dict of str to str
+        The same, for what depends on the machine.
     varies : re.Pattern
         What of the output is not compared.
+    recorded : dict of int to str, optional
+        Where the page is to be written anew, with what it prints now: the texts of blocks, by line.
     printed : str
         What the last block has printed.
     """
@@ -132,27 +138,47 @@ class Place:
     names: dict[str, Any] = field(default_factory=dict)
     actions: dict[str, Callable[[], object]] = field(default_factory=dict)
     smaller: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)
     varies: re.Pattern[str] = VARIES
+    recorded: dict[int, str] | None = None
     printed: str = ""
 
     def execute(self, page: Path) -> None:
         """Execute a page from its beginning to its end."""
         found = blocks(page)
-        for old in self.smaller:
+        for old in self.smaller | self.measured:
             assert any(old in block.text for block in found), f"{page.name} does not say {old!r} any more"
         for block in found:
             try:
-                self._do(block)
+                self.do(block)
             except Exception as error:
                 raise AssertionError(f"{block} does not work: {error}") from error
+        if self.recorded is not None:
+            self._record(page, found)
 
-    def _do(self, block: Block) -> None:
+    def _record(self, page: Path, found: list[Block]) -> None:
+        """Write the page anew, with what its commands have printed."""
+        lines = page.read_text().splitlines(keepends=True)
+        for block in reversed(found):
+            if block.line in (self.recorded or {}):
+                end = block.line + block.text.count("\n")
+                lines[block.line : end] = [(self.recorded or {})[block.line]]
+        text = "".join(lines)
+        for old, new in self.measured.items():
+            text = text.replace(old, new)
+        page.write_text(text)
+
+    def do(self, block: Block) -> None:
+        """Execute one block, or compare it with what the one before it has printed."""
         if "meanwhile" in block.markers:
             self.actions[block.markers["meanwhile"]]()
         if "wait" in block.markers:
             self._until(block.markers["wait"])
         if "output" in block.markers:
-            self.compare(block.text, self.printed)
+            if self.recorded is not None:
+                self.recorded[block.line] = self.plain(self.printed)
+            else:
+                self.compare(block.text, self.printed)
         elif not block.executed:
             return
         elif block.file is not None:
@@ -176,7 +202,7 @@ class Place:
             stream.write(self._small(text))
 
     def _small(self, text: str) -> str:
-        for old, new in self.smaller.items():
+        for old, new in (self.smaller | self.measured).items():
             text = text.replace(old, new)
         return text
 
@@ -194,8 +220,13 @@ class Place:
         return done.stdout
 
     def _console(self, block: Block) -> None:
+        lines = []
         for command, shown in commands(self._small(block.text)):
             out = self.run(command)
+            lines += [line for line in (f"$ {command}".replace("\n", "\n> "), out) if line]
+            if self.recorded is not None:
+                self.recorded[block.line] = "\n".join(lines) + "\n"
+                continue
             try:
                 self.compare(shown, out)
             except AssertionError as error:

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -62,6 +63,17 @@ def small_sweep(place: Place, fabricated: Any, specs: str = "single_day1 both_da
     for number, run in enumerate(rc.runs):
         fabricated.complete(run, **{k: v(number, run) if callable(v) else v for k, v in complete.items()})
     return rc
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Stand in a folder meanwhile."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager
@@ -384,3 +396,61 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert place.names["later"].sizes["trial"] == 20
     assert (place.folder / "my_experiment/runs/my_experiment/report.html").is_file()
     assert (place.folder / "results.nc").is_file()
+
+
+@page("docs/tutorials/cluster_sweep.md", "train", "slow")
+def cluster_sweep(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of it happens on a real Slurm of two nodes, which enforces limits of memory."""
+    import json
+    from dataclasses import replace
+
+    import numpy as np
+    import slurm_cluster
+
+    from lfadsrm_hpc.data.synthetic import lorenz_sessions
+
+    slurm_cluster.need_slurm()
+    if not slurm_cluster.cgroups_usable():
+        pytest.skip("memory limits need root and cgroups that can be written")
+    request.getfixturevalue("new_slurm")(nodes=2, cgroup=True)
+    (place.folder / "recordings").mkdir()
+    days = lorenz_sessions(
+        2, n_conditions=6, trials_per_condition=10, duration_ms=400, bin_ms=10, mean_rate=12, speed=2, seed=5
+    )
+    for name, day in zip(("day1", "day2"), days, strict=True):
+        arrays = {"spikes": day.spikes.values, "bin_ms": 10.0, "condition": day.condition.values}
+        np.savez(place.folder / f"recordings/{name}.npz", **arrays)
+    # However quick the machine is: a stitched run is longer than a minute, and not by much.
+    text = (ROOT / "docs/tutorials/cluster_sweep.md").read_text()
+    (written,) = set(re.findall(r"max_epochs = \d+", text))
+    place.measured = {written: "max_epochs = 100"}
+    trial = replace(place, folder=place.folder.parent / "trial", recorded=None)
+    trial.folder.mkdir()
+    before = [block for block in blocks(ROOT / "docs/tutorials/cluster_sweep.md") if block.language == "toml"]
+    with inside(trial.folder):
+        (trial.folder / "sweep/datasets").mkdir(parents=True)
+        for path in (place.folder / "recordings").iterdir():
+            (trial.folder / "sweep/datasets" / path.name).write_bytes(path.read_bytes())
+        for block in before:
+            trial.do(block)
+        timed = trial.shell("lfadsrm prepare sweep >&2 && lfadsrm time sweep --seconds 5 --json")
+    seconds = json.loads(timed.stdout)["timing"]["seconds_per_epoch"]
+    place.measured = {written: f"max_epochs = {round(60 / seconds)}"}
+    # Numbers are those of the machine and the hour; so is how far a run is that is still at work.
+    place.varies = re.compile(r"param_[a-z2-7]{12}|lf[0-9A-Z]{11}|(?<= running ).*|(?<= pending ).*|[\d:.]*\d")
+    yield
+    done = place.shell("lfadsrm status sweep --json")
+    assert json.loads(done.stdout)["counts"] == {"COMPLETED": 6}
+
+
+@page("docs/how_to/own_loader.md")
+def own_loader(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    from lfadsrm_hpc.data.formats import registry
+
+    # What the page registers must not reach other tests.
+    request.getfixturevalue("monkeypatch").setattr(registry, "REGISTERED", {})
+    yield
+    sys.modules.pop("my_lab.reading", None)
+    sys.modules.pop("my_lab", None)
+    assert float(place.names["counts"].mean()) == pytest.approx(10 * 0.005, rel=0.1)
+    assert (place.folder / "runs/reaching/collection.json").is_file()
