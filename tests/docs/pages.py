@@ -223,6 +223,7 @@ class Place:
         lines = []
         for command, shown in commands(self._small(block.text)):
             out = self.run(command)
+            print(f"$ {command}\n{out}")
             lines += [line for line in (f"$ {command}".replace("\n", "\n> "), out) if line]
             if self.recorded is not None:
                 self.recorded[block.line] = "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib
 import pytest
-from doc_pages import ROOT, Place, blocks
+from doc_pages import ROOT, VARIES, Place, blocks
 
 from lfadsrm_hpc.errors import LfadsrmWarning
 
@@ -454,3 +454,27 @@ def own_loader(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     sys.modules.pop("my_lab", None)
     assert float(place.names["counts"].mean()) == pytest.approx(10 * 0.005, rel=0.1)
     assert (place.folder / "runs/reaching/collection.json").is_file()
+
+
+@page("docs/how_to/own_site.md")
+def own_site(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    request.getfixturevalue("slurm")
+    Experiment(place, request.getfixturevalue("fabricated"))
+    # The name of this machine, and the version of its Slurm.
+    place.varies = re.compile(rf"(?<=hostnames = ).*|(?<=with slurm )[\d.]+|{VARIES.pattern}")
+    yield
+    assert (place.folder / ".config/lfadsrm/site_configs/ourcluster.toml").is_file()
+
+
+@page("docs/how_to/preempted_jobs.md")
+def preempted_jobs(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    cluster = perlmutter(request)
+    experiment = Experiment(place, request.getfixturevalue("fabricated"))
+
+    def preempted() -> None:
+        for number in (0, 3):
+            experiment.fabricated.complete(experiment.rc.runs[number], code=75, reason="checkpointed")
+
+    place.actions["preempted"] = preempted
+    yield
+    cluster.cancel_all()
