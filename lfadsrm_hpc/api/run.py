@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc.api.drawing import RunDrawing
 from lfadsrm_hpc.api.exporting import RunExporting
-from lfadsrm_hpc.api.loading import RunLoading
-from lfadsrm_hpc.api.reporting import RunReporting
-from lfadsrm_hpc.api.scoring import RunScoring
+from lfadsrm_hpc.api.run_drawing import RunDrawing
+from lfadsrm_hpc.api.run_loading import RunLoading
+from lfadsrm_hpc.api.run_scoring import RunScoring
 from lfadsrm_hpc.api.stitching import RunStitching
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError
 from lfadsrm_hpc.manifest import store
@@ -23,10 +22,12 @@ if TYPE_CHECKING:
 
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
-    from lfadsrm_hpc.model.progress import Progress
+    from lfadsrm_hpc.model.training.progress import Progress
+    from lfadsrm_hpc.results.peek.reading import Peek
+    from lfadsrm_hpc.schedulers.explaining import Explanation
 
 
-class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
+class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
@@ -44,6 +45,38 @@ class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunSti
         from lfadsrm_hpc.worker import run_task
 
         return run_task(self.collection.path, self.id, posterior_only=posterior_only, capture_log=False)
+
+    def why(self) -> Explanation:
+        """Return why the run is at what it is at, with evidence, the last of its log and the next command.
+
+        Its scheduler is asked only where the run's files do not settle it.
+        """
+        from lfadsrm_hpc.collection.roster import Roster
+        from lfadsrm_hpc.schedulers.explaining import entry_of, explain
+
+        roster = Roster.open(self.collection.path)
+        return explain(roster, entry_of(roster, self.id))
+
+    def peek(self, dataset: str | None = None, trial: int | None = None) -> Peek:
+        """Return the learning curve, and one trial's rates beside its data, also while the run trains.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            Of a stitched run; the first that can be shown unless given.
+        trial : int, optional
+            Its number in the dataset. While the run trains some validation trials can be shown.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such dataset or trial, or the run is not prepared.
+        ResultsError
+            A file is damaged.
+        """
+        from lfadsrm_hpc.results.peek.reading import peek
+
+        return peek(self.layout, dataset=dataset, trial=trial)
 
     def infer(
         self,
@@ -235,6 +268,11 @@ class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunSti
         from lfadsrm_hpc.inference.prior import prior_samples
 
         return prior_samples(self, count, self._dataset(dataset), ext_input=ext_input, seed=seed)
+
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc.api.displaying import run_html
+
+        return run_html(self)
 
     def log_path(self) -> Path:
         """Return the log of the newest attempt that has printed something."""

@@ -33,6 +33,8 @@ class Session:
         Means that were subtracted before `alignment_matrix` was applied.
     held_out : (D,) bool array, optional
         Neurons that the encoders do not see.
+    valid_trials : (E,) int array, optional
+        The numbers of the validation trials in their dataset.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class Session:
     alignment_matrix: Array | None = None
     alignment_bias: Array | None = None
     held_out: Array | None = None
+    valid_trials: Array | None = None
 
     def __post_init__(self) -> None:
         for part, data, ext in (
@@ -94,6 +97,7 @@ class Session:
             alignment_matrix=inputs.alignment_matrix_cxf,
             alignment_bias=inputs.alignment_bias_c,
             held_out=held_out_mask(hp, inputs.dataset, len(inputs.neuron_names)),
+            valid_trials=inputs.valid_inds,
         )
 
     @property

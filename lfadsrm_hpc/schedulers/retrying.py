@@ -20,11 +20,11 @@ from lfadsrm_hpc.manifest.records import (
     state_of,
 )
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import Caps, Declined, Ended, JobRequest, RetryRules, escalate
-from lfadsrm_hpc.schedulers.site import Site
-from lfadsrm_hpc.schedulers.sites import build_request
+from lfadsrm_hpc.schedulers.sites.loading import build_request
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_memory, format_time, parse_memory, parse_time
 
 __all__ = [
@@ -156,7 +156,7 @@ class Chooser:
         self, run: RunLayout, status: RunStatus, attempts: Sequence[AttemptFacts]
     ) -> JobRequest | Declined:
         history = history_of(run, status, attempts)
-        last = self._last_request(run, attempts)
+        last = self.last_request(run, attempts)
         request = self._new_request() if last is None else self._changed_request(last)
         return escalate(
             request,
@@ -190,7 +190,7 @@ class Chooser:
             self._changed[last] = build_request(self.site, **{**before.given, **self.asked.given})
         return self._changed[last]
 
-    def _last_request(self, run: RunLayout, attempts: Sequence[AttemptFacts]) -> JobRequest | None:
+    def last_request(self, run: RunLayout, attempts: Sequence[AttemptFacts]) -> JobRequest | None:
         """Return what the newest attempt that was handed to this site asked for.
 
         One that was never handed over counts not: asked for again and again, its request would grow.

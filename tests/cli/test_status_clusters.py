@@ -20,7 +20,7 @@ from lfadsrm_hpc.manifest import store, submissions
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.records import Exit, Identity, new_ulid
 from lfadsrm_hpc.schedulers.batch import job_name
-from lfadsrm_hpc.schedulers.sites import load_site, to_settings
+from lfadsrm_hpc.schedulers.sites.loading import load_site, to_settings
 
 HEAD = "ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME"
 JOB = "4711"
@@ -257,7 +257,7 @@ class TestOneRun:
         ],
     )
     def test_names_that_schedulers_give(self, tmp_path: Path, job: str, name: str, ours: bool) -> None:
-        from lfadsrm_hpc.cli.attempts import _outputs
+        from lfadsrm_hpc.schedulers.attempts import _outputs
 
         (tmp_path / name).write_text("text")
         task = submissions.PlannedTask(0, 4, "param_x/y", 1)
