@@ -7,8 +7,8 @@ language, and from the comment in the line before it:
 - ``console`` holds commands after ``$``, and what they print. They are executed, and each line that is shown
   must be among those that they print now, but for what varies (times, sizes, paths). A line ``...`` stands
   for lines that are left out, and ``(exit code 3)`` for the end of a command that fails.
-- A block of any language whose first line is a comment that names a file (``# my_experiment/experiment.toml``)
-  is that file; ``# more of FILE`` goes to its end.
+- A block of any language whose first line is a comment that names a file (``# my_experiment/setup.toml``) is
+  that file; ``# more of FILE`` goes to its end.
 - ``text`` is for reading: layouts, formulas, and after ``<!-- output -->`` what the block before it prints.
 - ``<!-- not run: WHY -->``: not executed, but still read: its commands must exist, with these options.
 - ``<!-- wait: COMMAND -->``: the block comes when this command of bash succeeds.
@@ -191,8 +191,8 @@ class Place:
             self._console(block)
         else:
             raise AssertionError(
-                f"nobody knows how to execute {block.language or 'a block without a language'}; let it name its "
-                "file in its first line, or say <!-- not run: WHY -->"
+                f"nobody knows how to execute {block.language or 'a block without a language'}; let it name "
+                "its file in its first line, or say <!-- not run: WHY -->"
             )
 
     def _write(self, name: str, append: bool, text: str) -> None:
@@ -259,7 +259,7 @@ class Place:
             time.sleep(0.5)
 
     def plain(self, text: str) -> str:
-        return text.replace(str(self.folder), HOME)
+        return text.replace(str(self.folder), HOME).replace(sys.prefix, f"{HOME}/venv")
 
     def compare(self, shown: str, printed: str) -> None:
         """Check that every line that is shown is printed, but for what varies."""
@@ -273,15 +273,15 @@ class Place:
         return " ".join(self.varies.sub("#", line).split())
 
 
-def clean_environment(folder: Path) -> dict[str, str | None]:
+def clean_environment(home: Path, tools: Path) -> dict[str, str | None]:
     """Return variables for a page that is executed in a folder; None: to be taken away."""
     own = {name: None for name in os.environ if name.startswith("LFADSRM_") and "REQUIRE" not in name}
     return own | {
-        "HOME": str(folder),
+        "HOME": str(home),
         "XDG_CONFIG_HOME": None,
-        "PATH": f"{folder.parent / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{tools / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(ROOT), str(folder.parent / "installed"), os.environ.get("PYTHONPATH")])
+            filter(None, [str(ROOT), str(tools / "installed"), os.environ.get("PYTHONPATH")])
         ),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "COLUMNS": "110",
@@ -290,7 +290,7 @@ def clean_environment(folder: Path) -> dict[str, str | None]:
     }
 
 
-def write_commands(folder: Path) -> None:
+def write_commands(folder: Path, installed: Path) -> None:
     """Write the programs that pages call, so that they are of this Python."""
     folder.mkdir()
     calls = {
@@ -298,7 +298,7 @@ def write_commands(folder: Path) -> None:
         "python": "",
         # Nothing is fetched: what a package needs to be built is here.
         "pip": f'-m pip --quiet --disable-pip-version-check --no-input "$@" --no-index --no-build-isolation '
-        f"--no-deps --target {folder.parent / 'installed'} #",
+        f"--no-deps --target {installed} #",
     }
     for name, arguments in calls.items():
         path = folder / name

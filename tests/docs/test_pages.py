@@ -1,11 +1,10 @@
-"""The pages of the documentation are true: what stands in their code blocks works, in the order of the page."""
+"""The pages of the documentation are true: what stands in their code blocks works, in its order."""
 
 from __future__ import annotations
 
 import doc_prepared
 import pytest
 from doc_pages import ROOT, Place, blocks, pages
-
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 

@@ -20,10 +20,13 @@ else:
 
 EXECUTED = {"python", "bash", "console"}
 READ = {"text", "toml", "jinja", "matlab", "ini"}  # of these, what names a file is written, and then used
-DIRECTIVE = re.compile(r"\{(?!code|literalinclude|doctest|prompt)[\w:-]+\}.*")  # of the site's builder; not for code
+DIRECTIVE = re.compile(
+    r"\{(?!code|literalinclude|doctest|prompt)[\w:-]+\}.*"
+)  # of the site's builder; not for code
 # A line that somebody might type.
 TYPED = re.compile(
-    r"\s*(\$ |(lfadsrm|python3?|pip|bash|sbatch|srun|qsub|cd|export|module|LFADSRM_\w+=\S*) +\S|import \w|from \w+ import )"
+    r"\s*(\$ |(lfadsrm|python3?|pip|bash|sbatch|srun|qsub|cd|export|module|LFADSRM_\w+=\S*) +\S"
+    r"|import \w|from \w+ import )"
 )
 # A line of Python or TOML that is set off by blanks.
 CODE = re.compile(r"""(\w+ = )?[\w.]+\([^)]*["'=][^)]*\);?|\[+[\w.\-"]+\]+""")
@@ -35,9 +38,7 @@ every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.
 def outside_fences(page: Path) -> list[tuple[int, str]]:
     """Return the lines of a page that are in no fence, with their numbers."""
     inside = {
-        line
-        for block in blocks(page)
-        for line in range(block.line, block.line + block.text.count("\n") + 2)
+        line for block in blocks(page) for line in range(block.line, block.line + block.text.count("\n") + 2)
     }
     lines = page.read_text().splitlines()
     return [(number, line) for number, line in enumerate(lines, start=1) if number not in inside]
@@ -53,7 +54,9 @@ def test_every_block_is_executed_or_explained(page: Path) -> None:
             typed = [line for line in block.text.splitlines() if TYPED.match(line)]
             shown = "output" in block.markers or block.file is not None or "not run" in block.markers
             assert shown or not typed, f"{block} holds what nobody executes: {typed[0]!r}"
-            assert block.language == "text" or shown, f"{block}: nobody reads it; name a file in its first line"
+            assert block.language == "text" or shown, (
+                f"{block}: nobody reads it; name a file in its first line"
+            )
         else:
             assert DIRECTIVE.fullmatch(block.language), f"{block}: nobody knows this language"
 
@@ -114,7 +117,9 @@ def takes(arguments: list[str], block: Block) -> None:
         found = command.get_command(context, rest[0])
         assert found is not None, f"{block}: there is no {rest[0]!r}"
         command, rest = found, rest[1:]
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     for word in rest:
         if word.startswith("-") and word not in ("--help", "-h"):
             assert word.partition("=")[0] in known, f"{block}: {command.name} takes no {word}"
