@@ -1,7 +1,7 @@
 """What each page finds when it is executed, and what must be so when it has been.
 
 A page without an entry finds nothing. An entry is a generator: what stands before its `yield` comes before
-the page, what stands after it comes after. The entries are in `prepared_results.py` and `prepared_clusters.py`.
+the page, what stands after it comes after. The entries are in `prepared_{results,clusters}.py`.
 """
 
 from __future__ import annotations
