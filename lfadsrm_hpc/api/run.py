@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
-    See `lfadsrm_hpc.collection.run.Run` for what describes it.
+    A collection makes its runs: `RunCollection.runs`, `find_runs`, `find_run`.
+
+    Attributes
+    ----------
+    collection : RunCollection
+    spec : RunSpec
+    params : RunParams
+        As the user gave them; the model trains with `effective_params`.
+    id : str
+        `param_<hash>/<run spec>`.
     """
 
     def status(self) -> RunStatus:
@@ -41,6 +50,11 @@ class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
         """Do the run here, in this process, and return its exit code (0 done, 75 checkpointed, ...).
 
         Meant for a notebook or a debugger; what it prints stays on the screen. Ctrl-C checkpoints and stops.
+
+        Parameters
+        ----------
+        posterior_only : bool
+            Do not train on: only sample a model that is there.
         """
         from lfadsrm_hpc.worker import run_task
 
@@ -220,6 +234,11 @@ class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
 
     def adapted(self, name: str) -> AdaptedModel:
         """Return a model that `adapt` made earlier.
+
+        Parameters
+        ----------
+        name : str
+            As given to `adapt`; the name of the dataset unless one was given.
 
         Raises
         ------

@@ -160,7 +160,10 @@ def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[
         if not equals or not name:
             raise UsageError(f"--match {condition!r} is not NAME=VALUE", hint="--match factors_dim=8")
         if name in wanted:
-            raise UsageError(f"--match names {name} twice, and no run has two values of it")
+            raise UsageError(
+                f"--match names {name} twice, and no run has two values of it",
+                hint="name it once",
+            )
         wanted[name] = _value(value.strip())
     runs = _find_runs(collection, spec, wanted)
     if not runs:

@@ -20,13 +20,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.status import (
-    clock,
-    counts_text,
-    duration,
-    print_states,
-    table,
-)
+from lfadsrm_hpc.cli.status import clock, counts_text, duration, print_states, table
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState

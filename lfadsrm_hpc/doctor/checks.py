@@ -46,18 +46,22 @@ class Found:
 
 
 def ok(evidence: str, **details: Any) -> Found:
+    """All is well."""
     return Found(Verdict.OK, evidence, details=details)
 
 
 def warning(evidence: str, fix: str, **details: Any) -> Found:
+    """Something may go wrong or be slow."""
     return Found(Verdict.WARNING, evidence, fix, details)
 
 
 def problem(evidence: str, fix: str, **details: Any) -> Found:
+    """Something does not work."""
     return Found(Verdict.PROBLEM, evidence, fix, details)
 
 
 def absent(evidence: str) -> Found:
+    """There is nothing to check here."""
     return Found(Verdict.ABSENT, evidence)
 
 

@@ -87,7 +87,14 @@ class Session:
 
     @classmethod
     def of_inputs(cls, inputs: Any, hp: Hyperparameters) -> Session:
-        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model."""
+        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model.
+
+        Parameters
+        ----------
+        inputs : SessionInputs
+        hp : Hyperparameters
+            They say what is withheld, and how many external inputs there are.
+        """
         return cls(
             name=inputs.dataset,
             train=inputs.train_data,
@@ -102,20 +109,24 @@ class Session:
 
     @property
     def bins(self) -> int:
+        """Bins of a trial."""
         return int(self.train.shape[1])
 
     @property
     def neurons(self) -> int:
+        """How many neurons, or other channels, there are."""
         return int(self.train.shape[2])
 
 
 def check_together(sessions: Sequence[Session], *, ext_input_dim: int, factors_dim: int) -> None:
     """Raise DataError unless the sessions can be fitted by one model."""
     if not sessions:
-        raise DataError("there is no session to fit")
+        raise DataError("there is no session to fit", hint="give at least one session")
     names = [session.name for session in sessions]
     if len(set(names)) < len(names):
-        raise DataError(f"two sessions have the same name: {sorted(names)}")
+        raise DataError(
+            f"two sessions have the same name: {sorted(names)}", hint="give each session a name of its own"
+        )
     for session in sessions:
         if session.bins != sessions[0].bins:
             raise DataError(

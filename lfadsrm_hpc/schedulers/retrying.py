@@ -10,15 +10,7 @@ from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.facts import AttemptFacts
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import read_facts
-from lfadsrm_hpc.manifest.records import (
-    CAUSES,
-    DEADLINE,
-    EXIT_BAD_DATA,
-    KILLED,
-    LOST,
-    NO_TRY,
-    state_of,
-)
+from lfadsrm_hpc.manifest.records import CAUSES, DEADLINE, EXIT_BAD_DATA, KILLED, LOST, NO_TRY, state_of
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submission_reading import read_submission
 from lfadsrm_hpc.schedulers.planning import Wish
