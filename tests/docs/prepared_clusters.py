@@ -219,7 +219,7 @@ def cluster_sweep(place: Place, request: pytest.FixtureRequest) -> Iterator[None
     # Numbers are those of the machine and the hour; so is what stands behind a state, or is judged of a fit.
     place.varies = re.compile(
         r"(?<= (?:running|pending|timeout) ).*|(?<= completed ).*|(?<= cancelled ).*|(?<= out of memory ).*"
-        r"|(?<= gpu ).*|\b(?:param_)?[a-z2-7]{12}\b|lf[0-9A-Z]{11}|[\d:.]*\d|good|suspect| on \w+"
+        r"|(?<= try).*|(?<= gpu ).*|\b(?:param_)?[a-z2-7]{12}\b|lf[0-9A-Z]{11}|[\d:.]*\d|good|suspect| on \w+"
     )
     yield
     done = place.shell("lfadsrm status sweep --json")
