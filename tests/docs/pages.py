@@ -14,7 +14,7 @@ language, and from the comment in the line before it:
 - ``<!-- wait: COMMAND -->``: the block comes when this command of bash succeeds.
 - ``<!-- meanwhile: NAME -->``: the test does something first, such as letting a node die.
 
-``LFADSRM_RECORD_PAGES=1 pytest tests/docs/test_pages.py -k NAME`` writes what a page shows anew.
+``LFADSRM_RECORD_PAGES=1 pytest -n0 -m '' tests/docs/test_pages.py -k NAME`` writes what a page shows anew.
 """
 
 from __future__ import annotations
