@@ -126,7 +126,7 @@ class Shell:
         self.started.append(process)
         return process
 
-    def end(self, process: subprocess.Popen[str], timeout: float = 60) -> Said:
+    def end(self, process: subprocess.Popen[str], timeout: float = 180) -> Said:
         out, err = process.communicate(timeout=timeout)
         assert "Traceback" not in out + err
         return Said(process.returncode, out, err)
@@ -135,7 +135,7 @@ class Shell:
         return self.end(self.start(*args, cwd=cwd, **env))
 
     @staticmethod
-    def wait_until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def wait_until(true: Callable[[], Any], seconds: float = 120.0) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := true():
@@ -151,7 +151,7 @@ def shell() -> Iterator[Shell]:
     for process in made.started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)
 
 
 @pytest.fixture(scope="session")
