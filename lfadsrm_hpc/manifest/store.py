@@ -387,7 +387,7 @@ def _is_requeue(run: RunLayout, number: int, taken: list[int], identity: Identit
 
 
 def lost_race(run: RunLayout) -> NoReturn:
-    """Say that the run was taken between a look at it and the claim."""
+    """Raise `ClaimLostError`: somebody else was faster."""
     raise ClaimLostError(
         "another task took this run first", where=run.path, hint="nothing: the other one has it"
     )
