@@ -289,6 +289,16 @@ class OutboxName:
 
 
 @dataclass(frozen=True)
+class TrustLayout:
+    """What the user has trusted: `trusted/` in the user's own settings, one file an answer."""
+
+    path: Path
+
+    def record(self, name: str) -> Path:
+        return self.path / "trusted" / name
+
+
+@dataclass(frozen=True)
 class SubmissionLayout:
     """One act of handing runs to a scheduler: `.lfadsrm/submissions/<ulid>/`.
 
@@ -342,6 +352,10 @@ class SubmissionLayout:
             if match:
                 found[int(match[1])] = max(int(match[2]), found.get(int(match[1]), 0))
         return found
+
+    def scripts(self) -> list[Path]:
+        """Return all scripts on disk, sorted: those of the jobs, and the local queues of packed tasks."""
+        return sorted([*self.path.glob("script-*.sh"), *self.path.glob("queues/*.sh")])
 
     def script_count(self) -> int:
         """List the folder once: how many chunks have a script."""

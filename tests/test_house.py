@@ -15,6 +15,7 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 FLOORS = [
     {"errors", "_version"},
     {"layout", "legacy_layout", "command", "stopping", "markup"},
+    {"trust"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},

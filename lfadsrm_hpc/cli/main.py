@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, suggest
+from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, UntrustedError, suggest
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -36,7 +36,7 @@ _COMMANDS = {
     "cancel": "Cancel runs, on record, and tell what was running.",
     "throttle": "Change how many runs of a submission work at once.",
     "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
-    "site": "List, show, check, detect and write site descriptions.",
+    "site": "List, show, check, detect, write and trust site descriptions.",
     "logs": "Print the log of a run.",
     "best": "Name the best run of each run spec, and what to write about it.",
     "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
@@ -128,7 +128,7 @@ def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
     _ready_streams()
     try:
-        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False)
+        code = _called()
         with _noting_closed_pipe():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
@@ -158,6 +158,18 @@ def main() -> NoReturn:
             "  do: report it with this file",
             EXIT_FAILED,
         )
+
+
+def _called() -> Any:
+    """Run the command; where it wants something trusted and a terminal can be asked, ask and run it again."""
+    while True:
+        try:
+            return lfadsrm.main(prog_name="lfadsrm", standalone_mode=False)
+        except UntrustedError as error:
+            from lfadsrm_hpc.cli.trusting import ask_trust
+
+            if not ask_trust(error):
+                raise
 
 
 def _ready_streams() -> None:

@@ -1,7 +1,8 @@
-"""`lfadsrm site`: list, show, check, detect and write site descriptions."""
+"""`lfadsrm site`: list, show, check, detect, write and trust site descriptions."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lfadsrm_hpc.cli.common import console, json_option, print_json, say
+from lfadsrm_hpc.cli.trusting import trust
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.rendering import shell_quote
+from lfadsrm_hpc.trust import file_key, remember
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.site_compare import Finding
@@ -48,7 +51,7 @@ _timeout_option = click.option(
 
 @click.group()
 def site() -> None:
-    """List, show, check, detect and write descriptions of clusters.
+    """List, show, check, detect, write and trust descriptions of clusters.
 
     A site is described by TOML files of its name, each laid over the one before, key by key: packaged,
     system (folders in LFADSRM_SITE_PATH), user (~/.config/lfadsrm/site_configs), project (site_configs beside
@@ -62,7 +65,11 @@ def site() -> None:
       lfadsrm site show perlmutter
       lfadsrm site check
       lfadsrm site init ourcluster
+      lfadsrm site trust
     """
+
+
+site.add_command(trust)
 
 
 @site.command("list", context_settings=_CONTEXT)
@@ -295,6 +302,9 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
             stream.write(text)
     except FileExistsError:
         raise UsageError("there is such a file already", where=path) from None
+    if here:
+        with contextlib.suppress(ConfigError):  # it is this user's own
+            remember(file_key(path), text.encode(), "a site file")
     _verify(name, path, place)
     click.echo(path)
     say(f"Next: edit it, then: lfadsrm site check {shell_quote(name)} --live")

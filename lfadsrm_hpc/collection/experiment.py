@@ -5,6 +5,7 @@ A Python file serves for all that this form cannot say; both give the same colle
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from lfadsrm_hpc.collection.experiment_datasets import (
 from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.trust import require_file
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
@@ -42,6 +44,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "cluster": (*_CLUSTER_TEXTS, *_CLUSTER_COUNTS, "set"),
 }
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number"}
+_QUEUE_COMMANDS = ("environment", "task_command")  # of [queue]
 _SPECS_EXAMPLE = 'specs = [{ name = "two_days", datasets = ["day1", "day2"] }]'
 C = TypeVar("C", bound="RunCollection[Any]")
 
@@ -111,6 +114,27 @@ class Experiment:
     @property
     def collection_path(self) -> Path:
         return self.root / self.name
+
+    @property
+    def commands(self) -> bytes:
+        """What in the file ends up as commands: of [queue] and of [cluster]; empty where nothing does.
+
+        The user trusts this and not the whole file: other hyperparameters need not be trusted again.
+        """
+        found: dict[str, Any] = {name: self.queue[name] for name in _QUEUE_COMMANDS if name in self.queue}
+        found |= {name: self.cluster[name] for name in ("set",) if name in self.cluster}
+        return json.dumps(found, sort_keys=True, default=str).encode() if found else b""
+
+    def require_trust(self) -> None:
+        """Refuse an experiment whose commands the user has not trusted.
+
+        Raises
+        ------
+        UntrustedError
+        """
+        if self.commands:
+            what = f"{', '.join(_QUEUE_COMMANDS)} of [queue] and set of [cluster]"
+            require_file(self.path, self.commands, what)
 
     def where(self, table: str, key: str = "") -> str:
         """Return file, table and key as messages name them."""

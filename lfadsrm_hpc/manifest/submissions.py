@@ -34,6 +34,7 @@ from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_replacing
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import to_json
+from lfadsrm_hpc.manifest.sealed import remember_planned
 
 _HEADER = "chunk\tindex\trun\tattempt\n"
 
@@ -227,7 +228,9 @@ def write_plan(
         path.parent.mkdir(exist_ok=True)
         _publish_part(path, text)
         path.chmod(0o755)
-    _publish_part(layout.plan, to_json(plan).decode())
+    text = to_json(plan).decode()
+    remember_planned(layout, text.encode())
+    _publish_part(layout.plan, text)
 
 
 def _publish_part(path: Path, text: str) -> None:
