@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,14 +100,18 @@ def _write_script(found: Best[Run], path: Path) -> None:
         )
     text = found.only.script
     try:
-        with path.open("x") as file:
+        with open(path, "x", opener=_for_scripts) as file:  # noqa: PTH123 - which takes no opener
             file.write(text)
     except FileExistsError:
         raise UsageError(
             "there is such a file already", where=path, hint="name another one, or delete it"
         ) from None
-    path.chmod(0o755)
     say(f"{path} reproduces {found.only.run.id}")
+
+
+def _for_scripts(path: str, flags: int) -> int:
+    """Open a new file that can be executed by those who can read it, as far as the umask allows."""
+    return os.open(path, flags, 0o775)
 
 
 def _overview(found: Best[Run]) -> str:

@@ -226,15 +226,14 @@ def write_plan(
     for name, text in scripts.items():
         path = layout.path / name
         path.parent.mkdir(exist_ok=True)
-        _publish_part(path, text)
-        path.chmod(0o755)
+        _publish_part(path, text, script=True)
     text = to_json(plan).decode()
     remember_planned(layout, text.encode())
     _publish_part(layout.plan, text)
 
 
-def _publish_part(path: Path, text: str) -> None:
-    if not publish_new(path, text.encode()):
+def _publish_part(path: Path, text: str, *, script: bool = False) -> None:
+    if not publish_new(path, text.encode(), script=script):
         raise ManifestError("there is a plan already", where=path)
 
 

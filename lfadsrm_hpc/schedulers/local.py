@@ -241,8 +241,7 @@ def write_queue_script(
 
 
 def _publish_script(path: Path, text: str) -> None:
-    publish_replacing(path, text.encode())
-    path.chmod(0o755)
+    publish_replacing(path, text.encode(), script=True)
 
 
 def _write_run_script(
