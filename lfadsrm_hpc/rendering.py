@@ -21,6 +21,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import TemplateError
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.trust import require_file
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _trusted_loader(folders: Sequence[Path]) -> Callable[[str], Source | None]:
             return None
         for path in (folder / name for folder in folders):
             if path.is_file():
-                data = path.read_bytes()
+                data = read_bytes(path)
                 require_file(path, data, "a template")
                 # Read anew for each rendering: trust can be taken back, and a file be changed.
                 return data.decode(), str(path), lambda: False

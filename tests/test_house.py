@@ -14,7 +14,7 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
     {"errors", "_version"},
-    {"layout", "legacy_layout", "command", "stopping", "markup"},
+    {"layout", "legacy_layout", "command", "stopping", "markup", "plain_files"},
     {"trust"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},

@@ -100,7 +100,7 @@ def _write_script(found: Best[Run], path: Path) -> None:
         )
     text = found.only.script
     try:
-        with open(path, "x", opener=_for_scripts) as file:  # noqa: PTH123 - which takes no opener
+        with open(path, "x", opener=_for_scripts) as file:
             file.write(text)
     except FileExistsError:
         raise UsageError(

@@ -126,7 +126,9 @@ def lfadsrm() -> None:
 
 def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
-    os.umask(os.umask(0o002) | 0o002)  # whatever the user's leaves, nothing is written for everybody to change
+    os.umask(
+        os.umask(0o002) | 0o002
+    )  # whatever the user's leaves, nothing is written for everybody to change
     _ready_streams()
     try:
         code = _called()

@@ -13,6 +13,7 @@ import click
 from lfadsrm_hpc.cli.common import json_option, print_json, say
 from lfadsrm_hpc.errors import ConfigError, LfadsrmError, NotFoundError, UntrustedError
 from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.trust import COMMAND, file_key, forget, is_own, is_trusted, remember
 
 
@@ -152,7 +153,7 @@ def _files(project: Path) -> Iterator[Piece]:
         for path in sorted((project / folder).glob(pattern)):
             if path.is_file():
                 try:
-                    yield Piece(what, path, file_key(path), path.read_bytes())
+                    yield Piece(what, path, file_key(path), read_bytes(path))
                 except OSError as error:
                     raise ConfigError(f"the file cannot be read: {error.strerror}", where=path) from None
 

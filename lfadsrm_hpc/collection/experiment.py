@@ -22,6 +22,7 @@ from lfadsrm_hpc.collection.experiment_datasets import (
 from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.trust import require_file
 
 if TYPE_CHECKING:
@@ -357,7 +358,7 @@ def _parse(file: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
@@ -366,6 +367,8 @@ def _parse(file: Path) -> dict[str, Any]:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=file) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML: {error}", where=file) from None
+    except RecursionError:
+        raise ConfigError("not valid TOML: it nests too deeply", where=file) from None
 
 
 def _files(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:

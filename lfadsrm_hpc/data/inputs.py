@@ -42,9 +42,11 @@ from lfadsrm_hpc.data import alignment_record, binning
 from lfadsrm_hpc.data.evaluation import statement_of
 from lfadsrm_hpc.data.extra import Extra, collect
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
 from lfadsrm_hpc.data.validation import trial_arrays, validate
 from lfadsrm_hpc.errors import DataError, NotFoundError
+from lfadsrm_hpc.plain_files import parse_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -370,7 +372,7 @@ def _session(file: h5py.File, *, on_disk: bool = False) -> SessionInputs:
         alignment_bias_c=optional(file, "alignment_bias_c"),
         reconstruction=alignment_record.read(file),
         fingerprint=str(file.attrs["fingerprint"]),
-        attributes=json.loads(file.attrs["attributes"]),
+        attributes=parse_json(file.attrs["attributes"]),
         extra=extra,
         extra_attrs=extra_attrs,
         **parts,
@@ -410,7 +412,7 @@ def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
         As `read_inputs`.
     """
     with _open(path) as file:
-        return dict(json.loads(file.attrs["attributes"]))
+        return dict(parse_json(file.attrs["attributes"]))
 
 
 def read_reconstruction(path: str | os.PathLike[str]) -> alignment_record.Reconstruction | None:
@@ -457,6 +459,7 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
             "there is no such input file", where=path, hint="prepare the collection: lfadsrm prepare"
         )
     try:
+        check_file(Path(path))
         # no lock: the file never changes, and locks fail on many cluster file systems
         file = h5py.File(path, "r", locking=False)
     except OSError as error:

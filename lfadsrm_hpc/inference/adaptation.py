@@ -51,6 +51,7 @@ from lfadsrm_hpc.layout import AdaptedLayout, fitlog, numbered
 from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.model import checkpoints, training
 from lfadsrm_hpc.model.held_out import held_out_mask
+from lfadsrm_hpc.plain_files import read_json
 from lfadsrm_hpc.results.fitlog import read_fitlog
 from lfadsrm_hpc.results.loaders import open_posterior_means
 from lfadsrm_hpc.results.sampled import Trials, write_means
@@ -203,7 +204,7 @@ def adapted(run: Run, name: str) -> AdaptedModel:
     """
     layout = run.layout.adapted(name)
     try:
-        record = json.loads(layout.record.read_bytes())
+        record = read_json(layout.record)
     except FileNotFoundError:
         names = run.layout.adapted_names()
         raise NotFoundError(

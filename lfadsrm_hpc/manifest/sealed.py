@@ -12,6 +12,7 @@ import hashlib
 
 from lfadsrm_hpc.errors import ConfigError, ManifestError, UntrustedError
 from lfadsrm_hpc.layout import SubmissionLayout
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.trust import COMMAND, is_own, is_trusted, remember
 
 
@@ -40,7 +41,7 @@ def trust_content(layout: SubmissionLayout) -> bytes:
         It cannot be read.
     """
     try:
-        return _sealed(layout, layout.plan.read_bytes())
+        return _sealed(layout, read_bytes(layout.plan))
     except OSError as error:
         raise ManifestError(
             f"this submission cannot be read: {error.strerror}", where=error.filename or layout.path
@@ -67,5 +68,5 @@ def require_trust(layout: SubmissionLayout) -> None:
 
 def _sealed(layout: SubmissionLayout, plan: bytes) -> bytes:
     files = [layout.tasks, *layout.scripts()]
-    parts = [("", plan), *((path.relative_to(layout.path).as_posix(), path.read_bytes()) for path in files)]
+    parts = [("", plan), *((path.relative_to(layout.path).as_posix(), read_bytes(path)) for path in files)]
     return "".join(f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in parts).encode()

@@ -35,6 +35,7 @@ from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_repla
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import to_json
 from lfadsrm_hpc.manifest.sealed import remember_planned
+from lfadsrm_hpc.plain_files import read_bytes
 
 _HEADER = "chunk\tindex\trun\tattempt\n"
 
@@ -369,7 +370,7 @@ def read_tasks(layout: SubmissionLayout) -> tuple[PlannedTask, ...]:
 def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:
     """Return the lines of `tasks.tsv` that can be read, and what is wrong with it ("": nothing)."""
     try:
-        text = layout.tasks.read_bytes().decode("utf-8", errors="replace")
+        text = read_bytes(layout.tasks).decode("utf-8", errors="replace")
     except OSError as error:
         return (), f"{layout.tasks.name} cannot be read: {error.strerror}"
     lines = text.split("\n")

@@ -167,6 +167,9 @@ def _dataset(source: Source, file: h5py.File, expect_token: str | None, *, cache
     attrs = _attributes(group)
     _check(attrs, Path(source.path), expect_token)
     names = [name.decode() for name in group]
+    for name in names:  # HDF5 would open whatever file an external link names
+        if group.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ResultsError(f"{name} is no array of this file", where=source.path)
     looked_at = {n: h5d.open(group, n.encode()) for n in names if n not in VARIABLES}
     sizes = {name: one.shape[0] for name, one in looked_at.items() if len(one.shape) == 1}
     data, coords = {}, {}

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.results.stored_arrays import stored_here
 
 Array = npt.NDArray[Any]
 Named = dict[str, tuple[tuple[str, ...], Array]]
@@ -140,7 +141,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[st
 
     def keep(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item[()])
+            found[name] = np.asarray(stored_here(item.file, item.name)[()])
 
     try:
         with h5py.File(path, locking=False) as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.errors import ConfigError, suggest
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.rendering import packaged_folder
 from lfadsrm_hpc.schedulers.site_checks import check_values
 from lfadsrm_hpc.schedulers.site_schema import PARTITIONS, QUEUE, Content, check_shape, keys_of, table_classes
@@ -164,7 +165,7 @@ def parse(path: Path, *, project: bool = False) -> dict[str, Any]:
     UntrustedError
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=path) from None
     if project:
@@ -173,6 +174,8 @@ def parse(path: Path, *, project: bool = False) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"this site file is not valid TOML: {error}", where=path) from None
+    except RecursionError:
+        raise ConfigError("this site file is not valid TOML: it nests too deeply", where=path) from None
 
 
 def set_layers(sets: Sequence[str]) -> list[Layer]:

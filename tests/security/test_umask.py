@@ -60,7 +60,9 @@ def test_prepare_run_and_status(
 ) -> None:
     """From an experiment to runs that a stand-in has done, in a folder that hands its group on."""
     monkeypatch.setenv("LFADSRM_TRUSTED", "/")
-    queue = f"[queue]\ntask_command = {json.dumps([sys.executable, str(FAKE_TASK)])}\npoll_s = 0.05\nslots = 1\n"
+    queue = (
+        f"[queue]\ntask_command = {json.dumps([sys.executable, str(FAKE_TASK)])}\npoll_s = 0.05\nslots = 1\n"
+    )
     with (project / "experiment.toml").open("a") as stream:
         stream.write(queue + "use_gpu = false\n")
     root = project / "runs"
