@@ -14,6 +14,7 @@ from lfadsrm_hpc.cli.attempts import attempts_of
 from lfadsrm_hpc.cli.common import collection_option, find_one_run, match_option, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
 from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.plain_files import check_regular
 
 _POLL_S = 0.5
 
@@ -40,6 +41,7 @@ def logs(
     found = find_one_run(open_collection(where), run, match)
     chosen = _log(found.layout, attempt)
     say(f"# {chosen}")
+    check_regular(chosen)
     with chosen.open(encoding="utf-8", errors="replace") as stream:
         for line in deque(stream, maxlen=lines) if lines else stream:
             click.echo(line, nl=False)

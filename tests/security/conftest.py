@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
@@ -71,3 +72,12 @@ def project(tmp_path: Path) -> Path:
     np.savez(folder / "datasets/day1.npz", spikes=spikes, bin_ms=10.0, condition=np.arange(40) % 4)
     (folder / "experiment.toml").write_text(EXPERIMENT)
     return folder
+
+
+# Tests are no package; this name is how they reach the module.
+_spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "hostile.py")
+assert _spec is not None
+assert _spec.loader is not None
+_hostile = importlib.util.module_from_spec(_spec)
+sys.modules["hostile"] = _hostile
+_spec.loader.exec_module(_hostile)
