@@ -26,8 +26,15 @@ _MOST_LINES = 6
 @click.argument(
     "experiment", required=False, default=".", type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
 )
+@click.option(
+    "--silence",
+    multiple=True,
+    metavar="NAME",
+    envvar="LFADSRM_PREPARE_SILENCE",
+    help="Do not give warnings of this name, as they tell it at their end; may be repeated.",
+)
 @json_option
-def prepare(experiment: Path, as_json: bool) -> None:
+def prepare(experiment: Path, silence: tuple[str, ...], as_json: bool) -> None:
     """Build the run collection of EXPERIMENT (a folder or its experiment.toml) and write its inputs.
 
     Safe to repeat, also while runs are training: inputs that are there are kept, and so are runs that were
@@ -37,6 +44,7 @@ def prepare(experiment: Path, as_json: bool) -> None:
     Examples:
       lfadsrm prepare                 the experiment in this folder
       lfadsrm prepare reaching --json
+      lfadsrm prepare reaching --silence drifting_rates
       lfadsrm prepare reaching/co_dim.toml     another experiment on the same datasets
 
     \b
@@ -52,7 +60,7 @@ def prepare(experiment: Path, as_json: bool) -> None:
     queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
     collection = described.build(RunCollection)
     with _progress() as progress:
-        report = collection.prepare_for_lfads(progress, warn=False)
+        report = collection.prepare_for_lfads(progress, warn=False, silence=(*described.silence, *silence))
     for warning in report.warnings:
         say(f"warning: {warning}")
     left_out = _left_out(described, collection)
@@ -69,6 +77,7 @@ def prepare(experiment: Path, as_json: bool) -> None:
                 "inputs_kept": report.inputs_kept,
                 "left_out": left_out,
                 "warnings": report.warnings,
+                "notes": [note.to_json() for note in report.notes],
                 "alignment": report.alignment,
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -366,7 +366,7 @@ class RunCollection(Generic[R]):
         return new
 
     def prepare_for_lfads(
-        self, progress: preparation.Progress | None = None, *, warn: bool = True
+        self, progress: preparation.Progress | None = None, *, warn: bool = True, silence: Sequence[str] = ()
     ) -> preparation.PrepareReport:
         """Write what the runs need: inputs, `params.json`, `collection.json`, summary, TensorBoard script.
 
@@ -379,6 +379,8 @@ class RunCollection(Generic[R]):
             Called with (done, total, text).
         warn : bool
             Give what is odd about the data as `DataWarning` too, not in the report alone.
+        silence : sequence of str
+            Names of warnings that are not wanted, such as "drifting_rates"; each tells its name.
 
         Returns
         -------
@@ -393,7 +395,7 @@ class RunCollection(Generic[R]):
         UsageError
             There is nothing to prepare, or no dataset collection.
         """
-        report, self._stored = preparation.prepare(self, progress)
+        report, self._stored = preparation.prepare(self, progress, silence)
         if warn:
             preparation.give_warnings(report)
         return report

@@ -37,7 +37,10 @@ _CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
 # The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
-    "datasets": ("path", "files", "min_trials", "options", "sessions", "alignment", "alignment_options"),
+    "datasets": (
+        *("path", "files", "min_trials", "options", "sessions", "alignment", "alignment_options"),
+        "silence",
+    ),
     "params": (),
     "sweep": (),
     "run_specs": ("singles", "stitched", "specs"),
@@ -77,6 +80,8 @@ class Experiment:
     alignment_options : dict
         How these are read, besides `options`; without such a folder: how the sessions' own files are read to
         align them.
+    silence : tuple of str
+        Names of warnings about sessions that are not wanted.
     params, sweep : dict
         Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
         `build`.
@@ -103,6 +108,7 @@ class Experiment:
     sessions: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     alignment: Path | None = None
     alignment_options: dict[str, Any] = field(default_factory=dict)
+    silence: tuple[str, ...] = ()
     comment: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
@@ -330,6 +336,7 @@ def read_experiment(path: Path | str) -> Experiment:
         alignment_options=reader_options(
             content["datasets"].get("alignment_options", {}), where=f"{file}, [datasets.alignment_options]"
         ),
+        silence=_silence(take, content["datasets"]),
         params=dict(content["params"]),
         sweep=take.lists("sweep"),
         singles=take("run_specs", "singles", bool, True),
@@ -376,6 +383,15 @@ def _files(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
     if "files" not in content and "sessions" in content:
         return ()
     return tuple(take.texts("datasets", "files", ["*"]))
+
+
+def _silence(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
+    if "silence" not in content:
+        return ()
+    from lfadsrm_hpc.data.notes import check_names
+
+    with located(f"{take.file}, [datasets] silence"):
+        return check_names(take.texts("datasets", "silence", []))
 
 
 def _specs(file: Path, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -207,7 +207,7 @@ def test_warnings_name_neurons_and_numbers(inputs: SessionInputs) -> None:
     data[:, :, [1, 4]] = 0
     data[:, :, 5] = data[:, :, 0]
     warnings = validate(replace(inputs, train_data=data), **{**POISSON, "batch_size": 41})
-    assert len(warnings) == 3
+    assert len(warnings) == 3, warnings
     assert "b2, e5" in warnings[0]
     assert "40 training trials" in warnings[1]
     assert "batch of 41" in warnings[1]

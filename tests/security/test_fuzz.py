@@ -30,13 +30,13 @@ from lfadsrm_hpc.manifest.submissions import (
 from lfadsrm_hpc.schedulers import sites
 
 FEW = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-MANY = settings(FEW, max_examples=250)
+MANY = settings(FEW, max_examples=60)
 seeds = st.integers(0, 2**32 - 1)
 
 
