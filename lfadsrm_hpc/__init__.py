@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api.legacy import LegacyCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 __all__ = [
     "Dataset",
@@ -29,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "lfadsrm_hpc.data.dataset",
-    "DatasetCollection": "lfadsrm_hpc.data.dataset",
+    "DatasetCollection": "lfadsrm_hpc.data.dataset_collection",
     "LegacyCollection": "lfadsrm_hpc.api.legacy",
     "Run": "lfadsrm_hpc.api",
     "RunCollection": "lfadsrm_hpc.api",

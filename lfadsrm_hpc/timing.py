@@ -17,7 +17,7 @@ from lfadsrm_hpc.manifest.process import hostname, peak_memory_mb
 from lfadsrm_hpc.manifest.timings import Timing, write_timing
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.model.progress import Progress
+    from lfadsrm_hpc.model.training.progress import Progress
 
 _TRIALS = 8  # whose posterior means are sampled to time the sampling
 
@@ -48,9 +48,9 @@ def time_run(run: Run, seconds: float = 15.0) -> Timing:
     run.check_inputs()
     inputs = [read_inputs(path) for path in run.input_files().values()]
 
-    from lfadsrm_hpc.model import training
     from lfadsrm_hpc.model.backend import device_name
     from lfadsrm_hpc.model.session import Session
+    from lfadsrm_hpc.model.training import loop as training
 
     params = run.effective_params
     clock = _Clock(began, seconds)
@@ -104,7 +104,7 @@ class _Clock:
 def _time_sampling(run: Run, folder: Path, inputs: list[SessionInputs]) -> float:
     """Return how long the posterior means of all trials would take, s."""
     from lfadsrm_hpc.inference.new_trials import make_sampler
-    from lfadsrm_hpc.results.sampled import Trials
+    from lfadsrm_hpc.results.posterior_means.sampled import Trials
 
     total = 0.0
     for session in inputs:

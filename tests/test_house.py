@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,18 +42,23 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def dotted(path: Path) -> str:
+    """Return a module's name; that of a package for its `__init__.py`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def floor(name: str) -> int:
     return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
 
 
-def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    """Yield the dotted names that a module imports; `if TYPE_CHECKING` blocks do not count."""
+def imports(path: Path, *, types: bool = True, functions: bool = True) -> Iterator[str]:
+    """Yield the dotted names that a module imports, also those for types alone and those inside functions."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped.update(ast.walk(node))
-        if top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if not functions and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             skipped.update(ast.walk(node))
     for node in ast.walk(tree):
         if node in skipped:
@@ -89,7 +95,7 @@ def test_only_worker_and_inference_use_the_tensorflow_model() -> None:
     for path in modules():
         if room(path) in ("model", "worker", "inference", "timing"):
             continue
-        for name in imports(path):
+        for name in imports(path, types=False):
             if name.startswith("lfadsrm_hpc.model."):
                 assert name.startswith("lfadsrm_hpc.model.hyperparameters"), f"{path}: {name}"
             assert name.split(".")[0] != "tensorflow", f"{path} imports tensorflow"
@@ -99,19 +105,20 @@ def test_only_worker_and_inference_use_the_tensorflow_model() -> None:
 def test_light_rooms_have_no_heavy_import_at_the_top(path: Path) -> None:
     if room(path) not in LIGHT_ROOMS and path.name != "hyperparameters.py":
         return
-    heavy = {name for name in imports(path, top_only=True) if name.split(".")[0] in HEAVY}
+    heavy = {name for name in imports(path, types=False, functions=False) if name.split(".")[0] in HEAVY}
     assert not heavy
 
 
 def test_no_circles_between_modules() -> None:
-    known = {".".join(["lfadsrm_hpc", *p.relative_to(PACKAGE).with_suffix("").parts]): p for p in modules()}
+    """Imports inside functions and for types count too: who knows whom should not need a circle."""
+    known = {dotted(path): path for path in modules()}
     graph: dict[str, set[str]] = {}
     for module, path in known.items():
         graph[module] = set()
         for name in imports(path):
             while name and name not in known:
                 name = name.rpartition(".")[0]
-            if name and name != module and not name.endswith("__init__"):
+            if name and name not in (module, "lfadsrm_hpc"):
                 graph[module].add(name)
 
     finished: set[str] = set()
@@ -136,3 +143,13 @@ def test_processes_start_in_one_place() -> None:
         assert "shell=True" not in text
         assert "os.system(" not in text
         assert not any(name.split(".")[0] == "subprocess" for name in imports(path)), path
+
+
+def test_packages_are_those_of_the_folders() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = set(setup["options"]["packages"].split())
+    folders = {".".join(path.relative_to(ROOT).parts[:-1]) for path in PACKAGE.rglob("__init__.py")}
+    beside = {"lfadsrm_hpc.templates", "lfadsrm_hpc.site_configs"}
+    assert named == folders | beside
+    assert {path.parent for path in modules()} == {path.parent for path in PACKAGE.rglob("__init__.py")}

@@ -16,13 +16,14 @@ from lfadsrm_hpc import Dataset, DatasetCollection, Run, RunCollection, RunParam
 from lfadsrm_hpc.data.synthetic import lorenz_sessions
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
 from lfadsrm_hpc.layout import fitlog
-from lfadsrm_hpc.model import training
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.session import Session
-from lfadsrm_hpc.results import evaluation, run_metrics
-from lfadsrm_hpc.results.evidence import fit_evidence
-from lfadsrm_hpc.results.quality import judge
-from lfadsrm_hpc.results.run_metrics import read_metrics
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.results.runs import metrics_file as run_metrics
+from lfadsrm_hpc.results.runs.metrics_file import read_metrics
+from lfadsrm_hpc.results.scoring import evaluation
+from lfadsrm_hpc.results.scoring.evidence import fit_evidence
+from lfadsrm_hpc.results.scoring.quality import judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.train]
 

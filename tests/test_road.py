@@ -33,9 +33,9 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.process import is_alive
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.model import checkpoints
-from lfadsrm_hpc.model.posterior import Sampler
-from lfadsrm_hpc.results.loaders import open_posterior_means
+from lfadsrm_hpc.model.sampling.posterior import Sampler
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
 pytestmark = [pytest.mark.slow, pytest.mark.train]
 

@@ -10,7 +10,8 @@ import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, RunSpec
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.model import checkpoints, training
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.stopping import StopFlag
 
 pytestmark = pytest.mark.train

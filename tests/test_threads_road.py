@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection, RunParams, RunSpec
-from lfadsrm_hpc.model import backend, checkpoints, training
+from lfadsrm_hpc.model import backend
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.stopping import StopFlag
 
 pytestmark = pytest.mark.train

@@ -14,7 +14,8 @@ from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.schedulers.resources import JobRequest
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]

@@ -42,7 +42,7 @@ import lfadsrm_hpc
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import write_queue_script
-from lfadsrm_hpc.schedulers.sites import queue_options
+from lfadsrm_hpc.schedulers.sites.loading import queue_options
 layout = CollectionLayout(Path(sys.argv[1]))
 run = layout.run("abc", "it's one")
 run.path.mkdir(parents=True, exist_ok=True)

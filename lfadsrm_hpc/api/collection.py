@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.clusters import ClusterCollection
-from lfadsrm_hpc.api.drawing import CollectionDrawing
+from lfadsrm_hpc.api.collection_drawing import CollectionDrawing
+from lfadsrm_hpc.api.collection_loading import CollectionLoading
+from lfadsrm_hpc.api.collection_scoring import CollectionScoring
 from lfadsrm_hpc.api.exporting import OwnExporting
 from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
-from lfadsrm_hpc.api.loading import CollectionLoading
 from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
-from lfadsrm_hpc.api.scoring import CollectionScoring
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers import local
-from lfadsrm_hpc.schedulers.sites import queue_options
+from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.local import LocalQueueOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.collection.work import Sizes, work_of
 from lfadsrm_hpc.manifest import store
@@ -12,15 +12,16 @@ from lfadsrm_hpc.manifest.timings import read_timings
 from lfadsrm_hpc.schedulers.costs import Cost, Measured, RunNeeds, estimate, least_epochs
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.api.run_loading import RunLoading
     from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.collection.run import Run
     from lfadsrm_hpc.manifest.fold import RunStatus
     from lfadsrm_hpc.schedulers.resources import JobRequest
 
 _MOST_READ = 20  # complete runs whose records are read
 
 
-def needs_of(collection: RunCollection[Run], runs: Iterable[Run]) -> dict[str, RunNeeds]:
+def needs_of(collection: RunCollection[Any], runs: Iterable[Run]) -> dict[str, RunNeeds]:
     """Return, by run id, what is known of runs before they run."""
     items = {item["name"]: item for item in collection.dataset_info}
     found = {}
@@ -43,7 +44,7 @@ def needs_of(collection: RunCollection[Run], runs: Iterable[Run]) -> dict[str, R
 
 
 def cost_of(
-    collection: RunCollection[Run],
+    collection: RunCollection[Any],
     requests: Mapping[str, JobRequest],
     *,
     states: Mapping[str, RunStatus],
@@ -71,7 +72,7 @@ def cost_of(
     )
 
 
-def _measured(collection: RunCollection[Run], states: Mapping[str, RunStatus]) -> Iterator[Measured]:
+def _measured(collection: RunCollection[Any], states: Mapping[str, RunStatus]) -> Iterator[Measured]:
     complete = [i for i, status in states.items() if status.state is RunState.COMPLETED][-_MOST_READ:]
     yield from _complete([collection.run_by_id(run_id) for run_id in complete], collection)
     for timing in read_timings(collection.layout):
@@ -88,7 +89,7 @@ def _measured(collection: RunCollection[Run], states: Mapping[str, RunStatus]) -
             )
 
 
-def _complete(runs: Sequence[Run], collection: RunCollection[Run]) -> Iterator[Measured]:
+def _complete(runs: Sequence[RunLoading], collection: RunCollection[Any]) -> Iterator[Measured]:
     needs = needs_of(collection, runs)
     for run in runs:
         # The time of the attempt that completed it: one that resumed took less than the whole.

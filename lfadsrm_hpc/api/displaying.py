@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import markup
-from lfadsrm_hpc.collection.summary import value_text, varying_names
+from lfadsrm_hpc.collection.labels import varying_names
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from lfadsrm_hpc.api.run import Run
     from lfadsrm_hpc.collection.params import RunParams
+    from lfadsrm_hpc.collection.run import Run
     from lfadsrm_hpc.collection.run_spec import RunSpec
 
 
@@ -45,7 +45,7 @@ class Drawn(Protocol):
 
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     """Name runs, by their ids, by run spec and what differs; by the id itself where that is not enough."""
-    from lfadsrm_hpc.collection.summary import params_label, varying_names
+    from lfadsrm_hpc.collection.labels import params_label, varying_names
 
     varying = varying_names(run.params for run in runs)
     several = len({run.spec.name for run in runs}) > 1
@@ -58,7 +58,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
 
 def swept(runs: Sequence[Run]) -> list[str]:
     """Return the one or two hyperparameters, besides the seed, that differ."""
-    from lfadsrm_hpc.collection.summary import varying_names
+    from lfadsrm_hpc.collection.labels import varying_names
 
     varying = varying_names(run.params for run in runs)
     found = [name for name in varying if name != "seed"] or varying

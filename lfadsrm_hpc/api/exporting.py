@@ -83,7 +83,7 @@ class CollectionExporting:
             Leave out those of `runs` that are not complete.
         layout : {"netcdf", "run-manager"}
             The second is the original's directories, for `LoadPosteriorMeans` of Matlab users: see
-            `lfadsrm_hpc.results.matlab_layout`, also for what it cannot hold.
+            `lfadsrm_hpc.results.legacy.exporting`, also for what it cannot hold.
         spec, params, **match
             See `find_runs`.
         dataset : str or iterable of str, optional
@@ -121,9 +121,9 @@ class CollectionExporting:
         LfadsrmWarning
             What the layout of the Matlab run manager does not hold.
         """
-        from lfadsrm_hpc.results.matlab_layout import write_matlab_collection
-        from lfadsrm_hpc.results.of_runs import Wanted, several
+        from lfadsrm_hpc.results.legacy.exporting import write_matlab_collection
         from lfadsrm_hpc.results.one_file import write_one_file
+        from lfadsrm_hpc.results.posterior_means.of_runs import Wanted, several
 
         if layout not in LAYOUTS:
             raise UsageError(f"there is no layout {layout!r}", hint=f"there are: {', '.join(LAYOUTS)}")
@@ -164,14 +164,14 @@ class OwnExporting(CollectionExporting):
 
     def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
         """Return those of some runs that are complete."""
-        from lfadsrm_hpc.results.of_runs import completed
+        from lfadsrm_hpc.results.posterior_means.of_runs import completed
 
         return [own.run for own in completed(runs)[0]]
 
     def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:
-        from lfadsrm_hpc.results.of_runs import completed
         from lfadsrm_hpc.results.one_file import Exported
-        from lfadsrm_hpc.results.run_metrics import read_metrics
+        from lfadsrm_hpc.results.posterior_means.of_runs import completed
+        from lfadsrm_hpc.results.runs.metrics_file import read_metrics
 
         done, others = completed(runs)
         found = []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lfadsrm_hpc.api.costs import cost_of
+from lfadsrm_hpc.api.orders import Order, Planned, Submitted
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import check_same_run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     ConfigError,
     MismatchError,
@@ -28,150 +28,30 @@ from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
-from lfadsrm_hpc.schedulers import known, local, sites
+from lfadsrm_hpc.schedulers import known, local
 from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.clearing import Cleared
 from lfadsrm_hpc.schedulers.handed import site_of
 from lfadsrm_hpc.schedulers.planning import Wish, idle_gpus
 from lfadsrm_hpc.schedulers.resources import Declined, Request
-from lfadsrm_hpc.schedulers.retrying import Asked, Candidate, Chooser, carry_options, rules_of
-from lfadsrm_hpc.schedulers.submission import Draft, Drafting, Sender, SentJob, Tell, publish, unfinished
+from lfadsrm_hpc.schedulers.retrying import Candidate, Chooser, carry_options, rules_of
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.submission import Drafting, Sender, Tell, publish, unfinished
 from lfadsrm_hpc.schedulers.tracking import Tracked
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.clusters import ClusterCollection
     from lfadsrm_hpc.api.run import Run
+    from lfadsrm_hpc.api.tracking import TrackedCollection
     from lfadsrm_hpc.schedulers.batch import BatchScheduler
-    from lfadsrm_hpc.schedulers.costs import Cost
-    from lfadsrm_hpc.schedulers.site import Site
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a user asks for.
-
-    Attributes
-    ----------
-    states : set of RunState
-        Which runs, by what they are at.
-    asked : Asked
-        What a task needs.
-    site : str or None
-        None: the one that LFADSRM_SITE names, or on which we are; for a retry that of the last submission.
-    sets : tuple of str
-        KEY=VALUE over the site's files.
-    max_parallel : int
-        So many tasks at once; 0: no limit.
-    max_attempts, max_infrastructure_attempts : int or None
-        In place of the site's.
-    again : bool
-        Runs that were tried before.
-    task_command : tuple of str or None
-        The program that does one run, where it is not this package's own.
-    defaults : Asked
-        What a task needs that has no earlier request to go by, besides.
-    """
-
-    states: frozenset[RunState]
-    asked: Asked = field(default_factory=Asked)
-    site: str | None = None
-    sets: tuple[str, ...] = ()
-    max_parallel: int = 0
-    max_attempts: int | None = None
-    max_infrastructure_attempts: int | None = None
-    again: bool = False
-    task_command: tuple[str, ...] | None = None
-    defaults: Asked = field(default_factory=Asked)
-
-
-@dataclass(frozen=True, repr=False)
-class Planned:
-    """What would be submitted; nothing was written and no scheduler was told.
-
-    Attributes
-    ----------
-    site : Site
-    wishes : tuple of Wish
-        The runs and what each asks for.
-    draft : Draft or None
-        Jobs and scripts; None on a site without a scheduler, or with no runs.
-    cost : Cost or None
-    declined : dict of str to Declined
-        Runs in the wanted states that are not tried again, and why.
-    unsent : tuple of str
-        Names of jobs that were planned before: they go first.
-    warnings : tuple of str
-    local_runs : tuple of str
-        On a site without a scheduler: the runs that a local queue would do.
-    """
-
-    site: Site
-    wishes: tuple[Wish, ...]
-    draft: Draft | None
-    cost: Cost | None
-    declined: Mapping[str, Declined]
-    unsent: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    local_runs: tuple[str, ...] = ()
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """Return the ids of the runs that would be handed over."""
-        return self.local_runs or tuple(wish.run_id for wish in self.wishes)
-
-    def __repr__(self) -> str:
-        chunks = self.draft.plan.chunks if self.draft is not None else ()
-        at_most = f", at most {self.cost.gpu_hours_at_most:.1f} GPU hours" if self.cost is not None else ""
-        return (
-            f"<Planned for {self.site.name}: {len(self.runs)} runs in {len(chunks)} jobs{at_most}; "
-            f"{len(self.declined)} declined>"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Submitted:
-    """What was handed over.
-
-    Attributes
-    ----------
-    site : str
-    jobs : tuple of SentJob
-    declined : dict of str to Declined
-        Runs in the wanted states that were not tried again, and why.
-    script : Path or None
-        On a site without a scheduler: the local queue, which works in the background.
-    pid : int or None
-        Its process.
-    local_runs : tuple of str
-        The runs that it does.
-    warnings : tuple of str
-    """
-
-    site: str
-    jobs: tuple[SentJob, ...]
-    declined: Mapping[str, Declined] = field(default_factory=dict)
-    script: Path | None = None
-    pid: int | None = None
-    local_runs: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """Return the ids of the runs that were handed over."""
-        return self.local_runs or tuple(run for job in self.jobs for run in job.runs)
-
-    def __repr__(self) -> str:
-        jobs = f"jobs {', '.join(job.job for job in self.jobs)}" if self.jobs else f"process {self.pid}"
-        return f"<Submitted to {self.site}: {len(self.runs)} runs, {jobs}; {len(self.declined)} declined>"
-
-
-def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite:
+def choose_site(collection: TrackedCollection, order: Order) -> sites.LoadedSite:
     """Return the site to submit to; a retry takes site, account and the like from the last submission.
 
     Raises
     ------
     ConfigError
-        See `schedulers.sites.choose_site`.
+        See `schedulers.sites.loading.choose_site`.
     """
     project = sites.project_of(collection.path)
     last = _last_plan(collection) if order.again else None
@@ -184,7 +64,7 @@ def choose_site(collection: ClusterCollection, order: Order) -> sites.LoadedSite
     return loaded
 
 
-def _last_plan(collection: ClusterCollection) -> Plan | None:
+def _last_plan(collection: TrackedCollection) -> Plan | None:
     for submission in reversed(collection.layout.submissions()):
         plan, _ = read_record(Plan, submission.plan)
         if plan is not None:
@@ -237,7 +117,7 @@ class HandingOver:
         Is told what happens.
     """
 
-    collection: ClusterCollection
+    collection: TrackedCollection
     runs: Sequence[Run]
     order: Order
     tell: Tell

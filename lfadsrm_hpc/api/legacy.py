@@ -6,17 +6,19 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import markup
-from lfadsrm_hpc.api.drawing import CollectionDrawing, RunDrawing
+from lfadsrm_hpc.api.collection_drawing import CollectionDrawing
 from lfadsrm_hpc.api.exporting import CollectionExporting, RunExporting
+from lfadsrm_hpc.api.run_drawing import RunDrawing
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.results import legacy, legacy_collection
+from lfadsrm_hpc.results.legacy import collection as legacy_collection
+from lfadsrm_hpc.results.legacy import run as legacy
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.results.one_file import Exported
 
 
 class LegacyRun(RunDrawing, RunExporting, legacy.LegacyRun):
-    """A run of the Matlab run manager: see `lfadsrm_hpc.results.legacy.LegacyRun`."""
+    """A run of the Matlab run manager: see `lfadsrm_hpc.results.legacy.run.LegacyRun`."""
 
 
 class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection.LegacyCollection[LegacyRun]):

@@ -1,4 +1,4 @@
-"""A page of HTML about a collection, and what notebooks show of collections and runs."""
+"""A page of HTML about a collection, and what notebooks show of it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfadsrm_hpc.collection import collection as collections
-from lfadsrm_hpc.collection import run as runs
+from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.api.tracking import TrackedCollection
 from lfadsrm_hpc.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.api.clusters import ClusterCollection
-    from lfadsrm_hpc.api.run import Run
-    from lfadsrm_hpc.results.report import Report
-
-    _Collection = ClusterCollection
-else:
-    _Collection = collections.RunCollection
+    from lfadsrm_hpc.results.report.page import Report
 
 
-class RunReporting(runs.Run):
-    """What a notebook shows of a run."""
-
-    def _repr_html_(self) -> str:
-        from lfadsrm_hpc.api.displaying import run_html
-
-        return run_html(self)
-
-
-class CollectionReporting(_Collection):
+class CollectionReporting(TrackedCollection):
     """The page about a collection, and what a notebook shows of it."""
 
     def report(
@@ -77,7 +62,7 @@ class CollectionReporting(_Collection):
         OSError
             The page cannot be written there.
         """
-        from lfadsrm_hpc.results.report import Wish, write_report
+        from lfadsrm_hpc.results.report.page import Wish, write_report
 
         if not self.layout.collection_json.is_file():
             raise NotFoundError(

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc.api.drawing import RunDrawing
 from lfadsrm_hpc.api.exporting import RunExporting
-from lfadsrm_hpc.api.loading import RunLoading
-from lfadsrm_hpc.api.reporting import RunReporting
-from lfadsrm_hpc.api.scoring import RunScoring
+from lfadsrm_hpc.api.run_drawing import RunDrawing
+from lfadsrm_hpc.api.run_loading import RunLoading
+from lfadsrm_hpc.api.run_scoring import RunScoring
 from lfadsrm_hpc.api.stitching import RunStitching
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError
 from lfadsrm_hpc.manifest import store
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
-    from lfadsrm_hpc.model.progress import Progress
+    from lfadsrm_hpc.model.training.progress import Progress
 
 
-class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
+class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
     See `lfadsrm_hpc.collection.run.Run` for what describes it.
@@ -235,6 +234,11 @@ class Run(RunReporting, RunScoring, RunDrawing, RunExporting, RunLoading, RunSti
         from lfadsrm_hpc.inference.prior import prior_samples
 
         return prior_samples(self, count, self._dataset(dataset), ext_input=ext_input, seed=seed)
+
+    def _repr_html_(self) -> str:
+        from lfadsrm_hpc.api.displaying import run_html
+
+        return run_html(self)
 
     def log_path(self) -> Path:
         """Return the log of the newest attempt that has printed something."""

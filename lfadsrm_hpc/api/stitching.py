@@ -79,7 +79,7 @@ class RunStitching(runs.Run):
         datasets : sequence of str, optional
             All that were aligned by conditions unless given.
         components, conditions
-            See `lfadsrm_hpc.results.alignment_plots.alignment_components`.
+            See `lfadsrm_hpc.results.plots.alignments.alignment_components`.
 
         Returns
         -------
@@ -90,7 +90,7 @@ class RunStitching(runs.Run):
         ResultsError
             No dataset was aligned.
         """
-        from lfadsrm_hpc.results.alignment_plots import alignment_components
+        from lfadsrm_hpc.results.plots.alignments import alignment_components
 
         aligned = {row["dataset"] for row in alignment_rows(self) if row["made_by"] == "conditions"}
         chosen = [name for name in self.dataset_names if name in aligned] if datasets is None else datasets

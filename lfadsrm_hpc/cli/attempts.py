@@ -12,7 +12,8 @@ from lfadsrm_hpc.cli.looking import job_text
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.fold import RunStatus, history
 from lfadsrm_hpc.manifest.reading import look, read_facts
-from lfadsrm_hpc.manifest.submissions import PlannedTask, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedTask
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.state_tables import terminal_width
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
-    from lfadsrm_hpc.results.best import Best, BestRun
+    from lfadsrm_hpc.results.runs.best import Best, BestRun
 
 _MOST_IN_FULL = 3  # run specs
 

@@ -15,7 +15,7 @@ from lfadsrm_hpc.errors import SchedulerError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lfadsrm_hpc.api.handing_over import Planned, Submitted
+    from lfadsrm_hpc.api.orders import Planned, Submitted
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.resources import Declined, JobRequest
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
@@ -175,7 +175,7 @@ def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[
 
 def _find_runs(collection: RunCollection, spec: Sequence[str], wanted: Mapping[str, Any]) -> list[Run]:
     # Hyperparameters and arguments of find_runs share one name space: "spec=..." must be the former.
-    from lfadsrm_hpc.collection.params import matches
+    from lfadsrm_hpc.collection.matching import matches
 
     runs = collection.find_runs(list(spec) or None)
     try:

@@ -139,7 +139,8 @@ def build(
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     datasets = DatasetCollection(folder / "datasets")
     for name in _make_sessions(folder / "datasets", sessions, trials, seed):

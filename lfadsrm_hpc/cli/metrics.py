@@ -16,9 +16,9 @@ from lfadsrm_hpc.errors import SomeRunsFailedError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.cli.scored import Scored
-    from lfadsrm_hpc.results.run_metrics import RunMetrics
+    from lfadsrm_hpc.results.runs.metrics_file import RunMetrics
 
-# In the order of `results.scoring.NAMES`, which is not imported: it needs numpy.
+# In the order of `results.scoring.scores.NAMES`, which is not imported: it needs numpy.
 _NAMES = ("bits_per_spike", "co_bps", "fp_bps", "rate_r2", "psth_r2", "latent_r2", "decoding_r2")
 
 _MOST_NOTES = 5

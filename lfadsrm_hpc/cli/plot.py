@@ -18,7 +18,7 @@ from lfadsrm_hpc.cli.common import (
     select_runs,
     selection_options,
 )
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
 

@@ -54,7 +54,7 @@ def prepare(experiment: Path, silence: tuple[str, ...], as_json: bool) -> None:
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment import read_experiment
     from lfadsrm_hpc.rendering import shell_quote
-    from lfadsrm_hpc.schedulers.sites import queue_options
+    from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
     described = read_experiment(experiment)
     queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`

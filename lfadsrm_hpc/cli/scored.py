@@ -15,7 +15,7 @@ from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, NotFoundError, NothingEligibleError
 from lfadsrm_hpc.manifest.reading import states_of, winning_exit
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.results.run_metrics import RunMetrics, read_metrics
+from lfadsrm_hpc.results.runs.metrics_file import RunMetrics, read_metrics
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import RunCollection

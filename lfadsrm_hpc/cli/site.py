@@ -18,9 +18,9 @@ from lfadsrm_hpc.rendering import shell_quote
 from lfadsrm_hpc.trust import file_key, remember
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.schedulers.site_compare import Finding
-    from lfadsrm_hpc.schedulers.site_live import LiveSite
-    from lfadsrm_hpc.schedulers.sites import LoadedSite
+    from lfadsrm_hpc.schedulers.sites.compare import Finding
+    from lfadsrm_hpc.schedulers.sites.live import LiveSite
+    from lfadsrm_hpc.schedulers.sites.loading import LoadedSite
 
 EXIT_INVALID = 3
 EXIT_NOTHING = 4
@@ -83,7 +83,7 @@ def list_(project: Path | None, as_json: bool) -> None:
       lfadsrm site list
       lfadsrm site list --json
     """
-    from lfadsrm_hpc.schedulers.sites import LoadedSite, list_sites
+    from lfadsrm_hpc.schedulers.sites.loading import LoadedSite, list_sites
 
     found = list_sites(_project(project))
     if as_json:
@@ -142,8 +142,8 @@ def show(
       lfadsrm site show polaris --origin
       lfadsrm site show generic-slurm --all --set request.partition=gpu
     """
-    from lfadsrm_hpc.schedulers.site_writing import site_text
-    from lfadsrm_hpc.schedulers.sites import choose_site, to_settings
+    from lfadsrm_hpc.schedulers.sites.loading import choose_site, to_settings
+    from lfadsrm_hpc.schedulers.sites.writing import site_text
 
     loaded = choose_site(name, project=_project(project), sets=sets)
     if as_json:
@@ -189,9 +189,9 @@ def check(
     \b
     Exit codes: 0 nothing is wrong; 3 something is; 6 the scheduler does not answer.
     """
-    from lfadsrm_hpc.schedulers.site_compare import check_requests, compare
-    from lfadsrm_hpc.schedulers.site_live import ask_scheduler
-    from lfadsrm_hpc.schedulers.sites import choose_site
+    from lfadsrm_hpc.schedulers.sites.compare import check_requests, compare
+    from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
+    from lfadsrm_hpc.schedulers.sites.loading import choose_site
 
     loaded = choose_site(name, project=_project(project), sets=sets)
     found = check_requests(loaded.site)
@@ -249,7 +249,7 @@ def detect(project: Path | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from lfadsrm_hpc.schedulers.sites import detect_sites
+    from lfadsrm_hpc.schedulers.sites.loading import detect_sites
 
     found = detect_sites(_project(project))
     if as_json:
@@ -280,9 +280,9 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
       lfadsrm site init perlmutter
       lfadsrm site init ours --from generic-pbspro --here
     """
-    from lfadsrm_hpc.schedulers.site_layers import FOLDER, site_folders, site_names, user_folder
-    from lfadsrm_hpc.schedulers.site_writing import overlay_text
-    from lfadsrm_hpc.schedulers.sites import load_site
+    from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names, user_folder
+    from lfadsrm_hpc.schedulers.sites.loading import load_site
+    from lfadsrm_hpc.schedulers.sites.writing import overlay_text
 
     check_name(name, "site")
     place = _project(project)
@@ -311,15 +311,15 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
 
 
 def _from_scheduler(name: str, timeout: float, day: str) -> str:
-    from lfadsrm_hpc.schedulers.site_detection import host_names
-    from lfadsrm_hpc.schedulers.site_live import find_scheduler
-    from lfadsrm_hpc.schedulers.site_writing import live_text
+    from lfadsrm_hpc.schedulers.sites.detection import host_names
+    from lfadsrm_hpc.schedulers.sites.live import find_scheduler
+    from lfadsrm_hpc.schedulers.sites.writing import live_text
 
     return live_text(name, find_scheduler(timeout), host_names()[-1], day)
 
 
 def _verify(name: str, path: Path, project: Path) -> None:
-    from lfadsrm_hpc.schedulers.sites import load_site
+    from lfadsrm_hpc.schedulers.sites.loading import load_site
 
     try:
         load_site(name, project=project)
@@ -328,6 +328,6 @@ def _verify(name: str, path: Path, project: Path) -> None:
 
 
 def _project(given: Path | None) -> Path:
-    from lfadsrm_hpc.schedulers.sites import project_of
+    from lfadsrm_hpc.schedulers.sites.loading import project_of
 
     return given.absolute() if given is not None else project_of(Path.cwd() / "collection")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfadsrm_hpc.collection.summary import params_label, varying_names
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:

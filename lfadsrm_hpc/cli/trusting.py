@@ -118,7 +118,7 @@ def pieces(where: Path) -> Iterator[Piece]:
     NotFoundError
         There is no such folder.
     """
-    from lfadsrm_hpc.schedulers.sites import project_of
+    from lfadsrm_hpc.schedulers.sites.loading import project_of
 
     where = where.absolute()
     if not where.exists():

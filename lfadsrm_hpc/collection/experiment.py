@@ -28,7 +28,8 @@ from lfadsrm_hpc.trust import require_file
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 EXPERIMENT_FILE = "experiment.toml"
 
@@ -92,7 +93,7 @@ class Experiment:
     specs : tuple of (name, datasets)
         Further run specs.
     queue : dict
-        Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.queue_options`.
+        Options of the local queue, checked by `lfadsrm_hpc.schedulers.sites.loading.queue_options`.
     cluster : dict
         What is asked of a cluster: site, walltime, partition, memory, gpu_type and account (texts), cpus,
         gpus and max_parallel (numbers), set (texts).
@@ -158,7 +159,8 @@ class Experiment:
         DataError
             A session cannot be read (only where `min_trials` asks for their sizes).
         """
-        from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+        from lfadsrm_hpc.data.dataset import Dataset
+        from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
         found = DatasetCollection(self.datasets)
         with located(self.where("datasets", "files")):

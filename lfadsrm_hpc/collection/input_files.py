@@ -299,8 +299,7 @@ def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) ->
     params = run.params
     if not params.aligned(run.n_datasets):
         return inputs
-    from lfadsrm_hpc.data import alignment_record
-    from lfadsrm_hpc.data.alignment import align
+    from lfadsrm_hpc.data.alignment.matrices import align
 
     names = ("method", "conditions", "weights", "without_conditions")
     choices = {name: getattr(params, f"alignment_{name}") for name in names}
@@ -314,7 +313,7 @@ def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) ->
             alignment_matrix_cxf=a.matrix,
             alignment_bias_c=a.bias,
             reconstruction=a.reconstruction,
-            attributes={**one.attributes, "alignment": alignment_record.described(a, told)},
+            attributes={**one.attributes, "alignment": a.described(told)},
         )
         for one, a in zip(inputs, found, strict=True)
     ]
@@ -353,7 +352,7 @@ def _write_like(source: Path, path: Path, inputs: SessionInputs) -> None:
     """
     import h5py
 
-    from lfadsrm_hpc.data import alignment_record
+    from lfadsrm_hpc.data.alignment import record as alignment_record
 
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)

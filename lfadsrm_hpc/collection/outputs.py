@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfadsrm_hpc.collection import summary
+from lfadsrm_hpc.collection import words
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.cancelling import forget
@@ -30,7 +30,7 @@ def delete(
     live = _live(layout, runs, is_live)
     if live:
         raise UsageError(
-            f"{len(live)} of the runs may be running:\n{summary.lines(live)}",
+            f"{len(live)} of the runs may be running:\n{words.lines(live)}",
             where=layout.path,
             hint="stop them first; nothing was deleted",
         )
@@ -46,7 +46,7 @@ def delete(
         question = (
             f"Delete posterior means, checkpoints, attempts, and what was inferred or adapted with them, of "
             f"{len(runs)} runs in {layout.path} "
-            f"({summary.listing([run.id for run in runs])})?"
+            f"({words.listing([run.id for run in runs])})?"
         )
         if not confirm(question):
             return []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from lfadsrm_hpc.collection import sweep
 from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
+from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.model.hyperparameters import (
     FieldSpec,
@@ -23,11 +24,8 @@ from lfadsrm_hpc.model.hyperparameters import (
 )
 
 __all__ = ["ExtraField", "RunParams", "param"]
-
 P = TypeVar("P", bound="RunParams")
-
 _NOTHING: Any = object()
-
 PREPROCESSING = "Run manager logistics and data preprocessing"
 STITCHING = "Stitching multi-session models"
 UNDERFITTING = "Underfitting"
@@ -35,7 +33,6 @@ RETRAINING = "Retraining"
 POSTERIOR = "Posterior sampling"
 RESOURCES = "Resources"
 USERS = "Added by the user"
-
 # the order in which groups are shown, as in the Matlab run manager
 GROUPS = (
     PREPROCESSING,
@@ -323,9 +320,9 @@ class RunParams(Hyperparameters):
     def diff_text(self, other: RunParams | None = None) -> str:
         """Return the differences from the defaults, or from other params, as one line."""
         if other is None:
-            return " ".join(f"{name}={text_of(value)}" for name, value in self.differences().items())
+            return " ".join(f"{name}={value_text(value)}" for name, value in self.differences().items())
         return " ".join(
-            f"{name}={text_of(a)} (not {text_of(b)})" for name, (a, b) in self.diff(other).items()
+            f"{name}={value_text(a)} (not {value_text(b)})" for name, (a, b) in self.diff(other).items()
         )
 
     def hashed_values(self) -> dict[str, Any]:
@@ -457,7 +454,7 @@ class RunParams(Hyperparameters):
             lines += ["", f"   {group}"] if members else []
             for name in members:
                 mark = "*" if name in changed else " "
-                line = f"  {mark} {name:>{width}}: {text_of(values[name])}"
+                line = f"  {mark} {name:>{width}}: {value_text(values[name])}"
                 lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
         return "\n".join(line.rstrip() for line in lines)
 
@@ -474,59 +471,6 @@ def _same(value: Any, other: Any, name: str = "value") -> bool:
     if other is _NOTHING or isinstance(value, bool) != isinstance(other, bool):
         return False
     return bool(canonical(value, name=name) == canonical(other, name=name))
-
-
-def text_of(value: Any) -> str:
-    """Return a value as short text: 2 rather than 2.0, 1e-05 rather than 0.00001.
-
-    Examples
-    --------
-    >>> [text_of(v) for v in (2.0, 1e-7, True, "poisson", None, (1, 3))]
-    ['2', '1e-07', 'True', 'poisson', 'None', '[1,3]']
-    """
-    value = canonical(value)
-    if isinstance(value, (list, dict)):
-        return canonical_json(value)
-    return str(value) if value != "" else "''"
-
-
-def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:
-    """Return whether params have the wanted values.
-
-    A list, tuple, set or range means any of its values; a function is asked.
-
-    Raises
-    ------
-    ParamsError
-        There is no such hyperparameter.
-    """
-    return values_match(params.values(), wanted)
-
-
-def plain_list(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
-    """Return names of hyperparameters as they are in the values of params, `gen_dim` for `c_gen_dim`.
-
-    Raises
-    ------
-    ParamsError
-        There is no such hyperparameter, or it is named twice as both.
-    """
-    return list(plain_names(dict.fromkeys(names), values))
-
-
-def values_match(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether the values of run params are as wanted; see `matches`."""
-    return all(_fits(values[name], want) for name, want in plain_names(wanted, values).items())
-
-
-def _fits(value: Any, want: Any) -> bool:
-    if callable(want):
-        return bool(want(value))
-    if isinstance(want, (list, tuple, set, frozenset, range)) and not (
-        isinstance(want, tuple) and isinstance(value, tuple)
-    ):
-        return any(canonical(value) == canonical(item) for item in want)
-    return bool(canonical(value) == canonical(want))
 
 
 def _doc_text(spec: FieldSpec) -> str:

@@ -24,7 +24,7 @@ from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
 from lfadsrm_hpc.model.hyperparameters import unlike
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.collection.collection import RunCollection
+    from lfadsrm_hpc.collection.contents import Contents
     from lfadsrm_hpc.data.dataset import Dataset
 
 Progress = Callable[[int, int, str], None]
@@ -73,7 +73,7 @@ class PrepareReport:
 class _Work:
     """One call of `prepare`: what it has so far."""
 
-    collection: RunCollection[Any]
+    collection: Contents[Any]
     stored: dict[str, Any] | None
     report: PrepareReport
     progress: Progress | None
@@ -104,7 +104,7 @@ class _Work:
 
 
 def prepare(
-    collection: RunCollection[Any], progress: Progress | None = None, silence: Sequence[str] = ()
+    collection: Contents[Any], progress: Progress | None = None, silence: Sequence[str] = ()
 ) -> tuple[PrepareReport, dict[str, Any]]:
     """Do what `RunCollection.prepare_for_lfads` says; return the report and `collection.json`'s content."""
     silence = check_names(silence)
@@ -133,9 +133,7 @@ def give_warnings(report: PrepareReport) -> None:
 # ---------------------------------------------------------------- the plan
 
 
-def _check_plan(
-    collection: RunCollection[Any], runs: Sequence[Run], stored: Mapping[str, Any] | None
-) -> None:
+def _check_plan(collection: Contents[Any], runs: Sequence[Run], stored: Mapping[str, Any] | None) -> None:
     if not runs:
         what = "run params" if not collection.params else "run specs"
         raise UsageError(
@@ -159,7 +157,7 @@ def _check_plan(
             )
 
 
-def _check_starts(collection: RunCollection[Any], runs: Sequence[Run]) -> Iterator[str]:
+def _check_starts(collection: Contents[Any], runs: Sequence[Run]) -> Iterator[str]:
     """Check what runs start from, as far as it can be known before that is trained; give warnings.
 
     Raises
@@ -336,7 +334,7 @@ def _document(work: _Work, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _write_texts(collection: RunCollection[Any], document: Mapping[str, Any]) -> dict[str, Any]:
+def _write_texts(collection: Contents[Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory.
 
     Another process may list more runs in the meantime and be overtaken with its texts: then write them again.
@@ -359,7 +357,7 @@ def _write_texts(collection: RunCollection[Any], document: Mapping[str, Any]) ->
     return now
 
 
-def _tensorboard_run(run: Run, whole: RunCollection[Any]) -> dict[str, str]:
+def _tensorboard_run(run: Run, whole: Contents[Any]) -> dict[str, str]:
     return {
         "name": run.id.replace("/", "__"),
         "folder": run.layout.checkpoints.relative_to(whole.path).as_posix(),

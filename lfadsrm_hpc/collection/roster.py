@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lfadsrm_hpc.collection.stored import read_stored
-from lfadsrm_hpc.collection.summary import listing, value_text
+from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.errors import NotFoundError, suggest
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.publish import publish_new
@@ -191,7 +191,7 @@ class Roster:
         if names:
             chosen = [entry for entry in chosen if entry.spec in names]
         if wanted:
-            from lfadsrm_hpc.collection.params import values_match
+            from lfadsrm_hpc.collection.matching import values_match
 
             fitting = {params for params in self.own if values_match(self.values(params), wanted)}
             chosen = [entry for entry in chosen if entry.params in fitting]

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.errors import ConfigError, MismatchError, NotFoundError, suggest
-from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.plain_files import read_json
 
-if TYPE_CHECKING:
-    from lfadsrm_hpc.collection.collection import RunCollection
+
+class Home(Protocol):
+    """A run collection, seen from one of its runs."""
+
+    @property
+    def path(self) -> Path:
+        """The folder of the collection."""
+
+    @property
+    def layout(self) -> CollectionLayout:
+        """All paths below it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+
+    def run_by_id(self, run_id: str) -> Run:
+        """Return the run with this id."""
+
+    def params_index(self, params: RunParams) -> int:
+        """Return the position of run params, from 0."""
 
 
 class Run:
@@ -29,7 +48,7 @@ class Run:
         `param_<hash>/<run spec>`.
     """
 
-    def __init__(self, collection: RunCollection[Any], spec: RunSpec, params: RunParams) -> None:
+    def __init__(self, collection: Home, spec: RunSpec, params: RunParams) -> None:
         self.collection = collection
         self.spec = spec
         self.params = params

@@ -10,7 +10,8 @@ from lfadsrm_hpc.errors import ConfigError, NotFoundError, UsageError
 from lfadsrm_hpc.layout import check_name
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 Which = SupportsIndex | str
 

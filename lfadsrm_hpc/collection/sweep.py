@@ -10,14 +10,18 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lfadsrm_hpc.errors import ParamsError
 
-if TYPE_CHECKING:
-    from lfadsrm_hpc.collection.params import RunParams
+P = TypeVar("P", bound="Replaceable")
 
-P = TypeVar("P", bound="RunParams")
+
+class Replaceable(Protocol):
+    """What a sweep needs of run params."""
+
+    def replace(self: P, **changes: Any) -> P:
+        """Return a copy with some values changed."""
 
 
 def grid(base: P, **values: Iterable[Any]) -> list[P]:
@@ -188,7 +192,7 @@ def from_arguments(base: P, pairs: Sequence[Any], values: Mapping[str, Any], mod
     return (grid if mode == "grid" else zip_)(base, **named | dict(values))
 
 
-def _value(base: RunParams, name: str) -> Any:
+def _value(base: Replaceable, name: str) -> Any:
     return getattr(base, name if hasattr(base, name) else name.removeprefix("c_"), None)
 
 

@@ -14,7 +14,7 @@ from lfadsrm_hpc.errors import UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from lfadsrm_hpc.data.dataset import DatasetCollection
+    from lfadsrm_hpc.data.owner import Owner
 
 D = TypeVar("D", bound="DatasetAligning")
 Source: TypeAlias = Union[str, "os.PathLike[str]", "xr.Dataset", "Callable[[], xr.Dataset]"]
@@ -24,7 +24,7 @@ class DatasetAligning:
     """What names and loads the data that alignment matrices are computed from."""
 
     name: str
-    collection: DatasetCollection
+    collection: Owner
     options: dict[str, Any]
     _reader: Callable[..., xr.Dataset] | None
     _aligned_by: xr.Dataset | Callable[[], xr.Dataset] | None = None

@@ -12,7 +12,7 @@ from lfadsrm_hpc.data.drift import condition_codes, gone, trend
 from lfadsrm_hpc.data.notes import Note, joined
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.data.inputs.session import SessionInputs
 
 Array = npt.NDArray[Any]
 
@@ -181,7 +181,7 @@ def _bins(inputs: SessionInputs) -> Iterator[Note]:
 
 def few_shared(sessions: Sequence[SessionInputs], factors_dim: int) -> Iterator[Note]:
     """Give the sessions whose alignment is not determined by the conditions that they share with others."""
-    from lfadsrm_hpc.data.conditions import condition_trials
+    from lfadsrm_hpc.data.alignment.conditions import condition_trials
 
     labels = [
         set(condition_trials(one.train_condition)) if one.train_condition is not None else set()

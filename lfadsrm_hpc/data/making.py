@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
-    from lfadsrm_hpc.data.dataset import DatasetCollection
+    from lfadsrm_hpc.data.owner import Owner
 
 D = TypeVar("D", bound="DatasetMaking")
 
@@ -26,7 +26,7 @@ class DatasetMaking:
 
     def _init(
         self,
-        collection: DatasetCollection,
+        collection: Owner,
         path_relative: Path | None,
         name: str,
         options: Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ class DatasetMaking:
     @classmethod
     def from_arrays(
         cls: type[D],
-        collection: DatasetCollection,
+        collection: Owner,
         name: str,
         spikes: npt.ArrayLike | Sequence[npt.ArrayLike],
         *,
@@ -69,7 +69,7 @@ class DatasetMaking:
     @classmethod
     def from_spike_times(
         cls: type[D],
-        collection: DatasetCollection,
+        collection: Owner,
         name: str,
         spike_times: Sequence[Sequence[npt.ArrayLike]],
         *,
@@ -93,7 +93,7 @@ class DatasetMaking:
     @classmethod
     def from_xarray(
         cls: type[D],
-        collection: DatasetCollection,
+        collection: Owner,
         name: str,
         data: xr.Dataset | xr.DataArray,
         *,
@@ -125,7 +125,7 @@ class DatasetMaking:
     @classmethod
     def from_file(
         cls: type[D],
-        collection: DatasetCollection,
+        collection: Owner,
         path: str | os.PathLike[str],
         reader: Callable[..., xr.Dataset] | None = None,
         *,
@@ -162,7 +162,7 @@ class DatasetMaking:
         return dataset
 
     @classmethod
-    def _from_memory(cls: type[D], collection: DatasetCollection, name: str, content: xr.Dataset) -> D:
+    def _from_memory(cls: type[D], collection: Owner, name: str, content: xr.Dataset) -> D:
         dataset = cls.__new__(cls)
         dataset._init(collection, None, name)
         dataset._held = content

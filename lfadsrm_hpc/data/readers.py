@@ -28,7 +28,7 @@ import numpy as np
 import xarray as xr
 
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
-from lfadsrm_hpc.data.chopping import chop, merge_windows
+from lfadsrm_hpc.data.chopping import chop
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
 from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.formats.netcdf import from_xarray, save_dataset
@@ -41,6 +41,7 @@ from lfadsrm_hpc.data.formats.registry import (
     readable_suffixes,
     register,
 )
+from lfadsrm_hpc.data.merging import merge_windows
 from lfadsrm_hpc.errors import DataError, LfadsrmError
 
 __all__ = [

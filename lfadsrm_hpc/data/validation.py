@@ -15,7 +15,7 @@ from lfadsrm_hpc.errors import DataError
 from lfadsrm_hpc.model.hyperparameters import COUNT_DISTS
 
 if TYPE_CHECKING:
-    from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.data.inputs.session import SessionInputs
 
 Array = npt.NDArray[Any]
 

@@ -49,12 +49,13 @@ from lfadsrm_hpc.inference.session_start import GUESSES, guessed_start, regresse
 from lfadsrm_hpc.inference.taking import Data, take
 from lfadsrm_hpc.layout import AdaptedLayout, fitlog, numbered
 from lfadsrm_hpc.manifest.publish import publish_new
-from lfadsrm_hpc.model import checkpoints, training
 from lfadsrm_hpc.model.held_out import held_out_mask
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.plain_files import read_json
-from lfadsrm_hpc.results.fitlog import read_fitlog
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.sampled import Trials, write_means
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
+from lfadsrm_hpc.results.runs.fitlog import read_fitlog
 from lfadsrm_hpc.stopping import StopFlag
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from lfadsrm_hpc.data.inputs import SessionInputs, read_head
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.inference.taking import Data, inputs_for, take
 from lfadsrm_hpc.layout import AdaptedLayout, RunLayout
-from lfadsrm_hpc.model import checkpoints
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.posterior import Sampler
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.sampled import Trials, write_means
+from lfadsrm_hpc.model.sampling.posterior import Sampler
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,9 +14,10 @@ from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.data.inputs import SessionInputs
 from lfadsrm_hpc.errors import DivergedError
 from lfadsrm_hpc.layout import AdaptedLayout, numbered
-from lfadsrm_hpc.model import checkpoints, training
-from lfadsrm_hpc.model.schedule import COLUMNS
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.schedule import COLUMNS
 
 Starts = Mapping[str, npt.NDArray[Any]]
 
@@ -40,7 +41,7 @@ class OwnTraining:
     source : Path
         Checkpoints of the trained model.
     should_stop, on_progress, on_message : callable
-        See `lfadsrm_hpc.model.training.train`.
+        See `lfadsrm_hpc.model.training.loop.train`.
     """
 
     layout: AdaptedLayout

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.data.inputs import read_times
 from lfadsrm_hpc.inference.new_trials import model_of
-from lfadsrm_hpc.model.prior_samples import PriorSampler
+from lfadsrm_hpc.model.sampling.prior_samples import PriorSampler
 from lfadsrm_hpc.results.prior_samples import prior_dataset
 
 if TYPE_CHECKING:

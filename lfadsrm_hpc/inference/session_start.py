@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.data.conditions import condition_trials
+from lfadsrm_hpc.data.alignment.conditions import condition_trials
+from lfadsrm_hpc.data.alignment.regression import condition_folds, ridge
 from lfadsrm_hpc.data.inputs import SessionInputs
-from lfadsrm_hpc.data.regression import condition_folds, ridge
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
-from lfadsrm_hpc.model.trained import TrainedSession
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.model.sampling.trained import TrainedSession
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.model.backend import Tensor, tf
-from lfadsrm_hpc.model.noise import mix
+from lfadsrm_hpc.model.network.noise import mix
 
 Words = NDArray[np.uint32]
 

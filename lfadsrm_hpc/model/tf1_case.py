@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import LfadsrmError, ModelError
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.network.architecture import Architecture
 from lfadsrm_hpc.model.tf1_params import Variables, read_model_params
 
 Arrays = dict[str, NDArray[Any]]

@@ -32,11 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import LfadsrmError, ModelError
-from lfadsrm_hpc.model import likelihoods
-from lfadsrm_hpc.model.architecture import Params
 from lfadsrm_hpc.model.backend import Tensor, tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.lfads import Batch, forward
+from lfadsrm_hpc.model.network import likelihoods
+from lfadsrm_hpc.model.network.architecture import Params
+from lfadsrm_hpc.model.network.lfads import Batch, forward
 from lfadsrm_hpc.model.tf1_case import Arrays, Case
 
 LIMIT = 2e-5

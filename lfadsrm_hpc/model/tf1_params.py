@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError, suggest
-from lfadsrm_hpc.model.architecture import Architecture
+from lfadsrm_hpc.model.network.architecture import Architecture
 
 Arrays = dict[str, NDArray[Any]]
 

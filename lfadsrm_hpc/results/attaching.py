@@ -20,9 +20,9 @@ import xarray as xr
 
 from lfadsrm_hpc.data.inputs import FORMAT
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.results.posterior_format import VARIABLES
-from lfadsrm_hpc.results.split_arrays import SPLITS, InOrder, Piece, Places
-from lfadsrm_hpc.results.stored_arrays import Source, lazy
+from lfadsrm_hpc.results.arrays.split import SPLITS, InOrder, Piece, Places
+from lfadsrm_hpc.results.arrays.stored import Source, lazy
+from lfadsrm_hpc.results.posterior_means.format import VARIABLES
 
 Array = npt.NDArray[Any]
 

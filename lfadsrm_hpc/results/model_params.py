@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.results.stored_arrays import stored_here
+from lfadsrm_hpc.results.arrays.stored import stored_here
 
 Array = npt.NDArray[Any]
 Named = dict[str, tuple[tuple[str, ...], Array]]

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
-from lfadsrm_hpc.results.trial_blocks import forward_bins
+from lfadsrm_hpc.results.scoring.trial_blocks import forward_bins
 
 if TYPE_CHECKING:
     import xarray as xr

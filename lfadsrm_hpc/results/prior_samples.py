@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.results.posterior_format import VARIABLES
+from lfadsrm_hpc.results.posterior_means.format import VARIABLES
 
 _NAMES = {
     "rates": "firing rate",
@@ -35,7 +35,7 @@ def prior_dataset(
     Parameters
     ----------
     arrays : mapping
-        Samples first, as `lfadsrm_hpc.model.prior_samples` names them; rates in counts per bin.
+        Samples first, as `lfadsrm_hpc.model.sampling.prior_samples` names them; rates in counts per bin.
     time_ms : (T,) start of each bin; bin_ms : its width.
     neuron_names : (D,)
     attributes : mapping

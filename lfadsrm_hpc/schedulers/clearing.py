@@ -12,13 +12,8 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import read_claim
-from lfadsrm_hpc.manifest.submissions import (
-    ChunkOnDisk,
-    Receipt,
-    SubmissionOnDisk,
-    record_receipt,
-    record_refusal,
-)
+from lfadsrm_hpc.manifest.submission_reading import ChunkOnDisk, SubmissionOnDisk
+from lfadsrm_hpc.manifest.submissions import Receipt, record_receipt, record_refusal
 from lfadsrm_hpc.schedulers.batch import Found
 from lfadsrm_hpc.schedulers.handed import call_limit_of, latency_of, scheduler_of, server_of
 from lfadsrm_hpc.schedulers.sending import give_up_unsent, unfinished

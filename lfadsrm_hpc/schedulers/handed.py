@@ -14,10 +14,12 @@ from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence, same_job
 from lfadsrm_hpc.manifest.fold import LATENCY_S, RunStatus
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import LOCAL, Reservation
-from lfadsrm_hpc.manifest.submissions import ChunkOnDisk, Plan, SubmissionOnDisk, read_submission
-from lfadsrm_hpc.schedulers import known, sites
+from lfadsrm_hpc.manifest.submission_reading import ChunkOnDisk, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.schedulers import known
 from lfadsrm_hpc.schedulers.batch import CALL_TIMEOUT_S, PLAIN, BatchScheduler, Job, Report
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.sites.site import Site
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.schedulers.batch import BatchScheduler
-from lfadsrm_hpc.schedulers.site import SCHEDULERS, Site
+from lfadsrm_hpc.schedulers.sites.site import SCHEDULERS, Site
 
 
 def make_scheduler(site: Site) -> BatchScheduler:
@@ -17,15 +17,15 @@ def make_scheduler(site: Site) -> BatchScheduler:
     """
     history, timeout_s = site.client.history, site.client.timeout_s
     if site.scheduler == "slurm":
-        from lfadsrm_hpc.schedulers.slurm import Slurm
+        from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
         return Slurm(history=history, timeout_s=timeout_s, cluster=site.site.cluster)
     if site.scheduler == "pbspro":
-        from lfadsrm_hpc.schedulers.pbspro import PbsPro
+        from lfadsrm_hpc.schedulers.pbs.pbspro import PbsPro
 
         return PbsPro(history=history, timeout_s=timeout_s)
     if site.scheduler == "torque":
-        from lfadsrm_hpc.schedulers.torque import Torque
+        from lfadsrm_hpc.schedulers.pbs.torque import Torque
 
         return Torque(history=history, timeout_s=timeout_s)
     raise ConfigError(

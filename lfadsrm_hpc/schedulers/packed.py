@@ -11,7 +11,7 @@ from lfadsrm_hpc.manifest.submissions import PlannedTask
 from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import LocalQueueOptions, queue_script_text
 from lfadsrm_hpc.schedulers.resources import GPU_MEMORY_MB, JobRequest, Request
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 
 _OF_THE_JOB = ("LFADSRM_CLUSTER", "LFADSRM_JOB", "LFADSRM_DEADLINE", "LFADSRM_CORES")
 _OF_THE_SITE = ("max_per_gpu", "max_restarts", "cpu_cap", "poll_s", "look_s")

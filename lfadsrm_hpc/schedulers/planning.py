@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from lfadsrm_hpc.manifest.submissions import PlannedChunk, PlannedTask
 from lfadsrm_hpc.schedulers.batch import job_name
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Limits
+from lfadsrm_hpc.schedulers.sites.site import Limits
 
 _SHARES_OF_JOBS = 4  # chunks of a quarter of the allowed jobs: some can follow while others still work
 

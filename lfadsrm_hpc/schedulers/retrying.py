@@ -20,11 +20,11 @@ from lfadsrm_hpc.manifest.records import (
     state_of,
 )
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import Caps, Declined, Ended, JobRequest, RetryRules, escalate
-from lfadsrm_hpc.schedulers.site import Site
-from lfadsrm_hpc.schedulers.sites import build_request
+from lfadsrm_hpc.schedulers.sites.loading import build_request
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_memory, format_time, parse_memory, parse_time
 
 __all__ = [

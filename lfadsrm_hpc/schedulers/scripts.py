@@ -21,7 +21,7 @@ from lfadsrm_hpc.manifest.submissions import Plan, PlannedChunk, PlannedTask
 from lfadsrm_hpc.rendering import choose_template, render
 from lfadsrm_hpc.schedulers.packed import render_packed_queue
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_time, parse_time
 
 _SUBMIT = {"slurm": "sbatch", "pbspro": "qsub", "torque": "qsub"}

@@ -21,16 +21,8 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import look, read_record
 from lfadsrm_hpc.manifest.records import NOT_SUBMITTED, Reservation
-from lfadsrm_hpc.manifest.submissions import (
-    ChunkOnDisk,
-    Receipt,
-    SubmissionOnDisk,
-    begin_sending,
-    is_sent,
-    read_submission,
-    record_receipt,
-    record_refusal,
-)
+from lfadsrm_hpc.manifest.submission_reading import ChunkOnDisk, SubmissionOnDisk, read_submission
+from lfadsrm_hpc.manifest.submissions import Receipt, begin_sending, is_sent, record_receipt, record_refusal
 from lfadsrm_hpc.schedulers.batch import Accepted, BatchScheduler
 from lfadsrm_hpc.schedulers.handed import scheduler_of, site_of
 

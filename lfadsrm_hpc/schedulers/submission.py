@@ -23,12 +23,12 @@ from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import make_folder
 from lfadsrm_hpc.manifest.records import SUPERSEDED, new_ulid
 from lfadsrm_hpc.manifest.submissions import Plan, PlannedTask, write_plan
-from lfadsrm_hpc.schedulers import sites
 from lfadsrm_hpc.schedulers.handed import user_name
 from lfadsrm_hpc.schedulers.planning import Arrangement, Wish, arrange
 from lfadsrm_hpc.schedulers.resources import JobRequest
 from lfadsrm_hpc.schedulers.sending import Sender, SentJob, Tell, give_up, unfinished
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.sites.site import Site
 
 __all__ = ["Draft", "Drafting", "Sender", "SentJob", "Tell", "give_up", "publish", "unfinished"]
 

@@ -23,10 +23,11 @@ from lfadsrm_hpc.errors import (
     SubmissionUncertainError,
 )
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
-from lfadsrm_hpc.manifest.submissions import PlannedChunk, read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
+from lfadsrm_hpc.manifest.submissions import PlannedChunk
 from lfadsrm_hpc.schedulers import batch
-from lfadsrm_hpc.schedulers.slurm import KEPT
-from lfadsrm_hpc.schedulers.slurm_errors import Outcome, hint_for, shorten, submission_outcome
+from lfadsrm_hpc.schedulers.slurm.client import KEPT
+from lfadsrm_hpc.schedulers.slurm.errors import Outcome, hint_for, shorten, submission_outcome
 from lfadsrm_hpc.schedulers.units import parse_time
 from lfadsrm_hpc.submitit_plugin.payload import DEADLINE, TrainRun, working_time_s
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob

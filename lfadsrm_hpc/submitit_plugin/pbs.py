@@ -68,7 +68,7 @@ class _Parameters(set[str]):
 
 def make_scheduler() -> BatchScheduler:
     """Return the scheduler that PBS jobs are handed to and asked about."""
-    from lfadsrm_hpc.schedulers.pbspro import PbsPro
+    from lfadsrm_hpc.schedulers.pbs.pbspro import PbsPro
 
     return PbsPro()
 

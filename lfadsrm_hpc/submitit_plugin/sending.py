@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from submitit.core.core import Executor, Job
 from submitit.core.utils import JobPaths
 
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import (
     ConfigError,
     NothingEligibleError,
@@ -28,11 +28,11 @@ from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import BAD_DATA, new_ulid
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import sites
 from lfadsrm_hpc.schedulers.known import make_scheduler
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Packing, Site
+from lfadsrm_hpc.schedulers.sites import loading as sites
+from lfadsrm_hpc.schedulers.sites.site import Packing, Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish
 from lfadsrm_hpc.schedulers.tracking import track
 from lfadsrm_hpc.schedulers.units import parse_memory

@@ -13,7 +13,7 @@ class SlurmRunWatcher(SchedulerWatcher):
     """Asks squeue, and sacct where there is one, for all jobs together."""
 
     def scheduler(self) -> BatchScheduler:
-        from lfadsrm_hpc.schedulers.slurm import Slurm
+        from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
         return Slurm()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lfadsrm_hpc.data.alignment import align
+from lfadsrm_hpc.data.alignment.matrices import align
 from lfadsrm_hpc.data.inputs import SessionInputs
 from lfadsrm_hpc.errors import DataError
 

@@ -99,7 +99,7 @@ def ranges(indices: list[int]) -> str:
 
 def write_tools(folder: Path, built: Any, submitted: float) -> None:
     """Write a squeue and a sacct that know the live tasks, and nothing of those that ended."""
-    from lfadsrm_hpc.schedulers.slurm_parsing import QUEUE_FIELDS
+    from lfadsrm_hpc.schedulers.slurm.parsing import QUEUE_FIELDS
 
     folder.mkdir(exist_ok=True)
     names = "ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME"
@@ -131,7 +131,7 @@ def measure(folder: Path, n_specs: int, n_params: int, repeat: int) -> dict[str,
     """Build one collection (or take it as it lies there), and time what can be done with it."""
     from scale_collection import Built, count_files, live_through, prepare
 
-    from lfadsrm_hpc.schedulers.sites import load_site, to_settings
+    from lfadsrm_hpc.schedulers.sites.loading import load_site, to_settings
 
     lfadsrm = [sys.executable, "-m", "lfadsrm_hpc"]
     tools, notes = folder / "tools", folder / "built.json"

@@ -37,7 +37,8 @@ def make(folder: Path, trials: int) -> None:
 def export(folder: Path, layout: str) -> None:
     """Export the run, and print the memory that it took (MB), seconds, and the size of what was written."""
     from lfadsrm_hpc.api import RunCollection
-    from lfadsrm_hpc.results import matlab_layout, one_file  # noqa: F401 - what is imported does not count
+    from lfadsrm_hpc.results import one_file  # noqa: F401 - what is imported does not count
+    from lfadsrm_hpc.results.legacy import exporting  # noqa: F401
 
     rc = RunCollection.open(folder / "runs" / "made_up")
     rc.runs[0].load_posterior_means()

@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from lfadsrm_hpc.model import training
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.posterior import Sampler
+from lfadsrm_hpc.model.sampling.posterior import Sampler
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import loop as training
 
 BIN_S = 0.01
 SAMPLES = 256

@@ -27,7 +27,7 @@ BIN_MS, CONDITIONS, BLOCK = 10.0, 16, 100
 def make(folder: Path, trials: int, bins: int, neurons: int) -> None:
     """Write inputs and posterior means, some trials at a time."""
     from lfadsrm_hpc.data.inputs import FORMAT
-    from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+    from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
     rng = np.random.default_rng(0)
     waves = np.sin(np.arange(bins)[:, None] / 8 + rng.uniform(0, 6, (CONDITIONS, 1, 2)))
@@ -85,8 +85,8 @@ def make(folder: Path, trials: int, bins: int, neurons: int) -> None:
 def score(folder: Path) -> None:
     """Score them here, and print what that took."""
     from lfadsrm_hpc.data.inputs import open_inputs
-    from lfadsrm_hpc.results.loaders import open_posterior_means
-    from lfadsrm_hpc.results.scoring import score_dataset
+    from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+    from lfadsrm_hpc.results.scoring.scores import score_dataset
 
     with open_posterior_means(folder / "means.nc") as means, open_inputs(folder / "inputs.h5") as inputs:
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()

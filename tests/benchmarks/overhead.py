@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from lfadsrm_hpc.model import training
-from lfadsrm_hpc.model.compiled import Compiled
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled
 
 RAMPS = {
     "kl_increase_steps": 20,

@@ -32,8 +32,8 @@ def peak_mb() -> float:
 
 def imports() -> dict[str, Any]:
     """Import what reading and writing need, and no more."""
-    import lfadsrm_hpc.results.loaders
-    import lfadsrm_hpc.results.posterior_means  # noqa: F401
+    import lfadsrm_hpc.results.posterior_means.loaders
+    import lfadsrm_hpc.results.posterior_means.writing  # noqa: F401
 
     return {}
 
@@ -42,7 +42,7 @@ def write(path: Path, trials: int) -> dict[str, Any]:
     """Write a posterior file with rates of `trials` x BINS x NEURONS."""
     import numpy as np
 
-    from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+    from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
     rng = np.random.default_rng(0)
     began = time.perf_counter()
@@ -68,7 +68,7 @@ def write(path: Path, trials: int) -> dict[str, Any]:
 
 def read_neuron(path: Path) -> dict[str, Any]:
     """Read one neuron of all trials."""
-    from lfadsrm_hpc.results.loaders import open_posterior_means
+    from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
     began = time.perf_counter()
     with open_posterior_means(path) as means:
@@ -82,7 +82,7 @@ def read_neuron(path: Path) -> dict[str, Any]:
 
 def read_trial(path: Path) -> dict[str, Any]:
     """Read all neurons of one trial."""
-    from lfadsrm_hpc.results.loaders import open_posterior_means
+    from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
     began = time.perf_counter()
     with open_posterior_means(path) as means:

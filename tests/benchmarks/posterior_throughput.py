@@ -34,10 +34,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from train_step import SIZES, product_rate
 
-from lfadsrm_hpc.model import checkpoints, initial, posterior, saved
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+from lfadsrm_hpc.model.network import initial
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.sampling import posterior
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import checkpoints, saved
 
 IMPORTED = {clock: clock() for clock in (time.perf_counter, time.process_time)}
 LARGE: dict[str, Any] = {

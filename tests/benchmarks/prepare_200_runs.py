@@ -43,7 +43,8 @@ def prepare(folder: Path, name: str, n_sessions: int, n_params: int) -> dict[str
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
     from lfadsrm_hpc.data.readers import save_dataset
     from lfadsrm_hpc.data.synthetic import lorenz_sessions
 

@@ -132,8 +132,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 def run_case(name: str, folder: Path) -> dict[str, Any]:
     """Train one case; return evidence, metrics and verdict."""
     from lfadsrm_hpc.data.inputs import open_inputs
-    from lfadsrm_hpc.results.evidence import dataset_evidence, fit_evidence
-    from lfadsrm_hpc.results.scoring import score_dataset
+    from lfadsrm_hpc.results.scoring.evidence import dataset_evidence, fit_evidence
+    from lfadsrm_hpc.results.scoring.scores import score_dataset
 
     make, changes = CASES[name]
     dc = DatasetCollection(folder / "datasets")

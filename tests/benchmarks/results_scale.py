@@ -85,7 +85,7 @@ def make_stack(folder: Path, quick: bool) -> None:
     """Write the runs of a sweep, each with large rates."""
     import numpy as np
 
-    from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+    from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
     rng = np.random.default_rng(0)
     folder.mkdir()
@@ -159,9 +159,9 @@ def many(folder: Path) -> dict[str, Any]:
 
 def stack(folder: Path) -> dict[str, Any]:
     """Read one neuron of all runs from a stack."""
-    from lfadsrm_hpc.results.loaders import open_posterior_means
-    from lfadsrm_hpc.results.stacking import Member
-    from lfadsrm_hpc.results.stacking import stack as stacked
+    from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+    from lfadsrm_hpc.results.posterior_means.stacking import Member
+    from lfadsrm_hpc.results.posterior_means.stacking import stack as stacked
 
     files = sorted(folder.glob("*.nc"))
     members = [Member(p.stem, {"seed": k}, open_posterior_means(p, cache=False)) for k, p in enumerate(files)]
@@ -174,7 +174,7 @@ def stack(folder: Path) -> dict[str, Any]:
 def averages(folder: Path) -> dict[str, Any]:
     """Average one run by condition."""
     from lfadsrm_hpc.results.averages import condition_averages
-    from lfadsrm_hpc.results.loaders import open_posterior_means
+    from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
     means = open_posterior_means(folder / "0.nc", cache=False)
     before = peak_mb()

@@ -89,7 +89,8 @@ def prepare(folder: Path, n_specs: int, n_params: int) -> Any:
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     source = folder / "datasets"
     source.mkdir(parents=True)

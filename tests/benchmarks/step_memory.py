@@ -26,11 +26,12 @@ CASES: dict[str, dict[str, Any]] = {
 def child(changes: dict[str, Any]) -> None:
     import numpy as np
 
-    from lfadsrm_hpc.model import batches, initial
-    from lfadsrm_hpc.model.architecture import Architecture
-    from lfadsrm_hpc.model.compiled import Compiled, fresh, on_device
     from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+    from lfadsrm_hpc.model.network import initial
+    from lfadsrm_hpc.model.network.architecture import Architecture
     from lfadsrm_hpc.model.session import Session
+    from lfadsrm_hpc.model.training import batches
+    from lfadsrm_hpc.model.training.compiled import Compiled, fresh, on_device
 
     imported = _peak_mb()
     hp = Hyperparameters(gen_dim=200, batch_size=128, **changes)

@@ -27,12 +27,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from lfadsrm_hpc.model import batches, initial  # noqa: E402
-from lfadsrm_hpc.model.architecture import Architecture  # noqa: E402
 from lfadsrm_hpc.model.backend import tf  # noqa: E402
-from lfadsrm_hpc.model.compiled import Compiled, fresh, on_device  # noqa: E402
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters  # noqa: E402
+from lfadsrm_hpc.model.network import initial  # noqa: E402
+from lfadsrm_hpc.model.network.architecture import Architecture  # noqa: E402
 from lfadsrm_hpc.model.session import Session  # noqa: E402
+from lfadsrm_hpc.model.training import batches  # noqa: E402
+from lfadsrm_hpc.model.training.compiled import Compiled, fresh, on_device  # noqa: E402
 
 BEST_OF = 5
 PRODUCTS = 1000

@@ -91,7 +91,7 @@ def test_stored_metrics_are_shown_without_anything_heavy(
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.manifest import store
     from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, new_ulid
-    from lfadsrm_hpc.results.run_metrics import RunMetrics, write_metrics
+    from lfadsrm_hpc.results.runs.metrics_file import RunMetrics, write_metrics
 
     run = RunCollection.open(experiment / "runs/small").runs[0]
     claim = store.take_local(run.layout, Identity.local(new_ulid(), 0))

@@ -11,7 +11,7 @@ import pytest
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, new_ulid
-from lfadsrm_hpc.results.run_metrics import RunMetrics, write_metrics
+from lfadsrm_hpc.results.runs.metrics_file import RunMetrics, write_metrics
 
 NOT_FINITE = "the cost or its gradient was not finite (epoch 3)"
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from lfadsrm_hpc.cli.site import site
-from lfadsrm_hpc.schedulers.sites import load_site
+from lfadsrm_hpc.schedulers.sites.loading import load_site
 
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster

@@ -20,7 +20,7 @@ from lfadsrm_hpc.manifest import store, submissions
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.records import Exit, Identity, new_ulid
 from lfadsrm_hpc.schedulers.batch import job_name
-from lfadsrm_hpc.schedulers.sites import load_site, to_settings
+from lfadsrm_hpc.schedulers.sites.loading import load_site, to_settings
 
 HEAD = "ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME"
 JOB = "4711"

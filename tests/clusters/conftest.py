@@ -15,7 +15,7 @@ import pytest
 
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import About, Client, Filesystem, Limits, Partition, Site
+from lfadsrm_hpc.schedulers.sites.site import About, Client, Filesystem, Limits, Partition, Site
 
 _spec = importlib.util.spec_from_file_location("fake_cluster", Path(__file__).parent / "fake_cluster.py")
 assert _spec is not None

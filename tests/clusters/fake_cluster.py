@@ -21,7 +21,8 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, reason_of
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import Plan, PlannedTask, read_submission
+from lfadsrm_hpc.manifest.submission_reading import read_submission
+from lfadsrm_hpc.manifest.submissions import Plan, PlannedTask
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, BatchScheduler, Found, Job, Report
 
 _ENDS = {

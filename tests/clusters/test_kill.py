@@ -22,7 +22,7 @@ from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.errors import NothingEligibleError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import Accepted, BatchScheduler, Found, Job, Report
 
 _file = Path(__file__).resolve().parents[1] / "manifest" / "killing.py"

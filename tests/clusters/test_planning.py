@@ -10,7 +10,7 @@ import pytest
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.planning import Arrangement, Wish, arrange, share_out
 from lfadsrm_hpc.schedulers.resources import Caps, Declined, Ended, JobRequest, RetryRules, escalate
-from lfadsrm_hpc.schedulers.site import Limits
+from lfadsrm_hpc.schedulers.sites.site import Limits
 
 ULID = "01J00000000000000000000000"
 SMALL, LARGE = JobRequest(3600, memory_mb=4000), JobRequest(3600, memory_mb=8000)

@@ -12,7 +12,7 @@ from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.records import Identity
-from lfadsrm_hpc.results.report_resources import (
+from lfadsrm_hpc.results.report.resources import (
     AT_WORK,
     COMPLETED,
     FAILED,

@@ -21,7 +21,7 @@ from lfadsrm_hpc.errors import (
     UsageError,
 )
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 
 if TYPE_CHECKING:
     from fake_cluster import FakeCluster

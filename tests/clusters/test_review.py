@@ -26,7 +26,7 @@ from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers import controlling
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish
 from lfadsrm_hpc.schedulers.tracking import Tracked, track
 

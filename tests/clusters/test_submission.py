@@ -25,11 +25,11 @@ from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import collection_states
 from lfadsrm_hpc.manifest.records import DONE, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.clearing import Cleared, clear_up
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish, unfinished
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ def test_so_many_submissions_a_minute(
 def test_packed_runs_share_a_task(
     layout: CollectionLayout, site: Site, cluster: FakeCluster, run_ids: list[str]
 ) -> None:
-    from lfadsrm_hpc.schedulers.site import Packing
+    from lfadsrm_hpc.schedulers.sites.site import Packing
 
     packed = dataclasses.replace(site, packing=Packing(runs=5))
     hand_over(layout, packed, run_ids)

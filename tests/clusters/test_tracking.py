@@ -20,7 +20,7 @@ from lfadsrm_hpc.schedulers import controlling, handed
 from lfadsrm_hpc.schedulers.clearing import clear_up
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Limits, Packing, Site
+from lfadsrm_hpc.schedulers.sites.site import Limits, Packing, Site
 from lfadsrm_hpc.schedulers.submission import Drafting, Sender, publish
 from lfadsrm_hpc.schedulers.tracking import Tracked, track
 

@@ -11,7 +11,8 @@ import pytest
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
 
 def counts(seed: int, n_trials: int = 20, n_bins: int = 10, n_neurons: int = 4) -> Any:

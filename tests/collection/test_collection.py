@@ -14,7 +14,7 @@ from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import DatasetCollection
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ParamsError, UsageError
 
 

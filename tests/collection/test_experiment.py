@@ -274,7 +274,7 @@ class TestTemplate:
         assert collection.n_runs == 2 * (3 + 1)
 
     def test_what_it_suggests_is_right_too(self, folder: Path) -> None:
-        from lfadsrm_hpc.schedulers.sites import queue_options
+        from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
         text = self.uncommented()
         assert text.count("# ") < template("mine").count("# ")

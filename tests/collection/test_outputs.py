@@ -14,7 +14,7 @@ import pytest
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import DatasetCollection
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout import run_key
 from lfadsrm_hpc.manifest.reading import run_status

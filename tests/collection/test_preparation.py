@@ -19,7 +19,8 @@ from lfadsrm_hpc.collection import preparation, stored
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_fingerprint, read_inputs
 from lfadsrm_hpc.errors import (
     ConfigError,
@@ -544,7 +545,7 @@ from conftest import add_dataset
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import DatasetCollection
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 dc = DatasetCollection(root / "datasets")
 for i in range(2):

@@ -14,7 +14,8 @@ from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment, read_experiment
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.data.readers import from_arrays
 from lfadsrm_hpc.errors import ConfigError, DataWarning, MismatchError, UsageError

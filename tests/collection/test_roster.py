@@ -12,10 +12,10 @@ import pytest
 from lfadsrm_hpc.collection import roster as roster_module
 from lfadsrm_hpc.collection import stored
 from lfadsrm_hpc.collection.collection import RunCollection
+from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.roster import Roster
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.collection.summary import params_label, varying_names
 from lfadsrm_hpc.errors import ConfigError, NotFoundError, ParamsError
 
 

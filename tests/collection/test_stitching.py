@@ -15,8 +15,9 @@ from lfadsrm_hpc.collection.alignment_table import alignment_lines
 from lfadsrm_hpc.collection.experiment import read_experiment
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.alignment import align
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.alignment.matrices import align
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.data.readers import from_arrays, save_dataset
 from lfadsrm_hpc.errors import (

@@ -9,15 +9,15 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 
-from lfadsrm_hpc.data.alignment import align
-from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs
-from lfadsrm_hpc.data.regression import (
+from lfadsrm_hpc.data.alignment.matrices import align
+from lfadsrm_hpc.data.alignment.regression import (
     _ridge_path,
     condition_folds,
     left_out_predictions,
     ridge,
     ridge_about_origin,
 )
+from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs
 from lfadsrm_hpc.data.synthetic import lorenz_sessions
 from lfadsrm_hpc.errors import DataError, UsageError
 

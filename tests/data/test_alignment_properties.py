@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfadsrm_hpc.data.alignment import Alignment, align
+from lfadsrm_hpc.data.alignment.matrices import Alignment, align
 from lfadsrm_hpc.data.inputs import SessionInputs
 
 Array = npt.NDArray[Any]

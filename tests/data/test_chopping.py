@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.data import binning, readers
-from lfadsrm_hpc.data.chopping import blending_weights, chop, merge_windows, windows
+from lfadsrm_hpc.data.chopping import chop, windows
 from lfadsrm_hpc.data.inputs import make_inputs
+from lfadsrm_hpc.data.merging import blending_weights, merge_windows
 from lfadsrm_hpc.errors import DataError, UsageError
 
 SPLIT: dict[str, Any] = {"train_to_test_ratio": 4, "split": "stratified", "seed": 1}

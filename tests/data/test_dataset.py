@@ -15,7 +15,8 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 
 
@@ -59,7 +60,7 @@ def test_the_script_of_the_readme(folder: Path) -> None:
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, lfadsrm_hpc.data.dataset as d; c = d.DatasetCollection('x');"
+        "import sys, lfadsrm_hpc as d; c = d.DatasetCollection('x');"
         "d.Dataset(c, 'a.h5').source();"
         "print([m for m in ('numpy', 'xarray', 'pandas', 'h5py', 'scipy', 'netCDF4') if m in sys.modules])"
     )

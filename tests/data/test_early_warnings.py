@@ -12,7 +12,8 @@ import pytest
 
 from lfadsrm_hpc.data.drift import blocks_of, gone, trend
 from lfadsrm_hpc.data.early_warnings import few_shared, session_warnings
-from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs
+from lfadsrm_hpc.data.inputs import make_inputs
+from lfadsrm_hpc.data.inputs.session import SessionInputs
 from lfadsrm_hpc.data.notes import WARNING_NAMES, Note, check_names, is_silenced
 from lfadsrm_hpc.data.readers import from_arrays
 from lfadsrm_hpc.data.validation import validate

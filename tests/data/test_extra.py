@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.data import form, readers
-from lfadsrm_hpc.data.chopping import chop, merge_windows
+from lfadsrm_hpc.data.chopping import chop
 from lfadsrm_hpc.data.extra import CARRIED_TO_RESULTS, collect, digest, left_out, name_of, storage_key
 from lfadsrm_hpc.data.inputs import (
     make_inputs,
@@ -22,10 +22,11 @@ from lfadsrm_hpc.data.inputs import (
     validate,
     write_inputs,
 )
+from lfadsrm_hpc.data.merging import merge_windows
 from lfadsrm_hpc.errors import DataError
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.posterior_format import TRIAL_LABELS
-from lfadsrm_hpc.results.sampled import Trials, write_means
+from lfadsrm_hpc.results.posterior_means.format import TRIAL_LABELS
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 
 SPLIT: dict[str, Any] = {"train_to_test_ratio": 4, "split": "stratified", "seed": 1}
 E, T, D = 20, 8, 3

@@ -13,7 +13,8 @@ from matlab_files import cell, save_mat
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.evaluation import evaluation_params
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 

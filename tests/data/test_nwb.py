@@ -17,7 +17,8 @@ from pynwb.ecephys import ElectricalSeries
 from pynwb.epoch import TimeIntervals
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.evaluation import evaluation_params
 from lfadsrm_hpc.errors import DataError, UsageError
 

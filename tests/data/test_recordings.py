@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import DatasetCollection
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.formats import selecting, stretches
-from lfadsrm_hpc.data.formats.recording import count, count_all
+from lfadsrm_hpc.data.formats.counting import count, count_all
 from lfadsrm_hpc.data.formats.signals import Signal, resample
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 

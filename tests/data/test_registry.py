@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.formats import registry
 from lfadsrm_hpc.errors import DataError, DataWarning, NotFoundError, UsageError
 

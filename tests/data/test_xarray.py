@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import DataError, UsageError
 
 RENAME = {"epoch": "trial", "t": "time", "unit": "neuron", "stim": "condition"}

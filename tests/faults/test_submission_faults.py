@@ -31,8 +31,8 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
-from lfadsrm_hpc.schedulers.site_live import ask_scheduler
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
+from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -171,7 +171,8 @@ class Cluster:
 def make_collection(folder: Path) -> RunCollection:
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     (folder / "data").mkdir(parents=True)
     spikes = np.random.default_rng(1).poisson(0.5, (40, 20, 5))

@@ -29,7 +29,8 @@ from lfadsrm_hpc.errors import (
 from lfadsrm_hpc.inference import own_training
 from lfadsrm_hpc.inference.new_trials import finished_checkpoints
 from lfadsrm_hpc.layout import numbered
-from lfadsrm_hpc.model import checkpoints, training
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.results.metrics import pooled_r2
 from lfadsrm_hpc.stopping import StopFlag
 
@@ -151,7 +152,7 @@ def test_stopped_in_training_and_in_sampling(
 
     with monkeypatch.context() as stopping:
         stopping.setattr(StopFlag, "__call__", once_a_stage)
-        stopping.setattr("lfadsrm_hpc.model.posterior.CPU_ROWS", 4)  # one trial a block
+        stopping.setattr("lfadsrm_hpc.model.sampling.posterior.CPU_ROWS", 4)  # one trial a block
         while model is None:
             try:
                 model = run.adapt(bare, name="parts", max_epochs=4, **QUIET)
@@ -177,7 +178,7 @@ import sys, warnings
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.data.readers import read
 from lfadsrm_hpc.inference import own_training
-from lfadsrm_hpc.model import training
+from lfadsrm_hpc.model.training import loop as training
 own_training.TRY_STEPS, training.SLICE_SECONDS = 4, 0.0
 run = RunCollection.open(sys.argv[1]).find_run("alone")
 run.adapt(read(sys.argv[2]), name="killed", max_epochs=60, on_message=print)

@@ -17,8 +17,8 @@ import pytest
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.cli.main import lfadsrm, main
 from lfadsrm_hpc.data.readers import save_dataset
-from lfadsrm_hpc.model import checkpoints
-from lfadsrm_hpc.results.loaders import open_posterior_means
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 
 pytestmark = pytest.mark.train
 

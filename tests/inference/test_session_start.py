@@ -18,7 +18,7 @@ from lfadsrm_hpc.inference.session_start import (
     regressed_start,
     what_is_known,
 )
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, Sampler
 
 pytestmark = pytest.mark.train
 

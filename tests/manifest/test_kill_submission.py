@@ -23,13 +23,13 @@ from lfadsrm_hpc.manifest.reconcile import reconcile
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.store import claim, close, heartbeat, publish_exit, reserve, run_status
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.manifest.submissions import (
     Plan,
     PlannedChunk,
     PlannedTask,
     Receipt,
     begin_sending,
-    read_submissions,
     record_receipt,
     record_refusal,
     write_plan,

@@ -16,16 +16,18 @@ from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.records import new_ulid
+from lfadsrm_hpc.manifest.submission_reading import (
+    SubmissionOnDisk,
+    read_submission,
+    read_submissions,
+    read_tasks,
+)
 from lfadsrm_hpc.manifest.submissions import (
     Plan,
     PlannedChunk,
     PlannedTask,
     Receipt,
-    SubmissionOnDisk,
     begin_sending,
-    read_submission,
-    read_submissions,
-    read_tasks,
     record_receipt,
     record_refusal,
     write_plan,

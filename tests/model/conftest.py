@@ -49,8 +49,9 @@ def session() -> Callable[..., Session]:
 @pytest.fixture
 def on_disk(tmp_path: Path) -> Callable[..., Path]:
     """Write a model with random parameters as if it had been trained; gives the folder of its checkpoint."""
-    from lfadsrm_hpc.model import checkpoints, initial, saved
-    from lfadsrm_hpc.model.architecture import Architecture
+    from lfadsrm_hpc.model.network import initial
+    from lfadsrm_hpc.model.network.architecture import Architecture
+    from lfadsrm_hpc.model.training import checkpoints, saved
 
     def write(hp: Hyperparameters, sessions: list[Session], step: int = 3) -> Path:
         arch = Architecture.of(hp, sessions)

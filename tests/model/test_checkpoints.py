@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ModelError
-from lfadsrm_hpc.model import checkpoints, schedule, training
-from lfadsrm_hpc.model.schedule import Pace
+from lfadsrm_hpc.model.training import checkpoints, schedule
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.schedule import Pace
 
 pytestmark = pytest.mark.train
 

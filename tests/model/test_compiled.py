@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model import batches, initial
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.compiled import Compiled, fresh, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.network import initial
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.noise import Noise
 from lfadsrm_hpc.model.session import Session
-from lfadsrm_hpc.model.step_memory import CPU_BYTES, floats_a_trial, parts_of_a_batch
+from lfadsrm_hpc.model.training import batches
+from lfadsrm_hpc.model.training.compiled import Compiled, fresh, on_device
+from lfadsrm_hpc.model.training.step_memory import CPU_BYTES, floats_a_trial, parts_of_a_batch
 
 
 @pytest.mark.train

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import DivergedError
-from lfadsrm_hpc.model import checkpoints, training
-from lfadsrm_hpc.model.compiled import Compiled
-from lfadsrm_hpc.model.schedule import COLUMNS
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled
+from lfadsrm_hpc.model.training.schedule import COLUMNS
 
 pytestmark = pytest.mark.train
 

@@ -12,14 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from lfadsrm_hpc.model import checkpoints, priors
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.lfads import Batch, Result, forward
-from lfadsrm_hpc.model.likelihoods import constant
-from lfadsrm_hpc.model.objective import l2_cost
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, SAMPLE_AND_AVERAGE, Sampler
+from lfadsrm_hpc.model.network import priors
+from lfadsrm_hpc.model.network.lfads import Batch, Result, forward
+from lfadsrm_hpc.model.network.likelihoods import constant
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, SAMPLE_AND_AVERAGE, Sampler
 from lfadsrm_hpc.model.tf1_case import SPLITS, Case
 from lfadsrm_hpc.model.tf1_check import check_case
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training.objective import l2_cost
 
 Array = NDArray[Any]
 

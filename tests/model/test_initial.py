@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.initial import MAX_READ_OUT, initial_parameters
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.initial import MAX_READ_OUT, initial_parameters
 from lfadsrm_hpc.model.session import Session
 
 

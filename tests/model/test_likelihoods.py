@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lfadsrm_hpc.model import batches, checkpoints, initial, likelihoods, posterior, training
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
+from lfadsrm_hpc.model.network import initial, likelihoods
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.sampling import posterior
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import batches, checkpoints
+from lfadsrm_hpc.model.training import loop as training
 
 Make = Callable[..., Any]
 DISTS = tuple(likelihoods.READ_OUTS)

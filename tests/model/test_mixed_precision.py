@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model import batches, initial, training
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.checkpoints import load
-from lfadsrm_hpc.model.compiled import Compiled, on_device
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.products import mixed_precision, product
+from lfadsrm_hpc.model.network import initial
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.products import mixed_precision, product
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import batches
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.checkpoints import load
+from lfadsrm_hpc.model.training.compiled import Compiled, on_device
 
 
 def test_a_product_rounds_its_factors_to_bfloat16() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.noise import KeyedNoise, Noise
+from lfadsrm_hpc.model.network.noise import KeyedNoise, Noise
 
 SHAPE = [200, 1000]
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model import batches, initial, likelihoods, objective, priors
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
+from lfadsrm_hpc.model.network import initial, likelihoods, priors
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.training import batches, objective
+from lfadsrm_hpc.model.training.schedule import COLUMNS, FitLog, LearningRate, epochs_since_best
 
 Make = Callable[..., Any]
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import DataError, ModelError, NotFoundError, ParamsError
-from lfadsrm_hpc.model import checkpoints, posterior, training
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.model.sampling import posterior
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, Sampler
+from lfadsrm_hpc.model.training import checkpoints
+from lfadsrm_hpc.model.training import loop as training
 
 pytestmark = pytest.mark.train
 

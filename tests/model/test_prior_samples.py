@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import DataError, NotFoundError, ParamsError
-from lfadsrm_hpc.model import checkpoints, prior_samples
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.noise import KeyedNoise
-from lfadsrm_hpc.model.prior_samples import PriorSampler, ar1, driven
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.noise import KeyedNoise
+from lfadsrm_hpc.model.sampling import prior_samples
+from lfadsrm_hpc.model.sampling.prior_samples import PriorSampler, ar1, driven
 from lfadsrm_hpc.model.tf1_params import read_model_params
+from lfadsrm_hpc.model.training import checkpoints
 
 pytestmark = pytest.mark.train
 
@@ -153,7 +154,7 @@ class Original:
             return {name: file[name][()] for name in file}
 
     def on_disk(self, folder: Path) -> Path:
-        from lfadsrm_hpc.model import saved
+        from lfadsrm_hpc.model.training import saved
 
         meta = {
             "step": 1,

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model import batches, lfads, training
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.compiled import Compiled
-from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.network import lfads
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.noise import Noise
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import batches
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled
 
 Make = Callable[..., Any]
 

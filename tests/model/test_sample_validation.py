@@ -12,20 +12,16 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from lfadsrm_hpc.model import (
-    batches,
-    checkpoints,
-    initial,
-    lfads,
-    posterior,
-    sample_validation,
-    training,
-)
-from lfadsrm_hpc.model.architecture import Architecture
+from lfadsrm_hpc.model import sample_validation
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.compiled import Compiled, fresh
-from lfadsrm_hpc.model.noise import Noise
+from lfadsrm_hpc.model.network import initial, lfads
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.noise import Noise
+from lfadsrm_hpc.model.sampling import posterior
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import batches, checkpoints
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled, fresh
 
 
 def test_part_and_independence_of_the_elements() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lfadsrm_hpc.model import checkpoints, likelihoods, posterior
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.lfads import Batch, forward
-from lfadsrm_hpc.model.noise import KeyedNoise
-from lfadsrm_hpc.model.posterior import PUSH_MEAN, Moments, Sampler
-from lfadsrm_hpc.model.priors import log_ratio_ar1
-from lfadsrm_hpc.model.sampling import CO_NOISE, IC_NOISE
+from lfadsrm_hpc.model.network import likelihoods
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.lfads import Batch, forward
+from lfadsrm_hpc.model.network.noise import KeyedNoise
+from lfadsrm_hpc.model.network.priors import log_ratio_ar1
+from lfadsrm_hpc.model.sampling import posterior
+from lfadsrm_hpc.model.sampling.averaging import CO_NOISE, IC_NOISE
+from lfadsrm_hpc.model.sampling.posterior import PUSH_MEAN, Moments, Sampler
+from lfadsrm_hpc.model.training import checkpoints
 
 pytestmark = pytest.mark.train
 

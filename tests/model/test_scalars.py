@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc import layout
-from lfadsrm_hpc.model import training
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.scalars import original_tags, prior_tags
-from lfadsrm_hpc.model.schedule import COLUMNS
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.scalars import original_tags, prior_tags
+from lfadsrm_hpc.model.training.schedule import COLUMNS
 
 
 def test_scores_that_are_not_there_have_no_tag() -> None:

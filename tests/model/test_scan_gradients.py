@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.controller import joint_scan
-from lfadsrm_hpc.model.gru import Cell, scan
+from lfadsrm_hpc.model.network.controller import joint_scan
+from lfadsrm_hpc.model.network.gru import Cell, scan
 
 T, B = 5, 3
 CLIP = 1.5

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import MismatchError, ModelError, ParamsError
-from lfadsrm_hpc.model import checkpoints, starting, training
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.hyperparameters import Hyperparameters
-from lfadsrm_hpc.model.initial import initial_parameters
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.initial import initial_parameters
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import checkpoints, starting
+from lfadsrm_hpc.model.training import loop as training
 
 pytestmark = pytest.mark.train
 

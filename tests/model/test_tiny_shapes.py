@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ParamsError
-from lfadsrm_hpc.model import posterior, training
+from lfadsrm_hpc.model.sampling import posterior
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import loop as training
 
 Make = Callable[..., Any]
 ALL = {

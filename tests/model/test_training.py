@@ -19,14 +19,16 @@ from lfadsrm_hpc.errors import (
     ModelError,
     ParamsError,
 )
-from lfadsrm_hpc.model import batches, checkpoints, initial, objective, training
-from lfadsrm_hpc.model.architecture import Architecture
 from lfadsrm_hpc.model.backend import tf
-from lfadsrm_hpc.model.compiled import Compiled, fresh
-from lfadsrm_hpc.model.lfads import forward
-from lfadsrm_hpc.model.noise import Noise
-from lfadsrm_hpc.model.schedule import COLUMNS
+from lfadsrm_hpc.model.network import initial
+from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.model.network.lfads import forward
+from lfadsrm_hpc.model.network.noise import Noise
 from lfadsrm_hpc.model.session import Session
+from lfadsrm_hpc.model.training import batches, checkpoints, objective
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled, fresh
+from lfadsrm_hpc.model.training.schedule import COLUMNS
 
 pytestmark = pytest.mark.train
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lfadsrm_hpc.manifest.states import RunState as S
-from lfadsrm_hpc.schedulers.pbs_ends import code_and_signal, end_of, seconds_since_1970
+from lfadsrm_hpc.schedulers.pbs.ends import code_and_signal, end_of, seconds_since_1970
 
 RAN = {"exec_host": "n1/0", "substate": "93"}
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN
-from lfadsrm_hpc.schedulers.pbs_parsing import indices_of, parse_answer, tasks_of
-from lfadsrm_hpc.schedulers.torque_parsing import parse_full, parse_table, parse_xml
-from lfadsrm_hpc.schedulers.torque_parsing import tasks_of as torque_tasks_of
+from lfadsrm_hpc.schedulers.pbs.parsing import indices_of, parse_answer, tasks_of
+from lfadsrm_hpc.schedulers.pbs.torque_parsing import parse_full, parse_table, parse_xml
+from lfadsrm_hpc.schedulers.pbs.torque_parsing import tasks_of as torque_tasks_of
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 ALIVE = {S.PENDING, S.HELD, S.RUNNING, S.UNKNOWN}

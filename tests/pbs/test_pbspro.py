@@ -18,7 +18,7 @@ from lfadsrm_hpc.errors import (
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, Job
-from lfadsrm_hpc.schedulers.pbspro import SINGLY, PbsPro
+from lfadsrm_hpc.schedulers.pbs.pbspro import SINGLY, PbsPro
 
 SUBMISSION = "01J8ZQ3V5T7M9K2N4P6R8S0ABC"
 NAME = "lf4P6R8S0ABC0"

@@ -11,8 +11,8 @@ import pytest
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN, Job
-from lfadsrm_hpc.schedulers.pbs_parsing import Answer, JobRecord, never_runs, parse_answer, tasks_of
-from lfadsrm_hpc.schedulers.pbspro import SINGLY, PbsPro
+from lfadsrm_hpc.schedulers.pbs.parsing import Answer, JobRecord, never_runs, parse_answer, tasks_of
+from lfadsrm_hpc.schedulers.pbs.pbspro import SINGLY, PbsPro
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 

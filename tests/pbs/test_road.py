@@ -15,7 +15,8 @@ import pytest
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import LfadsrmWarning, SchedulerUnreachableError
 from lfadsrm_hpc.manifest.states import RunState
 

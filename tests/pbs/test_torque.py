@@ -15,9 +15,15 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.states import RunState as S
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, Job
-from lfadsrm_hpc.schedulers.pbspro import SINGLY
-from lfadsrm_hpc.schedulers.torque import Torque
-from lfadsrm_hpc.schedulers.torque_parsing import TorqueRecord, parse_full, parse_table, parse_xml, tasks_of
+from lfadsrm_hpc.schedulers.pbs.pbspro import SINGLY
+from lfadsrm_hpc.schedulers.pbs.torque import Torque
+from lfadsrm_hpc.schedulers.pbs.torque_parsing import (
+    TorqueRecord,
+    parse_full,
+    parse_table,
+    parse_xml,
+    tasks_of,
+)
 
 SUBMISSION = "01J8ZQ3V5T7M9K2N4P6R8S0ABC"
 NAME = "lf4P6R8S0ABC0"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from lfadsrm_hpc.data.inputs import SessionInputs
-from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
 Array = npt.NDArray[Any]
 BIN_MS = 10.0

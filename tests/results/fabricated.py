@@ -22,15 +22,16 @@ import numpy.typing as npt
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Exit, Identity
-from lfadsrm_hpc.results.fitlog import COLUMNS
-from lfadsrm_hpc.results.posterior_format import VARIABLES, names_of, rounded
-from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
-from lfadsrm_hpc.results.sampled import Trials
+from lfadsrm_hpc.results.posterior_means.format import VARIABLES, names_of, rounded
+from lfadsrm_hpc.results.posterior_means.sampled import Trials
+from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
+from lfadsrm_hpc.results.runs.fitlog import COLUMNS
 
 TRIALS, BINS = 20, 10
 BASE: dict[str, Any] = {

@@ -18,8 +18,8 @@ from lfadsrm_hpc.data.readers import save_dataset
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Exit, Identity, reason_of
-from lfadsrm_hpc.results.posterior_format import VARIABLES
-from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+from lfadsrm_hpc.results.posterior_means.format import VARIABLES
+from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from made_up_model import BIN_MS, Model, conditions, fit_log

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.results.alignment_plots import alignment_components, alignment_quality
+from lfadsrm_hpc.results.plots.alignments import alignment_components, alignment_quality
 
 
 def made(seed: int, conditions: int = 3) -> xr.Dataset:

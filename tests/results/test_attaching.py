@@ -15,8 +15,8 @@ import xarray as xr
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError
+from lfadsrm_hpc.results.arrays.stored import Source
 from lfadsrm_hpc.results.attaching import attach, available, counted
-from lfadsrm_hpc.results.stored_arrays import Source
 
 
 def original(run: Run, dataset: str) -> Any:

@@ -11,7 +11,7 @@ from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.errors import NotFoundError, ResultsError
 from lfadsrm_hpc.results.attaching import counted
-from lfadsrm_hpc.results.methods_text import methods_paragraph
+from lfadsrm_hpc.results.runs.methods_text import methods_paragraph
 
 
 def swept(fabricated: Any, **values: Any) -> list[RunParams]:

@@ -19,7 +19,8 @@ from made_up_runs import NEURONS, SHOWN, build
 from lfadsrm_hpc import RunCollection
 from lfadsrm_hpc.api import Run
 from lfadsrm_hpc.errors import DataError, MismatchError, NotFoundError, ResultsError, UsageError
-from lfadsrm_hpc.results import averages, stored_arrays
+from lfadsrm_hpc.results import averages
+from lfadsrm_hpc.results.arrays import stored as stored_arrays
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_weights_of_a_file_are_those_of_the_equations(tmp_path: Path) -> None:
 @pytest.mark.train
 def test_the_step_is_that_of_the_model_that_trains(tmp_path: Path) -> None:
     from lfadsrm_hpc.model.backend import tf
-    from lfadsrm_hpc.model.gru import Cell, scan
+    from lfadsrm_hpc.model.network.gru import Cell, scan
 
     model = Model({"day1": 4}, inputs=2, units=6)
     raw = {name: tf.constant(value) for name, value in model.arrays.items()}

@@ -15,8 +15,8 @@ from scipy.io import loadmat
 from lfadsrm_hpc import Dataset, DatasetCollection, LegacyCollection, RunCollection, RunParams, RunSpec
 from lfadsrm_hpc.data.formats import lfads_file
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
-from lfadsrm_hpc.results import matlab_run_files
-from lfadsrm_hpc.results.matlab_params import param_hash, to_matlab
+from lfadsrm_hpc.results.legacy import run_files as matlab_run_files
+from lfadsrm_hpc.results.legacy.matlab_params import param_hash, to_matlab
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "tf1"
 SAMPLED = "posterior_sample_and_average"

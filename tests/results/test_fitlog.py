@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ResultsError
-from lfadsrm_hpc.model import schedule
-from lfadsrm_hpc.results.fitlog import COLUMNS, read_fitlog
+from lfadsrm_hpc.model.training import schedule
+from lfadsrm_hpc.results.runs.fitlog import COLUMNS, read_fitlog
 
 
 def line(epoch: int, valid: float, weight: float = 1.0, l2_weight: float = 1.0) -> str:

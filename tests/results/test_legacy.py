@@ -14,7 +14,7 @@ import xarray as xr
 
 from lfadsrm_hpc import LegacyCollection, RunCollection
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ParamsError, ResultsError, UsageError
-from lfadsrm_hpc.results.legacy_means import NAMES
+from lfadsrm_hpc.results.legacy.means import NAMES
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "tf1"
 LAYOUTS = [

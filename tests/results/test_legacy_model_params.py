@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ResultsError
-from lfadsrm_hpc.results.legacy_model_params import open_lfads_params, to_ours, to_theirs, write_lfads_params
+from lfadsrm_hpc.results.legacy.model_params import open_lfads_params, to_ours, to_theirs, write_lfads_params
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "tf1"
 GEN, IC, ENC, CON, CO, F = 7, 3, 5, 4, 2, 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.results.matlab_params import ALL_STEPS, data_hash, param_hash, to_matlab
+from lfadsrm_hpc.results.legacy.matlab_params import ALL_STEPS, data_hash, param_hash, to_matlab
 
 # From the documentation of the run manager: `[4 param_Qr2PeG data_RE1kuL] LorenzExperiment.RunParams ...`
 LORENZ: dict[str, Any] = {

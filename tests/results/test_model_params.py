@@ -33,9 +33,9 @@ class Written:
     """A model of random parameters and its file."""
 
     def __init__(self, case: str, folder: Path) -> None:
-        from lfadsrm_hpc.model import checkpoints, saved
-        from lfadsrm_hpc.model.architecture import Architecture
         from lfadsrm_hpc.model.hyperparameters import Hyperparameters
+        from lfadsrm_hpc.model.network.architecture import Architecture
+        from lfadsrm_hpc.model.training import checkpoints, saved
 
         changes, sessions = CASES[case]
         self.hp = Hyperparameters(**{**SMALL, **changes})
@@ -71,9 +71,9 @@ def test_every_parameter_is_there_once(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_of_the_generator_by_its_names(case: str, tmp_path: Path) -> None:
     """The equations of the network, written with the names alone, against the model's own step."""
-    from lfadsrm_hpc.model import encoder
     from lfadsrm_hpc.model.backend import tf
-    from lfadsrm_hpc.model.gru import scan
+    from lfadsrm_hpc.model.network import encoder
+    from lfadsrm_hpc.model.network.gru import scan
 
     written = Written(case, tmp_path)
     p = open_model_params(written.path)
@@ -135,7 +135,7 @@ def test_read_in_and_read_out_of_a_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["single", "ic_dim = gen_dim"])
 def test_the_prior_s_variance_is_the_one_that_is_used(case: str, tmp_path: Path) -> None:
     from lfadsrm_hpc.model.backend import tf
-    from lfadsrm_hpc.model.lfads import initial_prior
+    from lfadsrm_hpc.model.network.lfads import initial_prior
 
     written = Written(case, tmp_path)
     logvar = initial_prior({n: tf.constant(v) for n, v in written.params.items()}, written.hp)[1].numpy()

@@ -19,9 +19,9 @@ import xarray as xr
 
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 from lfadsrm_hpc.results.decoding import decode
-from lfadsrm_hpc.results.loaders import open_posterior_means
 from lfadsrm_hpc.results.metrics import bits_per_spike
 from lfadsrm_hpc.results.nlb import write_submission
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 from lfadsrm_hpc.results.psth import psth_r2
 from lfadsrm_hpc.results.r2 import rate_r2_by_neuron
 

@@ -23,11 +23,11 @@ from pictures import TINY, World
 
 from lfadsrm_hpc.errors import DataError, NotFoundError, UsageError
 from lfadsrm_hpc.results import plots
+from lfadsrm_hpc.results.colors import NAMED, colors, foreground, text_on
 from lfadsrm_hpc.results.dynamics import Generator, modes
 from lfadsrm_hpc.results.model_params import of_dataset
-from lfadsrm_hpc.results.plot_colors import NAMED, colors, foreground, text_on
-from lfadsrm_hpc.results.plot_parts import neuron_order, take_axes
-from lfadsrm_hpc.results.plots_sessions import shared_space
+from lfadsrm_hpc.results.plots.parts import neuron_order, take_axes
+from lfadsrm_hpc.results.plots.sessions import shared_space
 
 Floats = npt.NDArray[np.float64]
 

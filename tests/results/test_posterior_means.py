@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError
-from lfadsrm_hpc.results import plots, posterior_means
+from lfadsrm_hpc.results import plots
 from lfadsrm_hpc.results.averages import condition_averages
-from lfadsrm_hpc.results.loaders import open_posterior_means, open_tree
-from lfadsrm_hpc.results.posterior_format import CHUNK_BYTES, VARIABLES, chunk_shape, rounded
-from lfadsrm_hpc.results.posterior_means import PosteriorMeansWriter
+from lfadsrm_hpc.results.posterior_means import writing as posterior_means
+from lfadsrm_hpc.results.posterior_means.format import CHUNK_BYTES, VARIABLES, chunk_shape, rounded
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means, open_tree
+from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
 Arrays = dict[str, npt.NDArray[Any]]
 SIZES = {"factor": 3, "generator_unit": 5, "controller_output": 2, "ic": 4}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ResultsError
-from lfadsrm_hpc.model.schedule import COLUMNS
-from lfadsrm_hpc.results.evidence import (
+from lfadsrm_hpc.model.training.schedule import COLUMNS
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.scoring.evidence import (
     DatasetEvidence,
     FitEvidence,
     dataset_evidence,
@@ -20,9 +21,8 @@ from lfadsrm_hpc.results.evidence import (
     ic_divergence,
     input_information,
 )
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.quality import BAD, GOOD, SUSPECT, judge, worst
-from lfadsrm_hpc.results.scoring import score_dataset
+from lfadsrm_hpc.results.scoring.quality import BAD, GOOD, SUSPECT, judge, worst
+from lfadsrm_hpc.results.scoring.scores import score_dataset
 
 PARAMS = {
     "kl_start_step": 0, "kl_increase_steps": 20, "l2_start_step": 10, "l2_increase_steps": 20,

@@ -22,10 +22,10 @@ from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.errors import NotFoundError, ResultsError
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.results import report
-from lfadsrm_hpc.results.report_curves import Costs, read_costs, thin
-from lfadsrm_hpc.results.report_figures import Axes, axes_of, ticks
-from lfadsrm_hpc.results.report_rate_figures import conditions_of
+from lfadsrm_hpc.results.report import page as report
+from lfadsrm_hpc.results.report.curves import Costs, read_costs, thin
+from lfadsrm_hpc.results.report.figures import Axes, axes_of, ticks
+from lfadsrm_hpc.results.report.rate_figures import conditions_of
 
 NASTY = '<img src=x onerror="hacked=1">'
 SCRIPT = "</script><script>hacked=2</script>"
@@ -244,7 +244,7 @@ def test_what_is_damaged_is_said(make: Any, fabricated: Any) -> None:
 def test_times_and_memory_add_up(reported: RunCollection) -> None:
     from lfadsrm_hpc.manifest import store
     from lfadsrm_hpc.manifest.reading import look
-    from lfadsrm_hpc.results.report_resources import COMPLETED, FAILED, resources_of
+    from lfadsrm_hpc.results.report.resources import COMPLETED, FAILED, resources_of
 
     facts = [store.read_facts(run.layout) for run in reported.runs]
     used = resources_of(reported.layout, facts, look(reported.layout.path))

@@ -15,10 +15,11 @@ import pytest
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.data.inputs import read_inputs
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.reproduction import reproducing_script
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.runs.reproduction import reproducing_script
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.errors import ClaimLostError
-from lfadsrm_hpc.model.schedule import COLUMNS
-from lfadsrm_hpc.results.evaluation import EndOfRun
-from lfadsrm_hpc.results.loaders import open_posterior_means
-from lfadsrm_hpc.results.run_metrics import RunMetrics, read_metrics, write_metrics
+from lfadsrm_hpc.model.training.schedule import COLUMNS
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
+from lfadsrm_hpc.results.runs.metrics_file import RunMetrics, read_metrics, write_metrics
+from lfadsrm_hpc.results.scoring.evaluation import EndOfRun
 
 SOME = RunMetrics(
     schema_version=1,
@@ -73,7 +73,7 @@ def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 
 def test_reading_needs_no_numbers() -> None:
     code = (
-        "import sys, lfadsrm_hpc.results.run_metrics as m; m.read_metrics('x');"
+        "import sys, lfadsrm_hpc.results.runs.metrics_file as m; m.read_metrics('x');"
         "print([n for n in ('numpy', 'xarray', 'h5py', 'pandas') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,8 +23,8 @@ from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.layout import fitlog
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Exit, Identity
-from lfadsrm_hpc.results.fit_summary import read_fit_summary
-from lfadsrm_hpc.results.fitlog import COLUMNS, read_fitlog
+from lfadsrm_hpc.results.runs.fit_summary import read_fit_summary
+from lfadsrm_hpc.results.runs.fitlog import COLUMNS, read_fitlog
 
 FIRST = ["spec", "params", "state", "attempts"]
 MIDDLE = [

@@ -13,9 +13,7 @@ import pytest
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.data.inputs import open_inputs, read_inputs, write_inputs
 from lfadsrm_hpc.errors import DataError, MismatchError, UsageError
-from lfadsrm_hpc.results import trial_blocks
 from lfadsrm_hpc.results.decoding import decode, latent_r2
-from lfadsrm_hpc.results.loaders import open_posterior_means
 from lfadsrm_hpc.results.metrics import (
     bits_per_spike,
     co_smoothing_bits_per_spike,
@@ -23,9 +21,11 @@ from lfadsrm_hpc.results.metrics import (
     mean_rates,
 )
 from lfadsrm_hpc.results.nlb import write_submission
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 from lfadsrm_hpc.results.psth import psth_r2
 from lfadsrm_hpc.results.r2 import rate_r2, rate_r2_by_neuron
-from lfadsrm_hpc.results.scoring import NAMES, Scores, decode_variable, pooled, score, score_dataset
+from lfadsrm_hpc.results.scoring import trial_blocks
+from lfadsrm_hpc.results.scoring.scores import NAMES, Scores, decode_variable, pooled, score, score_dataset
 
 
 def some_rates(made: SimpleNamespace, session: Any, seed: int = 1) -> np.ndarray:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ParamsError, ResultsError, UsageError
-from lfadsrm_hpc.results import stacking
-from lfadsrm_hpc.results.stacking import Member
-from lfadsrm_hpc.results.stored_arrays import Source
+from lfadsrm_hpc.results.arrays.stored import Source
+from lfadsrm_hpc.results.posterior_means import stacking
+from lfadsrm_hpc.results.posterior_means.stacking import Member
 
 PARAMS = ("factors_dim", "seed")
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.errors import ResultsError
-from lfadsrm_hpc.results import stored_arrays
-from lfadsrm_hpc.results.loaders import of_split, open_posterior_means
-from lfadsrm_hpc.results.stored_arrays import Source, StoredArray, lazy
+from lfadsrm_hpc.results.arrays import stored as stored_arrays
+from lfadsrm_hpc.results.arrays.stored import Source, StoredArray, lazy
+from lfadsrm_hpc.results.posterior_means.loaders import of_split, open_posterior_means
 
 SHAPE, CHUNKS = (23, 12, 7), (5, 12, 3)
 

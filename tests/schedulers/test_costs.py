@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.model.schedule import LearningRate
+from lfadsrm_hpc.model.training.schedule import LearningRate
 from lfadsrm_hpc.schedulers.costs import Measured, RunNeeds, estimate, least_epochs
 from lfadsrm_hpc.schedulers.resources import JobRequest
 

@@ -27,7 +27,7 @@ from lfadsrm_hpc.schedulers.local import (
     write_queue_script,
 )
 from lfadsrm_hpc.schedulers.resources import Request
-from lfadsrm_hpc.schedulers.sites import load_site, queue_options
+from lfadsrm_hpc.schedulers.sites.loading import load_site, queue_options
 
 Bench = Any  # the class in conftest.py
 

@@ -21,8 +21,8 @@ from lfadsrm_hpc.manifest.submissions import Plan, PlannedChunk, PlannedTask
 from lfadsrm_hpc.rendering import packaged_folder
 from lfadsrm_hpc.schedulers.batch import job_name
 from lfadsrm_hpc.schedulers.scripts import render_chunk
-from lfadsrm_hpc.schedulers.site import Site
-from lfadsrm_hpc.schedulers.sites import build_request, load_site
+from lfadsrm_hpc.schedulers.sites.loading import build_request, load_site
+from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_time, parse_time
 
 GOLDEN = Path(__file__).parent / "golden" / "jobs"

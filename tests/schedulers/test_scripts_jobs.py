@@ -23,7 +23,7 @@ from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan, PlannedChunk, PlannedTask, write_plan
 from lfadsrm_hpc.schedulers.resources import JobRequest
 from lfadsrm_hpc.schedulers.scripts import render_chunk
-from lfadsrm_hpc.schedulers.sites import load_site
+from lfadsrm_hpc.schedulers.sites.loading import load_site
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_TASK = Path(__file__).parent / "fakes" / "fake_job_task.py"

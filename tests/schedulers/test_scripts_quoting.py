@@ -14,7 +14,7 @@ from lfadsrm_hpc.manifest.submissions import Plan, PlannedChunk, PlannedTask
 from lfadsrm_hpc.rendering import directive_line, directive_word, pbs_path, slurm_path
 from lfadsrm_hpc.schedulers.resources import JobRequest
 from lfadsrm_hpc.schedulers.scripts import render_chunk, warning_s
-from lfadsrm_hpc.schedulers.sites import load_site
+from lfadsrm_hpc.schedulers.sites.loading import load_site
 
 ULID = "01J9ZK3V5Q8N7M2C4B6A1D0E9F"
 

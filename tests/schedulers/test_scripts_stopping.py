@@ -197,7 +197,7 @@ def test_requeued_job_goes_on_in_its_attempt_and_nobody_else_does(run: Run) -> N
 def test_sampling_heeds_the_deadline(
     run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lfadsrm_hpc.model.posterior.CPU_ROWS", 4)  # one trial a block
+    monkeypatch.setattr("lfadsrm_hpc.model.sampling.posterior.CPU_ROWS", 4)  # one trial a block
     store.reserve(run.layout, SUBMISSION)
     beat = store.heartbeat
     stop = StopFlag()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lfadsrm_hpc.errors import ConfigError
-from lfadsrm_hpc.schedulers.site_detection import host_names, scheduler_names
-from lfadsrm_hpc.schedulers.sites import choose_site, detect_sites
+from lfadsrm_hpc.schedulers.sites.detection import host_names, scheduler_names
+from lfadsrm_hpc.schedulers.sites.loading import choose_site, detect_sites
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_a_description_of_ones_own_wins_over_a_packaged_one(user: Path) -> None:
 
 def test_choosing(monkeypatch: pytest.MonkeyPatch, user: Path) -> None:
     for kind in ("host_names", "scheduler_names"):
-        monkeypatch.setattr(f"lfadsrm_hpc.schedulers.site_detection.{kind}", lambda: [])
+        monkeypatch.setattr(f"lfadsrm_hpc.schedulers.sites.detection.{kind}", lambda: [])
     with pytest.raises(ConfigError, match=r"none of the sites that are described: .*delta.*vista") as error:
         choose_site(None)
     assert "lfadsrm site init" in str(error.value.hint)
@@ -121,14 +121,14 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names_of_this_machine(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfadsrm_hpc.schedulers.site_detection.hostname", lambda: "login1")
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.sites.detection.hostname", lambda: "login1")
     assert host_names() == ["login1"], "without a program `hostname` the short name has to do"
     write_program(programs, "hostname", '[ "$1" = -f ] && echo login1.example.edu')
     assert host_names() == ["login1", "login1.example.edu"]
-    monkeypatch.setattr("lfadsrm_hpc.schedulers.site_detection.FULL_NAME_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.sites.detection.FULL_NAME_TIMEOUT_S", 0.2)
     write_program(programs, "hostname", f"exec {sys.executable} -c 'import time; time.sleep(60)'")
     assert host_names() == ["login1"]
-    monkeypatch.setattr("lfadsrm_hpc.schedulers.site_detection.hostname", lambda: "a.example.edu")
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.sites.detection.hostname", lambda: "a.example.edu")
     assert host_names() == ["a.example.edu"]
 
 

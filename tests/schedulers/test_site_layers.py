@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lfadsrm_hpc.errors import ConfigError
-from lfadsrm_hpc.schedulers.sites import (
+from lfadsrm_hpc.schedulers.sites.loading import (
     LoadedSite,
     list_sites,
     load_site,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lfadsrm_hpc.errors import SchedulerUnreachableError
-from lfadsrm_hpc.schedulers.site_compare import Finding, check_requests, compare
-from lfadsrm_hpc.schedulers.site_live import (
+from lfadsrm_hpc.schedulers.sites.compare import Finding, check_requests, compare
+from lfadsrm_hpc.schedulers.sites.live import (
     LiveQueue,
     LiveSite,
     ask_scheduler,
@@ -19,8 +19,8 @@ from lfadsrm_hpc.schedulers.site_live import (
     read_sinfo,
     slurm_time,
 )
-from lfadsrm_hpc.schedulers.site_writing import live_text, overlay_text, site_text
-from lfadsrm_hpc.schedulers.sites import LoadedSite, load_site
+from lfadsrm_hpc.schedulers.sites.loading import LoadedSite, load_site
+from lfadsrm_hpc.schedulers.sites.writing import live_text, overlay_text, site_text
 
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lfadsrm_hpc.schedulers.site import SCHEMA, Site
-from lfadsrm_hpc.schedulers.site_compare import check_requests
-from lfadsrm_hpc.schedulers.site_layers import parse
-from lfadsrm_hpc.schedulers.site_schema import keys_of, table_classes
-from lfadsrm_hpc.schedulers.sites import build_request, load_site
+from lfadsrm_hpc.schedulers.sites.compare import check_requests
+from lfadsrm_hpc.schedulers.sites.layers import parse
+from lfadsrm_hpc.schedulers.sites.loading import build_request, load_site
+from lfadsrm_hpc.schedulers.sites.schema import keys_of, table_classes
+from lfadsrm_hpc.schedulers.sites.site import SCHEMA, Site
 from lfadsrm_hpc.schedulers.units import parse_memory, parse_time
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,10 +118,10 @@ def test_facts_of_some_sites() -> None:
 
 
 def test_the_reference_of_the_documentation_is_that_of_the_schema() -> None:
-    from lfadsrm_hpc.schedulers.site_reference import key_texts, reference
+    from lfadsrm_hpc.schedulers.sites.reference import key_texts, reference
 
     text = (ROOT / "docs/sites.md").read_text()
-    assert reference() in text, "write the output of python -m lfadsrm_hpc.schedulers.site_reference there"
+    assert reference() in text, "write the output of python -m lfadsrm_hpc.schedulers.sites.reference there"
     for table in table_classes():
         assert all(key_texts(table).values()), f"a key of [{table}] is not explained"
         assert set(key_texts(table)) == set(keys_of(table))

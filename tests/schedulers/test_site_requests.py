@@ -8,8 +8,8 @@ import pytest
 
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.schedulers.resources import JobRequest
-from lfadsrm_hpc.schedulers.site import Options, Partition, Requests, Site
-from lfadsrm_hpc.schedulers.sites import build_request, load_site, site_from_settings
+from lfadsrm_hpc.schedulers.sites.loading import build_request, load_site, site_from_settings
+from lfadsrm_hpc.schedulers.sites.site import Options, Partition, Requests, Site
 
 GPU = Partition(
     gpus_per_node=4,

@@ -27,7 +27,7 @@ from lfadsrm_hpc.manifest.submissions import (
     record_receipt,
     write_plan,
 )
-from lfadsrm_hpc.schedulers import sites
+from lfadsrm_hpc.schedulers.sites import loading as sites
 
 FEW = settings(
     max_examples=8,
@@ -231,7 +231,7 @@ def test_experiments_at_length(project: Path, tmp_path: Path, seed: int) -> None
 def site_and_read(project: Path, seed: int) -> None:
     rng = random.Random(seed)
     os.environ["LFADSRM_TRUSTED"] = "/"
-    from lfadsrm_hpc.schedulers.site_schema import keys_of, table_classes
+    from lfadsrm_hpc.schedulers.sites.schema import keys_of, table_classes
 
     lines = ["schema = 1", 'extends = "generic-slurm"']
     for table in rng.sample(sorted(t for t in table_classes() if t != "partitions"), 3):

@@ -166,7 +166,7 @@ def test_a_run_collection(make: Any, trace: Path, bomb: bytes, call: Any) -> Non
 
 
 def test_checkpoints(tmp_path: Path, trace: Path, bomb: bytes) -> None:
-    from lfadsrm_hpc.model import checkpoints
+    from lfadsrm_hpc.model.training import checkpoints
 
     for content in (bomb, None):
         path = tmp_path / "checkpoint-7.npz"

@@ -18,7 +18,7 @@ from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.submissions import Plan, write_plan
 from lfadsrm_hpc.rendering import render
-from lfadsrm_hpc.schedulers import sites
+from lfadsrm_hpc.schedulers.sites import loading as sites
 from lfadsrm_hpc.trust import file_key, forget, is_trusted, remember, require_file
 
 SITE = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lfadsrm_hpc.schedulers.batch import Job
-from lfadsrm_hpc.schedulers.slurm import Slurm
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
 Hand = Callable[..., Job]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lfadsrm_hpc.command import Answer
 from lfadsrm_hpc.errors import CommandError, SchedulerUnreachableError, SubmissionUncertainError
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import slurm as module
 from lfadsrm_hpc.schedulers.batch import PLAIN, Job
-from lfadsrm_hpc.schedulers.slurm import Slurm
+from lfadsrm_hpc.schedulers.slurm import client as module
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
 HEADER = "lf{ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME}lf\n"
 RUNS = "lf{7|0|RUNNING|n0|900|100|None|lfX}lf\n"

@@ -19,7 +19,7 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.batch import PLAIN, Job, Report
-from lfadsrm_hpc.schedulers.slurm import Slurm, clean_environment
+from lfadsrm_hpc.schedulers.slurm.client import Slurm, clean_environment
 
 Hand = Callable[..., Job]
 # sbatch's own time for an answer is 5 s here.
@@ -304,7 +304,8 @@ def test_from_inside_a_job(slurm: SlurmCluster, hand: Hand, tmp_path: Path) -> N
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, time\nfrom pathlib import Path\n"
-        "from lfadsrm_hpc.schedulers.slurm import Slurm\nfrom lfadsrm_hpc.schedulers.batch import Job\n"
+        "from lfadsrm_hpc.schedulers.batch import Job\n"
+        "from lfadsrm_hpc.schedulers.slurm.client import Slurm\n"
         f"client = Slurm()\njob = client.submit(Path({str(inner)!r})).job\n"
         "report = client.look([Job(job, 'lfINNER', 0, time.time())])\n"
         f"Path({str(tmp_path)!r}, 'told').write_text(f'{{job}} {{report.live_ok}} {{len(report.tasks)}}')\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lfadsrm_hpc.command import Answer
-from lfadsrm_hpc.schedulers.slurm_errors import (
+from lfadsrm_hpc.schedulers.slurm.errors import (
     Outcome,
     call_outcome,
     hint_for,

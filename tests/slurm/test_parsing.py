@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers import slurm_parsing as parsing
 from lfadsrm_hpc.schedulers.batch import PLAIN, Job
-from lfadsrm_hpc.schedulers.slurm_parsing import DamagedError, Row
+from lfadsrm_hpc.schedulers.slurm import parsing as parsing
+from lfadsrm_hpc.schedulers.slurm.parsing import DamagedError, Row
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 HEADER = "lf{ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|NODELIST|END_TIME|SUBMIT_TIME|REASON|NAME}lf\n"

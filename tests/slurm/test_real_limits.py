@@ -11,7 +11,7 @@ from slurm_cluster import SlurmCluster
 from lfadsrm_hpc.errors import SubmissionUncertainError
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.batch import PLAIN, Job
-from lfadsrm_hpc.schedulers.slurm import Slurm
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
 Hand = Callable[..., Job]
 

@@ -22,10 +22,11 @@ import pytest
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
-from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+from lfadsrm_hpc.data.dataset import Dataset
+from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 from lfadsrm_hpc.errors import LfadsrmWarning, PartlySubmittedError, SchedulerUnreachableError
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.schedulers.slurm import Slurm
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
 from lfadsrm_hpc.timing import time_run
 
 if TYPE_CHECKING:

@@ -72,7 +72,8 @@ def rc(tmp_path: Path) -> RunCollection:
     """Return eight prepared runs, in a folder whose name needs quotes."""
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.collection.run_spec import RunSpec
-    from lfadsrm_hpc.data.dataset import Dataset, DatasetCollection
+    from lfadsrm_hpc.data.dataset import Dataset
+    from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
     folder = tmp_path / 'it\'s "mine" $(true)'
     (folder / "data").mkdir(parents=True)
@@ -185,7 +186,7 @@ def test_a_controller_that_answers_too_late_took_the_job(
     slurm: SlurmCluster, rc: RunCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is frozen while it is handed a job: sbatch runs out of time, and the job is there later."""
-    from lfadsrm_hpc.schedulers.slurm import Slurm
+    from lfadsrm_hpc.schedulers.slurm.client import Slurm
 
     more = options(rc, walltime="0:10:00", memory="10M", cpus=1)
     real = Slurm.submit

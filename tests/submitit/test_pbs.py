@@ -24,9 +24,9 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import PLAIN, Report
-from lfadsrm_hpc.schedulers.pbspro import PbsPro
+from lfadsrm_hpc.schedulers.pbs.pbspro import PbsPro
 from lfadsrm_hpc.submitit_plugin import PbsExecutor, PbsJob, PbsJobEnvironment, submit_with
 
 

@@ -19,10 +19,10 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.evidence import ChunkState, Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import read_submissions
+from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import PLAIN, Report
-from lfadsrm_hpc.schedulers.slurm import Slurm
-from lfadsrm_hpc.schedulers.slurm_parsing import STATES
+from lfadsrm_hpc.schedulers.slurm.client import Slurm
+from lfadsrm_hpc.schedulers.slurm.parsing import STATES
 from lfadsrm_hpc.submitit_plugin import submit_with
 from lfadsrm_hpc.submitit_plugin.handing import own_environment
 from lfadsrm_hpc.submitit_plugin.slurm import SlurmRunJob

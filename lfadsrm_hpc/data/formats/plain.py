@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lfadsrm_hpc.data.conditions import some
+from lfadsrm_hpc.data.alignment.conditions import some
 from lfadsrm_hpc.data.formats import layouts, option_values
 from lfadsrm_hpc.data.formats.fields import OUR_NAMES, by_our_names, from_fields, number, order_of
 from lfadsrm_hpc.data.formats.further import with_further

@@ -6,7 +6,7 @@ window by window, so that a file may be larger than memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import xarray as xr
 
 from lfadsrm_hpc.data.form import SPIKE_DIMS
 from lfadsrm_hpc.data.formats import selecting, stretches, trial_columns
+from lfadsrm_hpc.data.formats.counting import count_all
 from lfadsrm_hpc.data.formats.epochs import Epochs
 from lfadsrm_hpc.data.formats.signals import Signal, check, resample
 from lfadsrm_hpc.errors import DataError, UsageError
@@ -23,9 +24,9 @@ from lfadsrm_hpc.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -201,54 +202,6 @@ def choose_neurons(recording: Recording, epochs: Epochs) -> npt.NDArray[np.int64
         raise DataError("there are no neurons", where=recording.where)
     chosen = selecting.choose(recording.neurons, epochs.neurons, what="neuron", where=recording.where)
     return np.flatnonzero(chosen)
-
-
-def count(times: Float64, starts: Float64, n_bins: int, bin_s: float) -> npt.NDArray[np.int64]:
-    """Count spikes in the bins of windows that may overlap.
-
-    Parameters
-    ----------
-    times : (n,) float
-        In order.
-    starts : (E,) float
-    n_bins : int
-    bin_s : float
-
-    Returns
-    -------
-    (E, n_bins) int64
-        A spike on an edge belongs to the bin that starts there.
-    """
-    slack = 1e-6 * bin_s  # what is left of a time like 0.3 after some arithmetic
-    first = np.searchsorted(times, starts - slack)
-    last = np.searchsorted(times, starts + n_bins * bin_s - slack)
-    lengths = last - first
-    trial = np.repeat(np.arange(len(starts)), lengths)
-    index = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[trial]
-    bins = np.floor((times[index] - starts[trial]) / bin_s + 1e-6).astype(np.int64)
-    flat = trial * n_bins + np.clip(bins, 0, n_bins - 1)
-    return np.bincount(flat, minlength=len(starts) * n_bins).reshape(len(starts), n_bins)
-
-
-def count_all(
-    trains: Iterable[Float64], n_neurons: int, starts: Float64, n_bins: int, bin_s: float
-) -> npt.NDArray[np.int64]:
-    """Count the spikes of every neuron, (E, n_bins, D); see `count`.
-
-    Neuron by neuron into small numbers, and turned in blocks: to write every D-th number of a large array
-    takes much longer.
-    """
-    n_rows = len(starts) * n_bins
-    small = np.zeros((n_neurons, n_rows), dtype=np.uint16)
-    for place, times in enumerate(trains):
-        counted = count(times, starts, n_bins, bin_s).ravel()
-        if counted.max(initial=0) > np.iinfo(small.dtype).max:
-            small = small.astype(np.int64)
-        small[place] = counted
-    out = np.empty((n_rows, n_neurons), dtype=np.int64)
-    for first in range(0, n_rows, _BLOCK):
-        out[first : first + _BLOCK] = small[:, first : first + _BLOCK].T
-    return out.reshape(len(starts), n_bins, n_neurons)
 
 
 def _assembled(

@@ -1,0 +1,102 @@
+"""Paths of one try at a run, of what a training leaves, and of models that are adapted from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lfadsrm_hpc.layout.names import check_name
+
+_ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
+
+
+@dataclass(frozen=True)
+class AttemptLayout:
+    """One try at a run: `attempts/<nnn>/`."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
+
+    @property
+    def reserved(self) -> Path:
+        return self.path / "reserved.json"
+
+    @property
+    def closed(self) -> Path:
+        return self.path / "closed.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def claim(self, incarnation: int) -> Path:
+        return self.path / f"claim.r{incarnation}.json"
+
+    def heartbeat(self, incarnation: int) -> Path:
+        return self.path / f"heartbeat.r{incarnation}"
+
+    def exit(self, incarnation: int) -> Path:
+        return self.path / f"exit.r{incarnation}.json"
+
+    def incarnations(self) -> dict[str, list[int]]:
+        """List the folder once: which incarnations have a claim, a heartbeat and an exit record."""
+        found: dict[str, list[int]] = {"claim": [], "heartbeat": [], "exit": []}
+        if self.path.is_dir():
+            for path in self.path.iterdir():
+                match = _ATTEMPT_FILE.fullmatch(path.name)
+                if match:
+                    found[match[1]].append(int(match[2]))
+        return {kind: sorted(numbers) for kind, numbers in found.items()}
+
+
+@dataclass(frozen=True)
+class AdaptedLayout:
+    """A run's model, adapted to a new session: `adapted/<name>/`."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        return self.path / "adapted.json"
+
+    @property
+    def inputs(self) -> Path:
+        return self.path / "inputs.h5"
+
+    @property
+    def model_params(self) -> Path:
+        return self.path / "model_params.h5"
+
+    @property
+    def posterior_means(self) -> Path:
+        return self.path / "posterior_means.nc"
+
+    @property
+    def inferred_dir(self) -> Path:
+        """Posterior means of further trials."""
+        return self.path / "inferred"
+
+    def inferred(self, name: str) -> Path:
+        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def start(self, number: int) -> Path:
+        """Return the folder of the short training that tries one of several starts."""
+        return self.path / "starts" / str(number)
+
+
+def fitlog(checkpoint_dir: Path) -> Path:
+    """Return the fit log that lies beside the checkpoints of one incarnation."""
+    return checkpoint_dir / "fitlog.csv"
+
+
+def tensorboard_events(checkpoint_dir: Path) -> Path:
+    """Return the folder of the TensorBoard events of one incarnation."""
+    return checkpoint_dir / "tensorboard"

@@ -1,0 +1,1 @@
+"""How a network is trained: batches, steps, learning rates, checkpoints, and the loop over epochs."""

@@ -1,0 +1,1 @@
+"""Arrays that stay in their files and are read where they are used."""

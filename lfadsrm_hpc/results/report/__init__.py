@@ -1,0 +1,1 @@
+"""The page of HTML about a run collection."""

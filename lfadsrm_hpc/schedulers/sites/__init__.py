@@ -1,0 +1,1 @@
+"""Descriptions of machines and clusters: what one can say, where they lie, which one holds here."""

@@ -1,0 +1,1 @@
+"""Slurm: its client programs, what they print, and what their errors mean."""
