@@ -244,7 +244,7 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
         It is a project's, and the user has not trusted it.
     """
     import jinja2
-    from jinja2.sandbox import SecurityError
+    from jinja2.exceptions import SecurityError
 
     with packaged_folder("templates") as packaged:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lfadsrm_hpc.cli.terminal import console_on
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
@@ -250,7 +251,5 @@ def say(text: str) -> None:
 
 def console(*, stderr: bool = False) -> Console:
     """Return a rich console; wide when its output is not a terminal, so that no table is cut."""
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, emoji=False, width=None if stream.isatty() else 200)
+    return console_on(stream, highlight=False, emoji=False, width=None if stream.isatty() else 200)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.cli.terminal import guarded
 from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, UntrustedError, suggest
 
 EXIT_FAILED = 1
@@ -180,6 +181,8 @@ def _ready_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Nor any name or log do to a terminal what it says.
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
     usual = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:

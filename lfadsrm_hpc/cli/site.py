@@ -15,7 +15,7 @@ from lfadsrm_hpc.cli.trusting import trust
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.rendering import shell_quote
-from lfadsrm_hpc.trust import file_key, remember
+from lfadsrm_hpc.trust import file_key, remember, user_folder
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.sites.compare import Finding
@@ -280,7 +280,7 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
       lfadsrm site init perlmutter
       lfadsrm site init ours --from generic-pbspro --here
     """
-    from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names, user_folder
+    from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names
     from lfadsrm_hpc.schedulers.sites.loading import load_site
     from lfadsrm_hpc.schedulers.sites.writing import overlay_text
 

@@ -13,6 +13,7 @@ import click
 from lfadsrm_hpc.cli.common import say
 from lfadsrm_hpc.cli.looking import Look, take_look, waits, warn
 from lfadsrm_hpc.cli.state_tables import clock, counts_text
+from lfadsrm_hpc.cli.terminal import trusted
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import CommandError
 
@@ -71,7 +72,10 @@ def _gist(warning: str) -> str:
 
 def _screen(text: Callable[[Look], str]) -> Callable[[Look], None]:
     def show(look: Look) -> None:
-        click.echo(_CLEAR + text(look))
+        screen = trusted(sys.stdout)
+        screen.write(_CLEAR)
+        screen.flush()
+        click.echo(text(look))
 
     return show
 

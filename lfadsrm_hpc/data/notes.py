@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.errors import UsageError, suggest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 WARNING_NAMES = (
     "silent_neurons",
@@ -93,7 +96,7 @@ def is_silenced(text: str, silenced: Sequence[str]) -> bool:
     return isinstance(text, Note) and text.name in silenced
 
 
-def joined(names: Sequence[object], separator: str = ", ") -> str:
+def joined(names: Sequence[object] | npt.NDArray[Any], separator: str = ", ") -> str:
     """Return the first so many of some names as a text."""
     rest = len(names) - _MOST_NAMES
     text = separator.join(str(name) for name in names[:_MOST_NAMES])
