@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lfadsrm_hpc.cli.terminal import console_on
+from lfadsrm_hpc.cli.guarding import console_on
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout

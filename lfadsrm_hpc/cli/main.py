@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.cli.terminal import guarded
+from lfadsrm_hpc.cli.guarding import guarded
 from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, UntrustedError, suggest
 
 EXIT_FAILED = 1

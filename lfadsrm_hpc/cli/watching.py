@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import click
 
 from lfadsrm_hpc.cli.common import say
+from lfadsrm_hpc.cli.guarding import trusted
 from lfadsrm_hpc.cli.looking import Look, take_look, waits, warn
 from lfadsrm_hpc.cli.state_tables import clock, counts_text
-from lfadsrm_hpc.cli.terminal import trusted
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import CommandError
 

@@ -114,7 +114,7 @@ def test_help_imports_no_command(imported: Any, tmp_path: Path) -> None:
         "lfadsrm_hpc._version",
         "lfadsrm_hpc.cli",
         "lfadsrm_hpc.cli.main",
-        "lfadsrm_hpc.cli.terminal",
+        "lfadsrm_hpc.cli.guarding",
         "lfadsrm_hpc.errors",
     }
     assert not (HEAVY | {"rich"}) & set(found["names"])

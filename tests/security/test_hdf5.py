@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lfadsrm_hpc.data import readers
-from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import DataError, LfadsrmError
 
 FEW = settings(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lfadsrm_hpc.cli.terminal import Guarded, console_on, guarded, visible
+from lfadsrm_hpc.cli.guarding import Guarded, console_on, guarded, visible
 
 EVIL = "day\x1b]0;owned\x07\x1b[2J\x1b[1A\x9b2K\x1b]52;c;b3duZWQ=\x1b\\\r\u202egnp.exe"
 
