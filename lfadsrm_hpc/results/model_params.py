@@ -148,7 +148,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[st
             if arrays:
                 file.visititems(keep)
             attrs = {n: v.item() if isinstance(v, np.generic) else v for n, v in file.attrs.items()}
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ResultsError(f"the model parameters cannot be read ({error})", where=path) from error
     return found, attrs
 

@@ -42,7 +42,7 @@ from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
 from lfadsrm_hpc.data.inputs.session import SPLITS, Array, SessionInputs
 from lfadsrm_hpc.data.validation import trial_arrays
-from lfadsrm_hpc.errors import DataError, NotFoundError
+from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError
 from lfadsrm_hpc.plain_files import parse_json
 
 FORMAT = "lfadsrm-inputs-1"
@@ -123,11 +123,8 @@ def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
     DataError
         It is not such a file, or damaged.
     """
-    with _open(path) as file:
-        try:
-            return _session(file)
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
+    with _reading(path) as file:
+        return _session(file)
 
 
 @contextlib.contextmanager
@@ -142,10 +139,8 @@ def open_inputs(path: str | os.PathLike[str]) -> Iterator[SessionInputs]:
         As `read_inputs`.
     """
     with _open(path) as file:
-        try:
+        with _damage_named(path):
             session = _session(file, on_disk=True)
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
         yield session
 
 
@@ -183,7 +178,7 @@ def read_fingerprint(path: str | os.PathLike[str]) -> str:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return str(file.attrs["fingerprint"])
 
 
@@ -195,7 +190,7 @@ def read_extra_fingerprint(path: str | os.PathLike[str]) -> str:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return str(file.attrs.get("extra_fingerprint", ""))
 
 
@@ -207,7 +202,7 @@ def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return dict(parse_json(file.attrs["attributes"]))
 
 
@@ -221,7 +216,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> alignment_record.Recons
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return alignment_record.read(file)
 
 
@@ -233,7 +228,7 @@ def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return text(file["neuron_names"]), len(file["time_ms"])
 
 
@@ -245,8 +240,25 @@ def read_times(path: str | os.PathLike[str]) -> Array:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return np.asarray(file["time_ms"][()])
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    with _open(path) as file, _damage_named(path):
+        yield file
+
+
+@contextlib.contextmanager
+def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say which file it is when its parts are missing, or not what they should be."""
+    try:
+        yield
+    except LfadsrmError:
+        raise
+    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
 
 
 def _open(path: str | os.PathLike[str]) -> h5py.File:

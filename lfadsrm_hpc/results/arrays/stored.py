@@ -116,7 +116,7 @@ class Source:
                     part = _part(stored, key)
                     return _as_texts(part) if part.dtype.kind in "OS" else part
                 block = _part(stored, (trials, *key[1:]))
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ResultsError(
                 f"{name} cannot be read ({error})", where=self.path, hint="copy the file again"
             ) from error

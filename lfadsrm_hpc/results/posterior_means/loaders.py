@@ -76,7 +76,7 @@ def open_posterior_means(
             where=path,
             hint="ask the owner of the file for the right to",
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"the posterior means are incomplete or damaged ({error})",
             where=path,
