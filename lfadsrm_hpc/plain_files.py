@@ -10,14 +10,13 @@ import errno
 import json
 import os
 import stat
-from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 256 << 20
 """More than any record, table or description of ours holds."""
 
 
-def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file.
 
     Raises
@@ -36,7 +35,7 @@ def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
         os.close(handle)
 
 
-def check_regular(path: Path | str) -> None:
+def check_regular(path: str | os.PathLike[str]) -> None:
     """Check that what will be opened by other means is a regular file.
 
     Raises
@@ -47,7 +46,7 @@ def check_regular(path: Path | str) -> None:
     _check(os.stat(path), path)  # noqa: PTH116
 
 
-def _check(found: os.stat_result, path: Path | str) -> None:
+def _check(found: os.stat_result, path: str | os.PathLike[str]) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
@@ -76,7 +75,7 @@ def parse_json(data: bytes | str) -> Any:
         raise ValueError("it nests too deeply") from None
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: str | os.PathLike[str]) -> Any:
     """Return what a JSON file says.
 
     Raises

@@ -48,7 +48,7 @@ def read_fit_summary(path: str | os.PathLike[str]) -> FitSummary | None:
         A line other than the last is not what the header announces.
     """
     try:
-        text = read_bytes(Path(path)).decode()
+        text = read_bytes(path).decode()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
