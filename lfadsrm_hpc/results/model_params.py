@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.results.arrays.stored import stored_here
 
@@ -144,6 +145,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[st
             found[name] = np.asarray(stored_here(item.file, item.name)[()])
 
     try:
+        check_file(path)
         with h5py.File(path, locking=False) as file:
             if arrays:
                 file.visititems(keep)
