@@ -77,11 +77,6 @@ class OutputLayout:
         other = self.path / "model_params.h5"
         return other if other.is_file() else self.path / "model_params"
 
-    @property
-    def best_checkpoint(self) -> Path:
-        """What names the checkpoint of lowest validation cost."""
-        return self.path / "checkpoint_lve"
-
     def posterior(self, dataset: str, split: str, kind: str) -> Path:
         return self.path / f"model_runs_{dataset}.h5_{split}_{kind}"
 

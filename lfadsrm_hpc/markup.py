@@ -68,6 +68,7 @@ def title(kind: str, name: str, about: str = "") -> str:
 
 
 def paragraph(text: str) -> str:
+    """Return a line of text."""
     return f"<div>{escape(text)}</div>"
 
 

@@ -40,7 +40,7 @@ import json, sys
 from pathlib import Path
 import lfadsrm_hpc
 from lfadsrm_hpc.layout import CollectionLayout
-from lfadsrm_hpc.schedulers.base import QueueTask
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.local import write_queue_script
 from lfadsrm_hpc.schedulers.sites.loading import queue_options
 layout = CollectionLayout(Path(sys.argv[1]))

@@ -237,6 +237,10 @@ class ClusterCollection(TrackedCollection):
         """Let cancelled runs be started on this machine again (`run_local`).
 
         `submit` and `retry` with CANCELLED among their `states` do not need it.
+
+        Parameters
+        ----------
+        runs : iterable of Run
         """
         store.lift(self.layout, [run.layout for run in runs])
 

@@ -39,8 +39,19 @@ class RunCollection(
 ):
     """All run specs x all run params, the directory they live in, and what can be done with them.
 
-    See `lfadsrm_hpc.collection.collection.RunCollection` for building one, and
-    `lfadsrm_hpc.api.clusters.ClusterCollection` for what it does on a cluster.
+    What is added lives in memory until `prepare_for_lfads` writes it. A collection that is on disk already is
+    never cut down by that: runs of earlier scripts stay listed there, and their inputs, params and outputs
+    stay as they are. `RunCollection.open(path)` gives all of them, without the script or the datasets.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds run collections.
+    name : str
+        Becomes a folder name.
+    dataset_collection : DatasetCollection, optional
+        Needed to prepare runs, not to look at them.
+    comment : str
     """
 
     # ---------------------------------------------------------------- running

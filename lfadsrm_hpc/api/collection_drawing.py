@@ -34,6 +34,13 @@ class CollectionDrawing:
         """Draw the validation costs of many runs over epochs: `learning_curves`.
 
         Runs are named by their run spec and the hyperparameters that differ.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            All unless given.
+        ax : matplotlib.axes.Axes, optional
+            Those of a new figure unless given.
         """
         from lfadsrm_hpc.results.plots import learning_curves
 

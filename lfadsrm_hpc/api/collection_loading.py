@@ -155,7 +155,13 @@ class CollectionLoading(TrackedCollection):
         return [run for run, status in now if status.state in states]
 
     def load_fit_logs(self, runs: Iterable[Run] | None = None) -> dict[str, pd.DataFrame]:
-        """Return the fit log of each run that has one, by run id."""
+        """Return the fit log of each run that has one, by run id.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            All unless given.
+        """
         logs = {}
         for run in self.runs if runs is None else runs:
             try:
@@ -193,6 +199,11 @@ class CollectionLoading(TrackedCollection):
 
     def summary(self, runs: Iterable[Run] | None = None) -> pd.DataFrame:
         """Return runs x (params, metrics): what was swept, and what came of it.
+
+        Parameters
+        ----------
+        runs : iterable of Run, optional
+            All unless given.
 
         Returns
         -------

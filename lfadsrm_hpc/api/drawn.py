@@ -63,7 +63,10 @@ def swept(runs: Sequence[Run]) -> list[str]:
     varying = varying_names(run.params for run in runs)
     found = [name for name in varying if name != "seed"] or varying
     if not found:
-        raise UsageError("no hyperparameter differs among these runs, so there is no sweep to draw")
+        raise UsageError(
+            "no hyperparameter differs among these runs, so there is no sweep to draw",
+            hint="sweep one first: params.generate_sweep(...); or name a hyperparameter: over=...",
+        )
     if len(found) > 2:
         raise UsageError(
             f"{len(found)} hyperparameters differ among these runs: {', '.join(found)}",

@@ -45,6 +45,13 @@ class RunExporting:
         """Write the run into one file, or into the layout of the Matlab run manager.
 
         See `CollectionExporting.export` for the options and what is written.
+
+        Parameters
+        ----------
+        path : path
+            The file or folder to write.
+        **options
+            Of `CollectionExporting.export`.
         """
         found: Path = self.collection.export(path, [self], **options)
         return found
@@ -133,7 +140,10 @@ class CollectionExporting:
                 hint="dataset, attach, split, variables and parts are for one file: leave them out",
             )
         if runs is not None and (spec is not None or params is not None or match):
-            raise UsageError("runs are given, so spec=, params= and values of params select nothing")
+            raise UsageError(
+                "runs are given, so spec=, params= and values of params select nothing",
+                hint="give either runs, or what selects them",
+            )
         chosen = self.find_runs(spec, params, **match) if runs is None else list(runs)
         done, others = self._exported(chosen)
         if not done or (runs is not None and others and not skip_incomplete):
@@ -163,7 +173,12 @@ class OwnExporting(CollectionExporting):
     """Exporting runs of this package."""
 
     def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
-        """Return those of some runs that are complete."""
+        """Return those of some runs that are complete.
+
+        Parameters
+        ----------
+        runs : iterable of Run
+        """
         from lfadsrm_hpc.results.posterior_means.of_runs import completed
 
         return [own.run for own in completed(runs)[0]]

@@ -29,10 +29,10 @@ from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
 from lfadsrm_hpc.schedulers import known, local
-from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.clearing import Cleared
 from lfadsrm_hpc.schedulers.handed import site_of
 from lfadsrm_hpc.schedulers.planning import Wish, idle_gpus
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import Declined, Request
 from lfadsrm_hpc.schedulers.retrying import Candidate, Chooser, carry_options, rules_of
 from lfadsrm_hpc.schedulers.sites import loading as sites

@@ -43,7 +43,12 @@ class LegacyCollection(CollectionDrawing, CollectionExporting, legacy_collection
         )
 
     def complete_runs(self, runs: Iterable[Any]) -> list[Any]:
-        """Return those of some runs that are complete."""
+        """Return those of some runs that are complete.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun
+        """
         return [run for run in runs if run.is_complete]
 
     def _exported(self, runs: Sequence[Any]) -> tuple[list[Exported], list[str]]:

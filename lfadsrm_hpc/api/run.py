@@ -23,12 +23,23 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.inference.adaptation import AdaptedModel
     from lfadsrm_hpc.inference.taking import Data
     from lfadsrm_hpc.model.training.progress import Progress
+    from lfadsrm_hpc.results.peek.reading import Peek
+    from lfadsrm_hpc.schedulers.explaining import Explanation
 
 
 class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
     """One run spec with one set of run params: what it is, how it goes, and what came out.
 
-    See `lfadsrm_hpc.collection.run.Run` for what describes it.
+    A collection makes its runs: `RunCollection.runs`, `find_runs`, `find_run`.
+
+    Attributes
+    ----------
+    collection : RunCollection
+    spec : RunSpec
+    params : RunParams
+        As the user gave them; the model trains with `effective_params`.
+    id : str
+        `param_<hash>/<run spec>`.
     """
 
     def status(self) -> RunStatus:
@@ -39,10 +50,47 @@ class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
         """Do the run here, in this process, and return its exit code (0 done, 75 checkpointed, ...).
 
         Meant for a notebook or a debugger; what it prints stays on the screen. Ctrl-C checkpoints and stops.
+
+        Parameters
+        ----------
+        posterior_only : bool
+            Do not train on: only sample a model that is there.
         """
         from lfadsrm_hpc.worker import run_task
 
         return run_task(self.collection.path, self.id, posterior_only=posterior_only, capture_log=False)
+
+    def why(self) -> Explanation:
+        """Return why the run is at what it is at, with evidence, the last of its log and the next command.
+
+        Its scheduler is asked only where the run's files do not settle it.
+        """
+        from lfadsrm_hpc.collection.roster import Roster
+        from lfadsrm_hpc.schedulers.explaining import entry_of, explain
+
+        roster = Roster.open(self.collection.path)
+        return explain(roster, entry_of(roster, self.id))
+
+    def peek(self, dataset: str | None = None, trial: int | None = None) -> Peek:
+        """Return the learning curve, and one trial's rates beside its data, also while the run trains.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            Of a stitched run; the first that can be shown unless given.
+        trial : int, optional
+            Its number in the dataset. While the run trains some validation trials can be shown.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such dataset or trial, or the run is not prepared.
+        ResultsError
+            A file is damaged.
+        """
+        from lfadsrm_hpc.results.peek.reading import peek
+
+        return peek(self.layout, dataset=dataset, trial=trial)
 
     def infer(
         self,
@@ -186,6 +234,11 @@ class Run(RunScoring, RunDrawing, RunExporting, RunLoading, RunStitching):
 
     def adapted(self, name: str) -> AdaptedModel:
         """Return a model that `adapt` made earlier.
+
+        Parameters
+        ----------
+        name : str
+            As given to `adapt`; the name of the dataset unless one was given.
 
         Raises
         ------

@@ -22,7 +22,13 @@ class RunDrawing:
     """The figures of one run."""
 
     def plot_learning_curves(self: Drawn, ax: Axes | None = None) -> Axes:
-        """Draw the costs of training and validation by epoch: `learning_curves`."""
+        """Draw the costs of training and validation by epoch: `learning_curves`.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Those of a new figure unless given.
+        """
         from lfadsrm_hpc.results.plots import learning_curves
 
         return learning_curves({self.id: self.load_fit_log()}, ax=ax)
@@ -228,7 +234,15 @@ class RunDrawing:
             return session_alignment(self.load_model_params(), means, components, axes=axes, **options)
 
     def plot_generator_weights(self: Drawn, *, axes: Any = None, **options: Any) -> Any:
-        """Draw the recurrent weights of the generator as heat maps: `generator_weights`."""
+        """Draw the recurrent weights of the generator as heat maps: `generator_weights`.
+
+        Parameters
+        ----------
+        axes : optional
+            As `lfadsrm_hpc.results.plots.generator_weights` takes them.
+        **options
+            Of that function.
+        """
         from lfadsrm_hpc.results.plots import generator_weights
 
         return generator_weights(self.load_model_params(), axes=axes, **options)
@@ -236,7 +250,17 @@ class RunDrawing:
     def plot_readout_weights(
         self: Drawn, datasets: Sequence[str] | None = None, *, axes: Any = None, **options: Any
     ) -> Any:
-        """Draw the read-out of each dataset (all unless named) as a heat map: `readout_weights`."""
+        """Draw the read-out of each dataset (all unless named) as a heat map: `readout_weights`.
+
+        Parameters
+        ----------
+        datasets : sequence of str, optional
+            Names of datasets of the run.
+        axes : optional
+            As `lfadsrm_hpc.results.plots.readout_weights` takes them.
+        **options
+            Of that function.
+        """
         from lfadsrm_hpc.results.plots import readout_weights
 
         return readout_weights(self.load_model_params(), datasets, axes=axes, **options)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lfadsrm_hpc import layout as paths
 from lfadsrm_hpc.collection import run as runs
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.manifest import store
@@ -140,10 +139,10 @@ class RunLoading(runs.Run):
 
     def fit_log_path(self) -> Path:
         """Return the fit log that counts: that of the newest attempt that has one."""
-        for _, _, folder in self.layout.checkpoint_dirs():
-            if paths.fitlog(folder).is_file():
-                return paths.fitlog(folder)
-        raise ResultsError("the run has no fit log yet", where=self.path, hint="train it: `lfadsrm run`")
+        found = self.layout.fit_log()
+        if found is None:
+            raise ResultsError("the run has no fit log yet", where=self.path, hint="train it: `lfadsrm run`")
+        return found
 
     def posterior_files(self) -> dict[str, Path]:
         """Return the netCDF file of each dataset; they exist when the run is complete."""

@@ -49,6 +49,11 @@ class RunStitching(runs.Run):
     def load_alignment(self, dataset: str) -> xr.Dataset:
         """Return the global components and what the read-in of a dataset makes of its averages.
 
+        Parameters
+        ----------
+        dataset : str
+            The name of a dataset of the run.
+
         Returns
         -------
         xr.Dataset

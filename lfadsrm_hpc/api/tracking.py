@@ -34,6 +34,7 @@ class TrackedCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
         rescan : bool
             Read every fact again instead of believing the outbox.
         ask : bool
@@ -60,6 +61,9 @@ class TrackedCollection(collections.RunCollection[Run]):
 
         Parameters
         ----------
+        runs : iterable of Run, optional
+        rescan : bool
+            As in `status`.
         record : bool
             Put ends that only the scheduler knows of on record.
         """

@@ -161,7 +161,10 @@ def select_runs(collection: RunCollection, spec: Sequence[str], match: Sequence[
         if not equals or not name:
             raise UsageError(f"--match {condition!r} is not NAME=VALUE", hint="--match factors_dim=8")
         if name in wanted:
-            raise UsageError(f"--match names {name} twice, and no run has two values of it")
+            raise UsageError(
+                f"--match names {name} twice, and no run has two values of it",
+                hint="name it once",
+            )
         wanted[name] = _value(value.strip())
     runs = _find_runs(collection, spec, wanted)
     if not runs:
@@ -208,23 +211,36 @@ def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()
         See `select_runs`.
     """
     runs = select_runs(collection, (), match)
+    varying = varying_names(run.params for run in runs)
+    names = [(run.id, run.spec.name) for run in runs]
+    return runs[pick_one(collection.path, names, text, lambda n: params_label(runs[n].params, varying))]
+
+
+def pick_one(where: Path, runs: Sequence[tuple[str, str]], text: str, label: Callable[[int], str]) -> int:
+    """Return which of some runs, given as (id, run spec), `text` means; see `find_one_run`.
+
+    Parameters
+    ----------
+    where : Path
+        The collection, for messages.
+    label : callable
+        Returns what distinguishes the params of a run, by its number.
+    """
+    numbers = range(len(runs))
     for fits in (
-        [run for run in runs if run.id == text],
-        [run for run in runs if run.spec.name == text],
-        [run for run in runs if text in run.id],
+        [n for n in numbers if runs[n][0] == text],
+        [n for n in numbers if runs[n][1] == text],
+        [n for n in numbers if text in runs[n][0]],
     ):
         if len(fits) == 1:
             return fits[0]
         if fits:
             break
-    varying = varying_names(run.params for run in runs)
-    shown = [f"{run.id}  {params_label(run.params, varying)}" for run in fits or runs]
+    shown = [f"{runs[n][0]}  {label(n)}" for n in fits or numbers]
     if len(shown) > _MOST_LISTED:
         shown[_MOST_LISTED:] = [f"and {len(shown) - _MOST_LISTED} more"]
     what = f"{len(fits)} runs fit {text!r}" if fits else f"no run fits {text!r}"
-    raise NotFoundError(
-        what, where=collection.path, hint="\n    ".join(["name one of, or add --match", *shown])
-    )
+    raise NotFoundError(what, where=where, hint="\n    ".join(["name one of, or add --match", *shown]))
 
 
 def print_json(content: Mapping[str, Any]) -> None:

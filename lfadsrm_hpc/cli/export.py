@@ -124,7 +124,10 @@ def _open(where: Path | None, bin_ms: float | None) -> Any:
     if found is not None:
         return found
     if bin_ms is not None:
-        raise UsageError("--bin-ms is for collections of the Matlab run manager: ours tell it themselves")
+        raise UsageError(
+            "--bin-ms is for collections of the Matlab run manager: ours tell it themselves",
+            hint="leave --bin-ms out",
+        )
     return open_collection(where)
 
 

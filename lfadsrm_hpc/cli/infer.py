@@ -132,9 +132,15 @@ def _check(
     if adapt and adapted is not None:
         raise UsageError("--adapt makes an adapted model, --adapted NAME uses one", hint="give one of them")
     if session is not None and (adapt or adapted is not None):
-        raise UsageError("--session names a session of the run; an adapted model has its own")
+        raise UsageError(
+            "--session names a session of the run; an adapted model has its own",
+            hint="leave out --session, or --adapted",
+        )
     if max_epochs is not None and not adapt:
-        raise UsageError("--max-epochs is for --adapt: nothing is trained without it")
+        raise UsageError(
+            "--max-epochs is for --adapt: nothing is trained without it",
+            hint="add --adapt, or leave --max-epochs out",
+        )
     for option, value in options.items():
         if adapt and value is not None and value is not False:
             flag = "out" if option == "path" else option.replace("_", "-")

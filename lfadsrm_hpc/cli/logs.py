@@ -10,11 +10,11 @@ from typing import TextIO
 
 import click
 
-from lfadsrm_hpc.cli.attempts import attempts_of
 from lfadsrm_hpc.cli.common import collection_option, find_one_run, match_option, open_collection, say
 from lfadsrm_hpc.errors import NotFoundError
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.plain_files import check_regular
+from lfadsrm_hpc.schedulers.attempts import attempts_of
 
 _POLL_S = 0.5
 

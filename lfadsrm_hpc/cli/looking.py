@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lfadsrm_hpc.cli.common import say, select_runs
+from lfadsrm_hpc.cli.common import pick_one, say, select_runs
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import UntrustedError
 from lfadsrm_hpc.manifest.reading import states_of
@@ -103,6 +103,14 @@ def select(roster: Roster, spec: Sequence[str], match: Sequence[str]) -> list[En
     return [entry for entry in selection.entries if entry.params in hashes]
 
 
+def find_one_entry(roster: Roster, text: str, match: Sequence[str] = ()) -> Entry:
+    """Return the run that `text` means, as `find_one_run` does, without building params; see there."""
+    entries = select(roster, (), match)
+    varying = roster.varying(entries)
+    names = [(entry.id, entry.spec) for entry in entries]
+    return entries[pick_one(roster.path, names, text, lambda n: roster.label(entries[n].params, varying))]
+
+
 def take_look(
     roster: Roster,
     entries: Sequence[Entry],
@@ -164,6 +172,8 @@ def _commands(handed: Iterable[Handed]) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:
+    from lfadsrm_hpc.schedulers.attempts import job_text
+
     jobs: dict[tuple[str, int, str], Job | None] = {}
     found = {}
     for run, one in handed.items():
@@ -191,24 +201,6 @@ def _same(one: RunStatus, other: RunStatus) -> bool:
         other.code,
         other.closed,
     )
-
-
-def job_text(job: str, size: int, index: int) -> str:
-    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711".
-
-    Parameters
-    ----------
-    job : str
-        The scheduler's id.
-    size : int
-        Of the array; 0: a plain job.
-    index : int
-        Of the task.
-    """
-    if not size:
-        return job
-    before, brackets, after = job.partition("[]")
-    return f"{before}[{index}]{after}" if brackets else f"{job}_{index}"
 
 
 def with_messages(roster: Roster, look: Look, entries: Sequence[Entry]) -> Look:

@@ -209,7 +209,10 @@ def _runs(
             collection = open_collection(path)
             return collection, select_runs(collection, spec, match)
     if spec:
-        raise UsageError("--spec selects runs of WHERE, and a run is named already")
+        raise UsageError(
+            "--spec selects runs of WHERE, and a run is named already",
+            hint="leave --spec out, or name no run",
+        )
     collection = open_collection(where)
     return collection, [find_one_run(collection, what, match)]
 
@@ -237,11 +240,17 @@ def _arguments(kind: str, given: Mapping[str, tuple[Any, ...]]) -> dict[str, Any
             raise UsageError(f"--{option} says nothing about {kind}", hint=f"it heeds {known}")
         name = takes[option]
         if name not in _LISTS and len(values) > 1:
-            raise UsageError(f"{kind} shows one {option}, and {len(values)} are named")
+            raise UsageError(
+                f"{kind} shows one {option}, and {len(values)} are named",
+                hint="name one, or draw them one after the other",
+            )
         found[name] = list(values) if name in _LISTS else values[0]
     if kind == "raster":
         if "trial" in found and {"neuron", "conditions"} & found.keys():
-            raise UsageError("--trial shows all neurons of one trial: give neither --neuron nor --condition")
+            raise UsageError(
+                "--trial shows all neurons of one trial: give neither --neuron nor --condition",
+                hint="leave out --trial, or the others",
+            )
         if "trial" not in found:
             found.setdefault("neuron", 0)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,20 +20,13 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.status import (
-    clock,
-    counts_text,
-    duration,
-    print_states,
-    table,
-)
+from lfadsrm_hpc.cli.status import clock, counts_text, duration, print_states, table
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.stopping import as_interrupt
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from lfadsrm_hpc.api import Run, RunCollection, Watch
     from lfadsrm_hpc.cli.common import Place
     from lfadsrm_hpc.manifest.fold import RunStatus
@@ -113,7 +105,7 @@ def run(
         script = collection.write_shell_script_run_queue(runs, **settings)
         _hand_over(script, runs, detach and not dry_run, as_json)
         return
-    with _stopping_signals(), live_progress(runs) as watch:
+    with as_interrupt(), live_progress(runs) as watch:
         collection.run_local(runs, on_update=watch, **settings)
     report(runs, collection.status(runs, rescan=True), as_json)  # with costs and messages
 
@@ -151,24 +143,6 @@ def _experiment_options(place: Place) -> dict[str, Any]:
     queue_options(place.experiment.queue, where=place.experiment.where("queue"))
     place.experiment.require_trust()
     return place.experiment.queue
-
-
-@contextmanager
-def _stopping_signals() -> Iterator[None]:
-    """Treat TERM and the end of the terminal as Ctrl-C: the runs checkpoint, and none is left behind."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _hand_over(script: Path, runs: Sequence[Run], detach: bool, as_json: bool) -> None:

@@ -26,8 +26,8 @@ from lfadsrm_hpc.errors import UsageError
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
-    from lfadsrm_hpc.cli.attempts import Attempt
     from lfadsrm_hpc.collection.experiment import Experiment
+    from lfadsrm_hpc.schedulers.attempts import Attempt
 
 _MOST_FACTORS = 8
 _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "external_inputs")
@@ -115,7 +115,7 @@ def _params(as_json: bool) -> None:
 
 
 def _run(run: Run, as_json: bool) -> None:
-    from lfadsrm_hpc.cli.attempts import attempts_of
+    from lfadsrm_hpc.schedulers.attempts import attempts_of
 
     state = run.status()
     attempts = attempts_of(run.layout)

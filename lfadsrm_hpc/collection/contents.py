@@ -52,26 +52,32 @@ class Contents(Generic[R]):
 
     @property
     def path(self) -> Path:
+        """The folder of the collection, absolute: ``<root>/<name>``."""
         return self.root / self.name
 
     @property
     def layout(self) -> CollectionLayout:
+        """Where everything of the collection is on disk."""
         return CollectionLayout(self.path)
 
     @property
     def params(self) -> list[RunParams]:
+        """All run params, in the order in which they were added; a list of its own."""
         return list(self._params.values())
 
     @property
     def run_specs(self) -> list[RunSpec]:
+        """All run specs, in the order in which they were added; a list of its own."""
         return list(self._specs.values())
 
     @property
     def runs(self) -> list[R]:
+        """All runs: every run spec with every run params."""
         return list(self._runs())
 
     @property
     def n_runs(self) -> int:
+        """How many runs there are."""
         return len(self._specs) * len(self._params) - len(self._absent)
 
     @property
@@ -90,6 +96,10 @@ class Contents(Generic[R]):
 
         Params that differ from present ones only in what does not change the trained model (`name`,
         `gpu_memory_mb`, posterior sampling, ...) take their place.
+
+        Parameters
+        ----------
+        params : RunParams or iterable of RunParams
 
         Raises
         ------
@@ -112,6 +122,10 @@ class Contents(Generic[R]):
 
     def add_run_spec(self, spec: RunSpec | Iterable[RunSpec]) -> None:
         """Add run specs, one or many; the same one again changes nothing.
+
+        Parameters
+        ----------
+        spec : RunSpec or iterable of RunSpec
 
         Raises
         ------
@@ -155,6 +169,13 @@ class Contents(Generic[R]):
         """Return the collection with only the params and run specs for which the functions are true.
 
         Both share one directory: nothing on disk changes.
+
+        Parameters
+        ----------
+        params : callable (RunParams) -> bool, optional
+            All are kept unless given.
+        run_specs : callable (RunSpec) -> bool, optional
+            All are kept unless given.
         """
         new = type(self)(self.root, self.name, self.dataset_collection, self.comment)
         new._params = {h: p for h, p in self._params.items() if params is None or params(p)}
@@ -166,7 +187,13 @@ class Contents(Generic[R]):
     # ---------------------------------------------------------------- finding
 
     def params_index(self, params: RunParams) -> int:
-        """Return the position of run params, from 0."""
+        """Return the position of run params, from 0.
+
+        Parameters
+        ----------
+        params : RunParams
+            Of this collection.
+        """
         try:
             return list(self._params).index(params.param_hash)
         except ValueError:
@@ -174,6 +201,10 @@ class Contents(Generic[R]):
 
     def find_params(self, which: int | str | RunParams) -> RunParams:
         """Return run params by position (from 0), hash, name, or the first characters of one hash.
+
+        Parameters
+        ----------
+        which : int, str or RunParams
 
         Raises
         ------
@@ -202,7 +233,12 @@ class Contents(Generic[R]):
         return self.params[which]
 
     def find_run_spec(self, which: str | RunSpec) -> RunSpec:
-        """Return a run spec by name; NotFoundError suggests the nearest name."""
+        """Return a run spec by name; NotFoundError suggests the nearest name.
+
+        Parameters
+        ----------
+        which : str or RunSpec
+        """
         name = which.name if isinstance(which, RunSpec) else which
         if name not in self._specs:
             names = list(self._specs)
@@ -259,6 +295,14 @@ class Contents(Generic[R]):
     ) -> R:
         """Return the one run that fits; see `find_runs`.
 
+        Parameters
+        ----------
+        spec : str or RunSpec, optional
+        params : int, str or RunParams, optional
+            A position, hash or name.
+        **match
+            Values of hyperparameters, such as ``factors_dim=8``.
+
         Raises
         ------
         NotFoundError
@@ -277,6 +321,10 @@ class Contents(Generic[R]):
 
     def run_by_id(self, run_id: str) -> R:
         """Return the run with the id `param_<hash>/<run spec>`.
+
+        Parameters
+        ----------
+        run_id : str
 
         Raises
         ------

@@ -115,7 +115,7 @@ def canonical(value: Any, *, name: str = "value") -> Any:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ParamsError(f"{name} = {value} is not finite")
+            raise ParamsError(f"{name} = {value} is not finite", hint="give a finite number")
         # beyond 2**53 a float is not the integer that it prints as
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, Mapping):

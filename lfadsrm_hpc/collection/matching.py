@@ -7,9 +7,7 @@ from typing import Any
 
 from lfadsrm_hpc.collection.hashing import canonical
 from lfadsrm_hpc.collection.params import RunParams
-from lfadsrm_hpc.model.hyperparameters import (
-    plain_names,
-)
+from lfadsrm_hpc.model.hyperparameters import plain_names
 
 
 def matches(params: RunParams, wanted: Mapping[str, Any]) -> bool:

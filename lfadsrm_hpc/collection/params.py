@@ -11,45 +11,27 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from lfadsrm_hpc.collection import sweep
+from lfadsrm_hpc.collection.extra_fields import ExtraField, frozen
 from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
+from lfadsrm_hpc.collection.param_groups import (
+    POSTERIOR,
+    PREPROCESSING,
+    RESOURCES,
+    RETRAINING,
+    STITCHING,
+    UNDERFITTING,
+    USERS,
+    grouped,
+)
 from lfadsrm_hpc.collection.words import value_text
 from lfadsrm_hpc.errors import ConfigError
-from lfadsrm_hpc.model.hyperparameters import (
-    FieldSpec,
-    Hyperparameters,
-    defaults,
-    param,
-    plain_names,
-    specs,
-)
+from lfadsrm_hpc.model.hyperparameters import FieldSpec, Hyperparameters, defaults, param, plain_names, specs
 
 __all__ = ["ExtraField", "RunParams", "param"]
+
 P = TypeVar("P", bound="RunParams")
+
 _NOTHING: Any = object()
-PREPROCESSING = "Run manager logistics and data preprocessing"
-STITCHING = "Stitching multi-session models"
-UNDERFITTING = "Underfitting"
-RETRAINING = "Retraining"
-POSTERIOR = "Posterior sampling"
-RESOURCES = "Resources"
-USERS = "Added by the user"
-# the order in which groups are shown, as in the Matlab run manager
-GROUPS = (
-    PREPROCESSING,
-    "TensorFlow logistics",
-    "Optimization",
-    "Overfitting",
-    UNDERFITTING,
-    "External inputs",
-    "Controller and inferred inputs",
-    "Encoder and initial conditions for generator",
-    "Generator network, factors, rates",
-    STITCHING,
-    RETRAINING,
-    POSTERIOR,
-    RESOURCES,
-    USERS,
-)
 
 
 def _check_start_from(value: Any) -> str:
@@ -57,25 +39,6 @@ def _check_start_from(value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)) or not str(value).strip():
         raise ValueError("must be the folder of a run, such as 'param_<hash>/<run spec>'")
     return PurePosixPath(value).as_posix()
-
-
-@dataclass(frozen=True)
-class ExtraField:
-    """A field of a user's subclass whose class was not at hand when the params were read from disk.
-
-    Attributes
-    ----------
-    name : str
-    value, default : object
-        As stored; `default` is that of the class when the params were stored.
-    affects : {"model", "data", "nothing"}
-        See `FieldSpec`.
-    """
-
-    name: str
-    value: Any
-    default: Any
-    affects: str = "model"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -240,7 +203,13 @@ class RunParams(Hyperparameters):
         return known | {field.name: field.value for field in self.extra}
 
     def affects(self, name: str) -> str:
-        """Return what a hyperparameter changes: "model", "data" or "nothing"."""
+        """Return what a hyperparameter changes: "model", "data" or "nothing".
+
+        Parameters
+        ----------
+        name : str
+            Of a hyperparameter.
+        """
         known = specs(type(self))
         if name in known:
             return known[name].affects
@@ -248,6 +217,11 @@ class RunParams(Hyperparameters):
 
     def replace(self: P, **changes: Any) -> P:
         """Return a copy with some values changed.
+
+        Parameters
+        ----------
+        **changes
+            New values by name.
 
         Raises
         ------
@@ -263,7 +237,12 @@ class RunParams(Hyperparameters):
         return new
 
     def effective(self: P, n_datasets: int) -> P:
-        """Return the params that a run of `n_datasets` trains with: its ramps scaled by their number."""
+        """Return the params that a run of `n_datasets` trains with: its ramps scaled by their number.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         changes: dict[str, Any] = {}
         if self.scale_increase_steps_with_datasets:
             changes |= {
@@ -276,7 +255,12 @@ class RunParams(Hyperparameters):
         return self.replace(**changes) if n_datasets != 1 else self
 
     def aligned(self, n_datasets: int) -> bool:
-        """Return whether the inputs of a run of `n_datasets` hold alignment matrices."""
+        """Return whether the inputs of a run of `n_datasets` hold alignment matrices.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         return self.use_alignment_matrix if n_datasets > 1 else self.use_single_dataset_alignment_matrix
 
     def generate_sweep(self: P, *pairs: Any, mode: str = "grid", **values: Any) -> list[P]:
@@ -309,7 +293,12 @@ class RunParams(Hyperparameters):
         }
 
     def diff(self, other: RunParams) -> dict[str, tuple[Any, Any]]:
-        """Return what differs between these params and others: name -> (here, there)."""
+        """Return what differs between these params and others: name -> (here, there).
+
+        Parameters
+        ----------
+        other : RunParams
+        """
         mine, theirs = self.values(), other.values()
         return {
             name: (mine.get(name), theirs.get(name))
@@ -318,7 +307,12 @@ class RunParams(Hyperparameters):
         }
 
     def diff_text(self, other: RunParams | None = None) -> str:
-        """Return the differences from the defaults, or from other params, as one line."""
+        """Return the differences from the defaults, or from other params, as one line.
+
+        Parameters
+        ----------
+        other : RunParams, optional
+        """
         if other is None:
             return " ".join(f"{name}={value_text(value)}" for name, value in self.differences().items())
         return " ".join(
@@ -335,7 +329,12 @@ class RunParams(Hyperparameters):
         return short_hash(canonical_json({"schema": SCHEMA, "values": self.hashed_values()}))
 
     def hashed_data_values(self, n_datasets: int) -> dict[str, Any]:
-        """Return what the data hash covers: values that change the input files of a run of `n_datasets`."""
+        """Return what the data hash covers: values that change the input files of a run of `n_datasets`.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         found = {name: value for name, (value, affects) in self._off_default.items() if affects == "data"}
         if self.aligned(n_datasets):
             # the matrices are neurons x factors, so only here do the factors change the files
@@ -347,7 +346,12 @@ class RunParams(Hyperparameters):
         return found
 
     def data_hash(self, n_datasets: int) -> str:
-        """Return 12 characters for all values that change the input files of a run of `n_datasets`."""
+        """Return 12 characters for all values that change the input files of a run of `n_datasets`.
+
+        Parameters
+        ----------
+        n_datasets : int
+        """
         return short_hash(canonical_json({"schema": SCHEMA, "data": self.hashed_data_values(n_datasets)}))
 
     @functools.cached_property
@@ -392,6 +396,11 @@ class RunParams(Hyperparameters):
 
         Fields of a subclass other than this class are kept: they show, hash and are stored again.
 
+        Parameters
+        ----------
+        document : mapping
+            As `to_json` returned it.
+
         Raises
         ------
         ParamsError
@@ -412,10 +421,10 @@ class RunParams(Hyperparameters):
             if name in specs(cls):
                 # JSON has no tuples; a field whose default is no list is taken to hold one
                 keep = isinstance(defaults(cls).get(name), list)
-                values[name] = entry["value"] if keep else _frozen(entry["value"])
+                values[name] = entry["value"] if keep else frozen(entry["value"])
             else:
                 unknown.append(
-                    ExtraField(name, _frozen(entry["value"]), _frozen(entry["default"]), entry["affects"])
+                    ExtraField(name, frozen(entry["value"]), frozen(entry["default"]), entry["affects"])
                 )
         params = cls(**values)
         object.__setattr__(params, "extra", tuple(unknown))
@@ -445,18 +454,8 @@ class RunParams(Hyperparameters):
         """
         described = dict(specs(type(self)))
         described |= {e.name: FieldSpec("other", "", USERS) for e in self.extra}
-        values, changed = self.values(), self.differences()
-        lines = [self.title()]
-        groups = [*GROUPS, *sorted({spec.group for spec in described.values()} - set(GROUPS))]
-        width = max(len(name) for name in described)
-        for group in groups:
-            members = [name for name, spec in described.items() if spec.group == group]
-            lines += ["", f"   {group}"] if members else []
-            for name in members:
-                mark = "*" if name in changed else " "
-                line = f"  {mark} {name:>{width}}: {value_text(values[name])}"
-                lines.append(f"{line:<{width + 20}}  {_doc_text(described[name])}" if docs else line)
-        return "\n".join(line.rstrip() for line in lines)
+        lines = grouped(described, self.values(), self.differences(), docs=docs)
+        return "\n".join([self.title(), *lines])
 
 
 @functools.cache
@@ -471,12 +470,3 @@ def _same(value: Any, other: Any, name: str = "value") -> bool:
     if other is _NOTHING or isinstance(value, bool) != isinstance(other, bool):
         return False
     return bool(canonical(value, name=name) == canonical(other, name=name))
-
-
-def _doc_text(spec: FieldSpec) -> str:
-    notes = "; ".join(part for part in (spec.unit, spec.range_text()) if part)
-    return f"{spec.doc} [{notes}]" if notes else spec.doc
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

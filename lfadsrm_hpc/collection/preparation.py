@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection import alignment_table, input_files, summary
 from lfadsrm_hpc.collection import stored as stored_file
+from lfadsrm_hpc.collection.input_checks import check
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
 from lfadsrm_hpc.data.notes import Note, check_names, is_silenced
@@ -223,7 +224,7 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
     loaded = [_load(work, dataset) for dataset in datasets]
     for runs in of_spec.values():
         sessions = [item.session(runs[0].params) for item in loaded]
-        work.warn(input_files.check(sessions, runs))
+        work.warn(check(sessions, runs))
         work.warn(_few_shared(loaded, sessions, runs[0]))
         inputs = _inputs(work, loaded, sessions, runs[0])
         aligned = alignment_table.alignment_rows(runs[0])

@@ -61,10 +61,12 @@ class Run:
 
     @property
     def layout(self) -> RunLayout:
+        """Where everything of the run is on disk."""
         return self.collection.layout.run(self.params.param_hash, self.spec.name)
 
     @property
     def path(self) -> Path:
+        """The folder of the run: ``<collection>/param_<hash>/<run spec>``."""
         return self.layout.path
 
     @property
@@ -74,14 +76,17 @@ class Run:
 
     @property
     def dataset_names(self) -> tuple[str, ...]:
+        """The names of the datasets that it fits, in order."""
         return self.spec.dataset_names
 
     @property
     def n_datasets(self) -> int:
+        """How many datasets it fits together."""
         return self.spec.n_datasets
 
     @property
     def data_hash(self) -> str:
+        """12 characters: which folder its inputs are in, ``data_<hash>``."""
         return self.params.data_hash(self.n_datasets)
 
     @property
@@ -96,6 +101,7 @@ class Run:
 
     @property
     def is_prepared(self) -> bool:
+        """Whether its `params.json` is there."""
         return self.layout.params_json.exists()
 
     def record(self) -> dict[str, Any]:

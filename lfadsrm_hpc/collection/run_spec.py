@@ -94,10 +94,12 @@ class RunSpec:
 
     @property
     def n_datasets(self) -> int:
+        """How many datasets are fitted together."""
         return len(self.dataset_names)
 
     @property
     def is_stitched(self) -> bool:
+        """Whether there are several datasets."""
         return self.n_datasets > 1
 
     @property
@@ -112,7 +114,13 @@ class RunSpec:
         return self.datasets_in(self._collection)
 
     def datasets_in(self, collection: DatasetCollection | None) -> list[Dataset]:
-        """Return the datasets as another collection has them."""
+        """Return the datasets as another collection has them.
+
+        Parameters
+        ----------
+        collection : DatasetCollection or None
+            None: that of the spec itself.
+        """
         source = collection if collection is not None else self._collection
         if source is None:
             raise UsageError(
@@ -128,6 +136,13 @@ class RunSpec:
     @classmethod
     def from_json(cls, document: Mapping[str, Any], collection: DatasetCollection | None = None) -> RunSpec:
         """Return the spec of a stored document.
+
+        Parameters
+        ----------
+        document : mapping
+            As `to_json` returned it.
+        collection : DatasetCollection, optional
+            That has the datasets.
 
         Raises
         ------

@@ -27,6 +27,12 @@ class Replaceable(Protocol):
 def grid(base: P, **values: Iterable[Any]) -> list[P]:
     """Return one copy of `base` for every combination of values; the first name varies slowest.
 
+    Parameters
+    ----------
+    base : RunParams
+    **values
+        A list of values for each name.
+
     Raises
     ------
     ParamsError
@@ -45,6 +51,12 @@ def grid(base: P, **values: Iterable[Any]) -> list[P]:
 def zip_(base: P, **values: Iterable[Any]) -> list[P]:
     """Return one copy of `base` for the first values, one for the second ones, and so on.
 
+    Parameters
+    ----------
+    base : RunParams
+    **values
+        Lists of one length.
+
     Raises
     ------
     ParamsError
@@ -55,14 +67,23 @@ def zip_(base: P, **values: Iterable[Any]) -> list[P]:
     if len(set(lengths.values())) > 1:
         raise ParamsError(
             "lists that are swept side by side must have one length: "
-            + ", ".join(f"{name} has {n}" for name, n in lengths.items())
+            + ", ".join(f"{name} has {n}" for name, n in lengths.items()),
+            hint="make them equally long, or use a grid",
         )
     return [base.replace(**dict(zip(lists, row, strict=True))) for row in zip(*lists.values(), strict=True)]
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Draws evenly between two bounds, or evenly in the logarithm."""
+    """Draws evenly between two bounds, or evenly in the logarithm.
+
+    Attributes
+    ----------
+    low, high : float
+        The bounds.
+    log : bool
+        Evenly in the logarithm.
+    """
 
     low: float
     high: float
@@ -85,7 +106,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """Draws one of some values."""
+    """Draws one of some values.
+
+    Attributes
+    ----------
+    values : tuple
+        All are as likely.
+    """
 
     values: tuple[Any, ...]
 
@@ -95,19 +122,37 @@ class Choice:
 
 
 def uniform(low: float, high: float) -> Uniform:
-    """Return a draw that is even between `low` and `high`."""
+    """Return a draw that is even between `low` and `high`.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds.
+    """
     return Uniform(low, high)
 
 
 def log(low: float, high: float) -> Uniform:
-    """Return a draw that is even in the logarithm between `low` and `high`."""
+    """Return a draw that is even in the logarithm between `low` and `high`.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, above 0.
+    """
     return Uniform(low, high, log=True)
 
 
 def choice(*values: Any) -> Choice:
-    """Return a draw of one of `values`."""
+    """Return a draw of one of `values`.
+
+    Parameters
+    ----------
+    *values
+        All are as likely.
+    """
     if not values:
-        raise ParamsError("choice needs at least one value")
+        raise ParamsError("choice needs at least one value", hint="write choice(32, 64)")
     return Choice(values)
 
 
@@ -118,6 +163,7 @@ def random_(base: P, n: int, *, seed: int, **draws: Uniform | Choice | Sequence[
 
     Parameters
     ----------
+    base : RunParams
     n : int
     seed : int
     **draws
@@ -157,6 +203,8 @@ def conditional(
     params : iterable of RunParams
     when : callable or mapping
         What params it is for: a function of the params, or the values that they must have.
+    **values
+        As for `grid`.
 
     Raises
     ------
@@ -186,7 +234,10 @@ def from_arguments(base: P, pairs: Sequence[Any], values: Mapping[str, Any], mod
     named = dict(zip(pairs[::2], pairs[1::2], strict=True))
     twice = set(named) & set(values)
     if twice or len(named) < len(pairs) // 2:
-        raise ParamsError(f"a sweep names {sorted(twice or set(named))[0]!r} twice")
+        raise ParamsError(
+            f"a sweep names {sorted(twice or set(named))[0]!r} twice",
+            hint="name each hyperparameter once, with all its values",
+        )
     if mode not in ("grid", "zip"):
         raise ParamsError(f"there is no sweep mode {mode!r}", hint="use 'grid' or 'zip'")
     return (grid if mode == "grid" else zip_)(base, **named | dict(values))
@@ -198,7 +249,7 @@ def _value(base: Replaceable, name: str) -> Any:
 
 def _lists(values: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
     if not values:
-        raise ParamsError("a sweep needs at least one name with its values")
+        raise ParamsError("a sweep needs at least one name with its values", hint="write gen_dim=[32, 64]")
     lists = {}
     for name, items in values.items():
         if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):

@@ -111,6 +111,8 @@ def from_spike_times(
     **others
         As for `from_arrays`: condition, truth, external_input (and the order `dims` of these two),
         neuron_names, and attributes.
+    name : str
+        Of the dataset.
 
     Returns
     -------

@@ -172,7 +172,10 @@ def _split_groups(
     n_trials: int, groups: npt.NDArray[Any], condition: Any, ratio: int, seed: int, kind: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     if groups.shape != (n_trials,):
-        raise DataError(f"groups have shape {groups.shape}, but there are {n_trials} trials")
+        raise DataError(
+            f"groups have shape {groups.shape}, but there are {n_trials} trials",
+            hint="give one group a trial",
+        )
     names, first, member = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))  # groups in the order of their first trials
     member = rank[member.ravel()]

@@ -137,7 +137,7 @@ def chop(
     """
     given = [recordings] if isinstance(recordings, xr.Dataset) else list(recordings)
     if not given:
-        raise DataError("there are no recordings")
+        raise DataError("there are no recordings", hint="give at least one recording")
     if window_ms is None:
         what = "the recording consists" if len(given) == 1 else "the recordings consist"
         raise UsageError(
@@ -219,7 +219,10 @@ def _bins(
 def _whole(what: str, value: float, bin_ms: float) -> int:
     ratio = value / bin_ms
     if not np.isfinite(ratio) or abs(ratio - round(ratio)) > 1e-6 * max(1.0, ratio):
-        raise UsageError(f"{what} of {value:g} ms is not a whole number of bins of {bin_ms:g} ms")
+        raise UsageError(
+            f"{what} of {value:g} ms is not a whole number of bins of {bin_ms:g} ms",
+            hint="choose a multiple of the width of the bins",
+        )
     return round(ratio)
 
 

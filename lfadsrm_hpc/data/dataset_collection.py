@@ -93,6 +93,10 @@ class DatasetCollection(Sequence[Dataset]):
     def add(self, dataset: Dataset) -> None:
         """Add a dataset; `Dataset` does so itself when it is made.
 
+        Parameters
+        ----------
+        dataset : Dataset
+
         Raises
         ------
         UsageError
@@ -144,6 +148,10 @@ class DatasetCollection(Sequence[Dataset]):
     def find(self, name: str) -> Dataset:
         """Return the dataset of this name.
 
+        Parameters
+        ----------
+        name : str
+
         Raises
         ------
         NotFoundError
@@ -160,7 +168,12 @@ class DatasetCollection(Sequence[Dataset]):
         )
 
     def find_all(self, pattern: str) -> list[Dataset]:
-        """Return the datasets whose names match a pattern with * and ?, in order."""
+        """Return the datasets whose names match a pattern with * and ?, in order.
+
+        Parameters
+        ----------
+        pattern : str
+        """
         return [dataset for dataset in self if fnmatch.fnmatchcase(dataset.name, pattern)]
 
     def filter(self, mask: Sequence[bool] | npt.ArrayLike | Callable[[Dataset], bool]) -> DatasetCollection:
@@ -186,7 +199,12 @@ class DatasetCollection(Sequence[Dataset]):
         return chosen
 
     def filter_min_trials(self, n_trials: int) -> DatasetCollection:
-        """Return a collection of the datasets with at least so many trials."""
+        """Return a collection of the datasets with at least so many trials.
+
+        Parameters
+        ----------
+        n_trials : int
+        """
         return self.filter(lambda dataset: bool(dataset.load_info()["n_trials"] >= n_trials))
 
     def filter_min_trials_for_batch_size(
@@ -195,11 +213,23 @@ class DatasetCollection(Sequence[Dataset]):
         """Return a collection of the datasets whose validation trials alone fill a batch.
 
         That takes `batch_size * (train_to_test_ratio + 1)` trials, the rule of the Matlab run manager.
+
+        Parameters
+        ----------
+        batch_size : int
+            In trials.
+        train_to_test_ratio : int
+            Training trials to one validation trial.
         """
         return self.filter_min_trials(math.ceil(batch_size * (train_to_test_ratio + 1)))
 
     def largest_batch_size(self, train_to_test_ratio: int = 4) -> int:
         """Return the largest batch that the validation trials of every dataset fill.
+
+        Parameters
+        ----------
+        train_to_test_ratio : int
+            Training trials to one validation trial.
 
         Raises
         ------

@@ -108,6 +108,11 @@ def fingerprint(*parts: xr.Dataset) -> str:
 
     Over the bin width, spikes, time, condition, truth, external input and groups of trials that a split keeps
     whole, with an order, types and a byte order of its own; not over names, other attributes and variables.
+
+    Parameters
+    ----------
+    *parts : xr.Dataset
+        In the in-memory form, in order.
     """
     digest = hashlib.sha256(b"lfadsrm_hpc dataset 1")
     for ds in parts:

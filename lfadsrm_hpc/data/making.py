@@ -82,6 +82,19 @@ class DatasetMaking:
 
         Spikes outside the window are left out. `others` are as in `from_arrays`; see
         `lfadsrm_hpc.data.readers.from_spike_times`.
+
+        Parameters
+        ----------
+        collection : DatasetCollection
+        name : str
+        spike_times : sequence of sequences of array_like
+            In ms of the trial's own time.
+        start_ms, stop_ms : float
+            The window that all trials share.
+        bin_ms : float
+            Width of a bin; it goes into the window a whole number of times.
+        **others
+            Condition, truth and so on.
         """
         from lfadsrm_hpc.data.readers import from_spike_times
 

@@ -123,6 +123,12 @@ def read(
 def check_reading(path: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
     """Check names of options as far as the name of a file tells its format; the file need not be there.
 
+    Parameters
+    ----------
+    path : path
+    options : mapping
+        Of the reader, by name.
+
     Raises
     ------
     UsageError
@@ -142,6 +148,12 @@ def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
     """Return what `info_of` returns, without loading the spikes where the format allows it.
 
     `options` are those of `read`.
+
+    Parameters
+    ----------
+    path : path
+    **options
+        Of the reader.
     """
     path = Path(path)
 
@@ -161,6 +173,11 @@ def read_info(path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
 
 def info_of(ds: xr.Dataset) -> dict[str, Any]:
     """Return what describes a dataset.
+
+    Parameters
+    ----------
+    ds : xr.Dataset
+        In the in-memory form.
 
     Returns
     -------

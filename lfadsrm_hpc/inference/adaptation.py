@@ -18,14 +18,7 @@ from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.data import form
-from lfadsrm_hpc.data.inputs import (
-    SessionInputs,
-    make_inputs,
-    read_head,
-    read_inputs,
-    validate,
-    write_inputs,
-)
+from lfadsrm_hpc.data.inputs import SessionInputs, make_inputs, read_head, read_inputs, validate, write_inputs
 from lfadsrm_hpc.errors import (
     ConfigError,
     DataWarning,
@@ -36,14 +29,7 @@ from lfadsrm_hpc.errors import (
     ResultsError,
     suggest,
 )
-from lfadsrm_hpc.inference.new_trials import (
-    Model,
-    OnBlock,
-    about,
-    finished_checkpoints,
-    infer,
-    make_sampler,
-)
+from lfadsrm_hpc.inference.new_trials import Model, OnBlock, about, finished_checkpoints, infer, make_sampler
 from lfadsrm_hpc.inference.own_training import OwnTraining, Starts, Stopped
 from lfadsrm_hpc.inference.session_start import GUESSES, guessed_start, regressed_start, what_is_known
 from lfadsrm_hpc.inference.taking import Data, take
@@ -104,10 +90,12 @@ class AdaptedModel:
 
     @property
     def layout(self) -> AdaptedLayout:
+        """Where everything of the adapted model is on disk."""
         return self.run.layout.adapted(self.name)
 
     @property
     def path(self) -> Path:
+        """The folder of the adapted model: ``<run>/adapted/<name>``."""
         return self.layout.path
 
     @property
@@ -150,7 +138,27 @@ class AdaptedModel:
         overwrite: bool = False,
         on_block: OnBlock = lambda done, total: None,
     ) -> xr.Dataset:
-        """Return posterior means of further trials of the session; see `lfadsrm_hpc.api.Run.infer`."""
+        """Return posterior means of further trials of the session; see `lfadsrm_hpc.api.Run.infer`.
+
+        Parameters
+        ----------
+        dataset : Dataset, xr.Dataset, path, or array (trial, time, neuron)
+            The same neurons in the same order, and trials as long, as those that the model was adapted to.
+        name : str, optional
+            Of the result and its file; the dataset's own unless given.
+        bin_ms : float, optional
+            Width of the bins of an array (those of the model unless given), or of a file that does not say.
+        ext_input : array (trial, time, input), optional
+            External inputs, where the dataset does not hold them.
+        kind, num_samples, seed : optional
+            In place of `posterior_mean_kind`, `num_samples_posterior` and `seed` of the run.
+        path : path, optional
+            Another place for the file.
+        overwrite : bool
+            Replace an earlier inference of this name.
+        on_block : callable
+            Called with trials done and all trials, now and then.
+        """
         width = self.params.spike_bin_ms
         ds = take(dataset, name=name, bin_ms=bin_ms, ext_input=ext_input, model_bin_ms=width)
         return infer(

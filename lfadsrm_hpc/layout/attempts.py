@@ -97,6 +97,11 @@ def fitlog(checkpoint_dir: Path) -> Path:
     return checkpoint_dir / "fitlog.csv"
 
 
+def glimpse(checkpoint_dir: Path, dataset: str) -> Path:
+    """Return the file with some trials' rates that lies beside the checkpoints while they are made."""
+    return checkpoint_dir / "glimpse" / f"{dataset}.npz"
+
+
 def tensorboard_events(checkpoint_dir: Path) -> Path:
     """Return the folder of the TensorBoard events of one incarnation."""
     return checkpoint_dir / "tensorboard"

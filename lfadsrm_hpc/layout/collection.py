@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout
+from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, fitlog, glimpse
 from lfadsrm_hpc.layout.names import ATTEMPT, OutboxName, check_name, names_in, run_key
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
@@ -108,6 +108,16 @@ class RunLayout:
     def has_checkpoint(self) -> bool:
         """Whether some incarnation has left a checkpoint: it may be resumed, or sampled from."""
         return any(any(folder.glob("*.npz")) for _, _, folder in self.checkpoint_dirs())
+
+    def fit_log(self) -> Path | None:
+        """Return the fit log that counts: that of the newest incarnation that has one; None: none has."""
+        logs = (fitlog(folder) for _, _, folder in self.checkpoint_dirs())
+        return next((log for log in logs if log.is_file()), None)
+
+    def glimpse(self, dataset: str) -> Path | None:
+        """Return the newest look at a dataset while it was trained on; None: there is none."""
+        looks = (glimpse(folder, dataset) for _, _, folder in self.checkpoint_dirs())
+        return next((look for look in looks if look.is_file()), None)
 
     @property
     def deleted_attempts(self) -> Path:

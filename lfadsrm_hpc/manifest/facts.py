@@ -280,4 +280,5 @@ def _record(fact: Fact | None, kind: type[Any]) -> Any:
 
 
 def age_of(moment: float | None, freshness: Freshness) -> float | None:
+    """Return how long ago a moment was, in seconds by the clock of the file system; None for no moment."""
     return None if moment is None else max(0.0, freshness.now - moment)

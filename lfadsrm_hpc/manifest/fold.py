@@ -70,6 +70,8 @@ class RunStatus:
 
     Attributes
     ----------
+    run_id : str
+    state : RunState
     attempt, incarnation : int or None
         Those that the state is about; None: none.
     code, signal, reason, message
@@ -94,6 +96,10 @@ class RunStatus:
     before : RunState or None
         Of an attempt that waits for a scheduler: what the run was at before, and is again if that attempt
         was never handed over.
+    host : str or None
+        The machine that it is or was on.
+    peak_memory_mb : float or None
+        Of its process, in MiB, as far as it has said it.
     """
 
     run_id: str

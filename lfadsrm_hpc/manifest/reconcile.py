@@ -12,6 +12,7 @@ Pure: no file, no clock. Every row of its truth table is a case of tests/manifes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from lfadsrm_hpc.manifest.evidence import ChunkState, Evidence, Seen, same_job
 from lfadsrm_hpc.manifest.fold import STALE_S, RunStatus
@@ -47,6 +48,15 @@ _REASONS = {
 _CAUSES = frozenset(_REASONS) - {RunState.COMPLETED, RunState.FAILED}  # why something was killed
 
 
+class Remedy(str, Enum):
+    """What has to be done before more can be known, or before it goes on."""
+
+    SUBMIT = "submit"  # a plan was not handed over: the same command goes on
+    RECONCILE = "reconcile"  # the scheduler must be searched for the job
+    CANCEL = "cancel"  # nobody can find the job any more: give it up
+    ANSWER = "answer"  # the scheduler must answer
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a run is at, files and scheduler together.
@@ -63,6 +73,8 @@ class Verdict:
         What the user should know.
     message : str
         The scheduler's own words about an end, for people.
+    remedy : Remedy or None
+        None: nothing but time, or what the state asks for.
     """
 
     state: RunState
@@ -70,6 +82,7 @@ class Verdict:
     close: str | None = None
     warning: str | None = None
     message: str = ""
+    remedy: Remedy | None = None
 
 
 def is_settled(status: RunStatus) -> bool:
@@ -174,7 +187,7 @@ def _ended(status: RunStatus, evidence: Evidence) -> Verdict:
     if seen is not None and _counts(seen, evidence) and not _is_end(seen):
         return _ended_but_there(status, seen, killed=killed)
     if not evidence.live_ok or not evidence.job:
-        return _as_on_file(status) if killed else Verdict(RunState.UNKNOWN, _NO_ANSWER)
+        return _as_on_file(status) if killed else Verdict(RunState.UNKNOWN, _NO_ANSWER, remedy=Remedy.ANSWER)
     over = _latency_passed(status, evidence)
     if seen is None:
         over = over and evidence.history_ok is not False
@@ -267,11 +280,12 @@ def _why_unknown(evidence: Evidence) -> Verdict | None:
     if not evidence.job:
         lost = evidence.chunk in (ChunkState.NO_PLAN, ChunkState.SENT)
         command = "cancel` gives it up" if lost else "reconcile` looks for it"
-        return Verdict(RunState.UNKNOWN, f"its job is not known: `lfadsrm {command}")
+        remedy = Remedy.CANCEL if lost else Remedy.RECONCILE
+        return Verdict(RunState.UNKNOWN, f"its job is not known: `lfadsrm {command}", remedy=remedy)
     if not evidence.live_ok:
-        return Verdict(RunState.UNKNOWN, _NO_ANSWER)
+        return Verdict(RunState.UNKNOWN, _NO_ANSWER, remedy=Remedy.ANSWER)
     if evidence.history_ok is False:
-        return Verdict(RunState.UNKNOWN, "the scheduler's history did not answer")
+        return Verdict(RunState.UNKNOWN, "the scheduler's history did not answer", remedy=Remedy.ANSWER)
     if evidence.seen is not None:
         warning = f"job {evidence.job} has left the queue, but the history has it as {evidence.seen.word}"
         return Verdict(RunState.UNKNOWN, "queue and history contradict each other", warning=warning)
@@ -283,11 +297,13 @@ def _not_sent(status: RunStatus, evidence: Evidence) -> Verdict:
     if status.cancelled:
         return Verdict(RunState.CANCELLED, CANCELLED)
     if evidence.chunk is ChunkState.UNCERTAIN:
-        return Verdict(RunState.UNCERTAIN, "it may have been handed over: run `lfadsrm reconcile`")
+        reason = "it may have been handed over: run `lfadsrm reconcile`"
+        return Verdict(RunState.UNCERTAIN, reason, remedy=Remedy.RECONCILE)
     if evidence.chunk is ChunkState.SENDING:
         return Verdict(RunState.SUBMITTED, "it is being handed over")
     if evidence.chunk is ChunkState.UNSENT:
-        return Verdict(RunState.SUBMITTED, "planned, not handed over yet: `lfadsrm submit` goes on")
+        reason = "planned, not handed over yet: `lfadsrm submit` goes on"
+        return Verdict(RunState.SUBMITTED, reason, remedy=Remedy.SUBMIT)
     patience = evidence.latency_s if evidence.planner_alive is False else STALE_S + evidence.latency_s
     if evidence.planner_alive or evidence.age_s <= patience:
         return Verdict(RunState.SUBMITTED, "it is being planned")

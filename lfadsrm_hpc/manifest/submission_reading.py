@@ -12,14 +12,7 @@ from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.facts import LATENCY_S
 from lfadsrm_hpc.manifest.reading import read_record
-from lfadsrm_hpc.manifest.submissions import (
-    HEADER,
-    Plan,
-    PlannedChunk,
-    PlannedTask,
-    Receipt,
-    Sending,
-)
+from lfadsrm_hpc.manifest.submissions import HEADER, Plan, PlannedChunk, PlannedTask, Receipt, Sending
 from lfadsrm_hpc.plain_files import read_bytes
 
 
@@ -140,20 +133,6 @@ def read_submissions(layout: CollectionLayout, now: float) -> list[SubmissionOnD
     """Read the submissions whose plans are complete, oldest first."""
     found = (read_submission(submission, now) for submission in layout.submissions())
     return [submission for submission in found if submission is not None]
-
-
-def read_tasks(layout: SubmissionLayout) -> tuple[PlannedTask, ...]:
-    """Read `tasks.tsv`.
-
-    Raises
-    ------
-    ManifestError
-        It is damaged.
-    """
-    tasks, bad = _read_tasks(layout)
-    if bad:
-        raise ManifestError(bad, where=layout.tasks)
-    return tasks
 
 
 def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:

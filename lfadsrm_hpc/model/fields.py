@@ -34,7 +34,9 @@ class FieldSpec:
     unit : str
         Empty when it has none.
     low, high : float or None
-        Bounds; they belong to the range unless `low_open` or `high_open`.
+        Bounds.
+    low_open, high_open : bool
+        The bound itself is not permitted.
     choices : tuple of str
         The permitted words; empty when there is no such list.
     optional : bool
@@ -75,6 +77,17 @@ def param(
     default: Any, doc: str, *, kind: Kind = "other", group: str = "Added by the user", **more: Any
 ) -> Any:
     """Declare a hyperparameter of a dataclass; `more` are the other attributes of `FieldSpec`.
+
+    Parameters
+    ----------
+    default : object
+    doc : str
+        What it is, in one sentence.
+    kind : {"int", "float", "bool", "str", "other"}
+    group : str
+        The heading under which it is shown.
+    **more
+        `unit`, `low`, `high`, `choices`, `optional`, `affects`, `check`, ...
 
     Examples
     --------

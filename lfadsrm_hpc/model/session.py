@@ -33,6 +33,8 @@ class Session:
         Means that were subtracted before `alignment_matrix` was applied.
     held_out : (D,) bool array, optional
         Neurons that the encoders do not see.
+    valid_trials : (E,) int array, optional
+        The numbers of the validation trials in their dataset.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class Session:
     alignment_matrix: Array | None = None
     alignment_bias: Array | None = None
     held_out: Array | None = None
+    valid_trials: Array | None = None
 
     def __post_init__(self) -> None:
         for part, data, ext in (
@@ -84,7 +87,14 @@ class Session:
 
     @classmethod
     def of_inputs(cls, inputs: Any, hp: Hyperparameters) -> Session:
-        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model."""
+        """Return the data of an input file, `lfadsrm_hpc.data.inputs.SessionInputs`, for a model.
+
+        Parameters
+        ----------
+        inputs : SessionInputs
+        hp : Hyperparameters
+            They say what is withheld, and how many external inputs there are.
+        """
         return cls(
             name=inputs.dataset,
             train=inputs.train_data,
@@ -94,24 +104,29 @@ class Session:
             alignment_matrix=inputs.alignment_matrix_cxf,
             alignment_bias=inputs.alignment_bias_c,
             held_out=held_out_mask(hp, inputs.dataset, len(inputs.neuron_names)),
+            valid_trials=inputs.valid_inds,
         )
 
     @property
     def bins(self) -> int:
+        """Bins of a trial."""
         return int(self.train.shape[1])
 
     @property
     def neurons(self) -> int:
+        """How many neurons, or other channels, there are."""
         return int(self.train.shape[2])
 
 
 def check_together(sessions: Sequence[Session], *, ext_input_dim: int, factors_dim: int) -> None:
     """Raise DataError unless the sessions can be fitted by one model."""
     if not sessions:
-        raise DataError("there is no session to fit")
+        raise DataError("there is no session to fit", hint="give at least one session")
     names = [session.name for session in sessions]
     if len(set(names)) < len(names):
-        raise DataError(f"two sessions have the same name: {sorted(names)}")
+        raise DataError(
+            f"two sessions have the same name: {sorted(names)}", hint="give each session a name of its own"
+        )
     for session in sessions:
         if session.bins != sessions[0].bins:
             raise DataError(

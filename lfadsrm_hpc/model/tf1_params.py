@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError, suggest
 from lfadsrm_hpc.model.network.architecture import Architecture
+from lfadsrm_hpc.original_names import LOGVARS, MEANS, POSTERIORS, RATES, READIN, SAME
 
 Arrays = dict[str, NDArray[Any]]
-
-_READIN, _RATES, _MEANS, _LOGVARS = "x_2_infac", "glm_fac_2_logrates", "glm_fac_2_means", "glm_fac_2_logvars"
 
 
 def read_model_params(path: Path, arch: Architecture) -> Arrays:
@@ -96,7 +95,7 @@ class Variables:
 
     def has_readin(self, sessions: Sequence[str]) -> bool:
         """Return whether any of these sessions has a read-in."""
-        return any(self.named(_READIN, session) for session in sessions)
+        return any(self.named(READIN, session) for session in sessions)
 
 
 class _Translation:
@@ -112,17 +111,17 @@ class _Translation:
     def _parameter(self, name: str) -> NDArray[Any]:
         shape = self.arch.shapes[name]
         group, _, kind = name.rpartition("/")
-        if name in _PLAIN:
-            return self.read(_PLAIN[name], *shape)
+        if name in SAME:
+            return self.read(SAME[name], *shape)
         if group in ("ic_enc", "ci_enc"):
             sides = ("fwd", "rev")[: shape[0]]
             return np.stack([self._encoder(group, kind, side, shape[1:]) for side in sides])
         if group in ("con", "gen"):
             return self._gen_gru(group, kind, shape)
-        if group in _MAPS:
+        if group in POSTERIORS:
             half = (*shape[:-1], shape[-1] // 2)
             return np.concatenate(
-                [self.read(f"{_MAPS[group]}_{part}_{kind}", *half) for part in ("mean", "logvar")], -1
+                [self.read(f"{POSTERIORS[group]}_{part}_{kind}", *half) for part in ("mean", "logvar")], -1
             )
         if group in ("readin", "readout", "readout_logvar"):
             return self._per_session(group, kind, shape)
@@ -161,12 +160,12 @@ class _Translation:
         """Return one session's map in front of the other, padded to the widest session."""
         gaussian = self.arch.hp.output_dist == "gaussian"
         original = {
-            "readin": _READIN, "readout": _MEANS if gaussian else _RATES, "readout_logvar": _LOGVARS
+            "readin": READIN, "readout": MEANS if gaussian else RATES, "readout_logvar": LOGVARS
         }[group]  # fmt: skip
         stacked = np.zeros(shape)
         for k, (session, neurons) in enumerate(zip(self.arch.names, self.arch.neurons, strict=True)):
             name = self.variables.named(original, session)
-            if name is None and original == _RATES and self._identity(neurons):
+            if name is None and original == RATES and self._identity(neurons):
                 stacked[k] = np.eye(neurons) if kind == "W" else 0.0
                 continue
             name = f"{name or f'{original}_{session}.h5'}_{kind}"
@@ -184,17 +183,3 @@ class _Translation:
         """A fixed log-variance is as it is; a trained one was log(min + (max - min) s(exp(v)))."""
         raw = self.read("z_prior_g0_logvar", width)
         return np.exp(raw) if self.arch.hp.ic_prior_var_max > self.arch.hp.ic_prior_var_min else raw
-
-
-_MAPS = {"ic": "z_ic_enc_2_post_g0", "co": "con_con_to_post_co"}
-
-_PLAIN = {
-    "ic_prior/mean": "z_prior_g0_mean",
-    "gen/h0": "gen_g0",
-    "gen/from_ic/W": "gen_g0_2_gen_ic_W",
-    "gen/from_ic/b": "gen_g0_2_gen_ic_b",
-    "factors/W": "gen_gen_2_fac_W",
-    "con/h0": "con_c0",
-    "co_prior/log_tau": "z_u_prior_ar1_logatau",
-    "co_prior/log_evar": "z_u_prior_ar1_logevars",
-}

@@ -139,7 +139,9 @@ def _groups(means: xr.Dataset, by: str) -> tuple[Array, Array]:
     else:
         known = np.ones(len(values), dtype=bool)
     if not known.any():
-        raise DataError(f"no trial has a {by}")
+        raise DataError(
+            f"no trial has a {by}", hint="attach conditions, or average by another coordinate: by=..."
+        )
     labels, found = np.unique(values[known], return_inverse=True)
     if labels.dtype.kind == "f" and np.all(labels == np.floor(labels)):
         labels = labels.astype(np.int64)  # NaN, which made them floating-point numbers, is gone
@@ -172,7 +174,10 @@ def _variables(means: xr.Dataset, given: str | Sequence[str] | None) -> list[str
                 hint=suggest(name, able) or f"there are: {', '.join(able)}; others can be attached",
             )
         if means[name].dtype.kind not in "biuf":
-            raise DataError(f"{name} is not made of numbers, so it has no average")
+            raise DataError(
+                f"{name} is not made of numbers, so it has no average",
+                hint="name variables that are: variables=...",
+            )
     return chosen
 
 

@@ -6,7 +6,7 @@ as it can be without having seen the trials that are scored. Rates are in spikes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,12 @@ from lfadsrm_hpc.results.metrics import (
     poisson_nll,
     smooth_spikes,
 )
+from lfadsrm_hpc.results.read_outs import FITS
+
+WIDTHS_MS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+SHRINKAGES = (0.5, 2.0, 8.0, 32.0, np.inf)
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+FLOORS = (0.02, 0.1, 0.3)
 
 WIDTHS_MS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 SHRINKAGES = (0.5, 2.0, 8.0, 32.0, np.inf)
@@ -87,7 +93,9 @@ def condition_average(
     x = np.asarray(train_counts, dtype=np.float64)
     known = np.asarray(train_condition).astype(str)
     if len(known) != len(x):
-        raise UsageError(f"{len(known)} conditions for {len(x)} training trials")
+        raise UsageError(
+            f"{len(known)} conditions for {len(x)} training trials", hint="give one condition a trial"
+        )
     names, index = np.unique(known, return_inverse=True)
     grid = [(sd, k) for sd in _several(sd_ms) for k in _several(shrinkage)]
     scores = np.zeros(len(grid))
@@ -151,9 +159,13 @@ def smoothed_read_out(
     x = np.asarray(train_counts, dtype=np.float64)
     mask = check_mask(held_out, x.shape[-1])
     if mask.all():
-        raise UsageError("all neurons are held out, so there is nothing to predict from")
-    if kind not in _FITS:
-        raise UsageError(f"kind {kind!r} is neither 'linear' nor 'poisson'")
+        raise UsageError(
+            "all neurons are held out, so there is nothing to predict from", hint="hold out some of them"
+        )
+    if kind not in FITS:
+        raise UsageError(
+            f"kind {kind!r} is neither 'linear' nor 'poisson'", hint='write kind="linear" or kind="poisson"'
+        )
     y = x[..., mask]
     ridges = _several(ridge)
     parts = _folds(len(x), folds, seed)
@@ -167,7 +179,7 @@ def smoothed_read_out(
         raise UsageError("no setting gives a finite likelihood", hint="are all held-out neurons silent?")
     sd, chosen = best[1]["sd_ms"], best[1]
     inputs = _inputs(x[..., ~mask], kind, bin_ms, sd)
-    read_out = _FITS[kind](inputs, y, [chosen["ridge"]], sd / bin_ms)[0]
+    read_out = FITS[kind](inputs, y, [chosen["ridge"]], sd / bin_ms)[0]
     scored = _inputs(np.asarray(counts, dtype=np.float64)[..., ~mask], kind, bin_ms, sd)
     return Baseline(read_out(scored, chosen["floor"]) * (1000.0 / bin_ms), chosen)
 
@@ -183,6 +195,19 @@ def co_smoothing_baselines(
     seed: int = 0,
 ) -> dict[str, tuple[float, dict[str, float]]]:
     """Score every baseline on the held-out neurons.
+
+    Parameters
+    ----------
+    train_counts, counts : array_like, shape (trial, time, neuron)
+        Spikes per bin of the training trials and of those that are scored.
+    held_out : array_like of bool, shape (neuron,)
+        Which neurons are to be predicted from the others.
+    bin_ms : float
+        Width of a bin in ms.
+    train_condition, condition : array_like, shape (trial,), optional
+        Of the same trials.
+    seed : int
+        Of the cross-validation by which settings are chosen.
 
     Returns
     -------
@@ -204,9 +229,6 @@ def co_smoothing_baselines(
         name: (bits_per_spike(base.rates, test[..., mask], null, bin_ms=bin_ms), base.settings)
         for name, base in found.items()
     }
-
-
-# -- condition averages -------------------------------------------------------------------------------
 
 
 def _sums(x: Floats, index: npt.NDArray[Any], conditions: int) -> tuple[Floats, Floats]:
@@ -247,30 +269,6 @@ def _smooth(x: Floats, bin_ms: float, sd_ms: float) -> Floats:
     return smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms)
 
 
-# -- read-outs of smoothed spikes ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _ReadOut:
-    """Weights on standardised inputs, with what standardises them."""
-
-    weights: Floats  # (input, neuron)
-    offset: Floats  # (neuron,)
-    centre: Floats  # (input,)
-    scale: Floats  # (input,)
-    mean: Floats  # (neuron,) counts per bin in the trials that were fitted
-    link: Literal["linear", "poisson"]
-
-    def __call__(self, inputs: Floats, floor: float) -> Floats:
-        """Return expected counts per bin, at least `floor` times the neuron's mean."""
-        drive = ((inputs - self.centre) / self.scale) @ self.weights + self.offset
-        if self.link == "poisson":
-            # no bin beyond a hundred times the mean: the exponential of an unseen input can be anything
-            drive = np.exp(np.minimum(drive, np.log(100 * self.mean)))
-        result: Floats = np.maximum(drive, floor * self.mean)
-        return result
-
-
 def _inputs(x: Floats, kind: str, bin_ms: float, sd_ms: float) -> Floats:
     smoothed = smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms) * (bin_ms / 1000.0)
     return smoothed if kind == "linear" else np.log(smoothed + _LOG_OFFSET)
@@ -288,7 +286,7 @@ def _scores(
     floors = FLOORS if kind == "linear" else FLOORS[:1]
     scores = np.zeros((len(ridges), len(floors)))
     for train, test in parts:
-        for i, read_out in enumerate(_FITS[kind](inputs[train], y[train], ridges, sd_bins)):
+        for i, read_out in enumerate(FITS[kind](inputs[train], y[train], ridges, sd_bins)):
             for j, floor in enumerate(floors):
                 expected = read_out(inputs[test], floor)
                 scores[i, j] += poisson_nll(expected * 1000.0, y[test], bin_ms=1.0)
@@ -299,96 +297,6 @@ def _scores(
     ]
 
 
-def _fit_linear(inputs: Floats, y: Floats, ridges: Sequence[float], sd_bins: float) -> list[_ReadOut]:
-    """Ridge regression with an intercept; `sd_bins` is not needed."""
-    flat, target = inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, y.shape[-1])
-    centre, scale, mean = flat.mean(axis=0), _spread(flat), target.mean(axis=0)
-    z = (flat - centre) / scale
-    square, cross = z.T @ z / len(z), z.T @ target / len(z)
-    eye = np.eye(len(square))
-    least = 0.5 / len(target)
-    return [
-        _ReadOut(
-            np.linalg.solve(square + ridge * eye, cross),
-            mean,
-            centre,
-            scale,
-            np.maximum(mean, least),
-            "linear",
-        )
-        for ridge in ridges
-    ]
-
-
-def _fit_poisson(inputs: Floats, y: Floats, ridges: Sequence[float], sd_bins: float) -> list[_ReadOut]:
-    """Poisson regression with a log link by Newton's method, the strongest ridge first, each from the last.
-
-    Smoothed inputs hardly change within half a standard deviation, so counts are summed over that many bins.
-    """
-    stride = int(max(1, min(sd_bins / 2, y.shape[1])))
-    flat, target = _coarse(inputs, stride, np.mean), _coarse(y, stride, np.sum)
-    centre, scale = flat.mean(axis=0), _spread(flat)
-    z = np.column_stack([(flat - centre) / scale, np.ones(len(flat))])
-    mean = np.maximum(target.mean(axis=0), 0.5 / len(target)) / stride
-    weights = np.zeros((z.shape[1], target.shape[1]))
-    weights[-1] = np.log(mean * stride)
-    found = {}
-    for ridge in sorted(ridges, reverse=True):
-        # the penalty is relative to the information that a neuron's spikes give: its mean count
-        weights = np.column_stack(
-            [
-                _newton(z, target[:, d], weights[:, d], ridge * mean[d] * stride)
-                for d in range(target.shape[1])
-            ]
-        )
-        offset = weights[-1] - np.log(stride)
-        found[ridge] = _ReadOut(weights[:-1], offset, centre, scale, mean, "poisson")
-    return [found[ridge] for ridge in ridges]
-
-
-def _newton(z: Floats, y: Floats, start: Floats, ridge: float) -> Floats:
-    """Minimise ``mean(exp(z w) - y z w) + ridge/2 |w|^2``, the last weight (the intercept) free."""
-    penalty = np.full(z.shape[1], ridge)
-    penalty[-1] = 1e-9
-
-    def cost(w: Floats) -> float:
-        drive = np.minimum(z @ w, 50.0)
-        return float(np.mean(np.exp(drive) - y * drive) + 0.5 * np.sum(penalty * w * w))
-
-    w, now = start, cost(start)
-    for _ in range(25):
-        expected = np.exp(np.minimum(z @ w, 50.0))
-        slope = z.T @ (expected - y) / len(y) + penalty * w
-        curve = (z * expected[:, None]).T @ z / len(y) + np.diag(penalty)
-        step = np.linalg.lstsq(curve, slope, rcond=None)[0]
-        size = 1.0
-        while (later := cost(w - size * step)) > now and size > 1e-4:
-            size /= 2
-        if not later < now:
-            break
-        w, gained, now = w - size * step, now - later, later
-        if gained < 1e-7 * abs(now):
-            break
-    return w
-
-
-_Fit = Callable[[Floats, Floats, Sequence[float], float], list[_ReadOut]]
-_FITS: dict[str, _Fit] = {"linear": _fit_linear, "poisson": _fit_poisson}
-
-
-def _coarse(x: Floats, stride: int, how: Callable[..., Any]) -> Floats:
-    bins = x.shape[1] // stride * stride
-    pieces = x[:, :bins].reshape(len(x), bins // stride, stride, x.shape[2])
-    result: Floats = how(pieces, axis=2).reshape(-1, x.shape[2])
-    return result
-
-
-def _spread(flat: Floats) -> Floats:
-    """Return standard deviations; 1 for an input that never changes."""
-    sd = flat.std(axis=0)
-    return np.where(sd > 1e-12, sd, 1.0)
-
-
 def _several(value: float | Sequence[float]) -> list[float]:
     return [float(v) for v in np.atleast_1d(np.asarray(value, dtype=np.float64))]
 
@@ -397,7 +305,10 @@ def _folds(trials: int, folds: int, seed: int) -> list[tuple[npt.NDArray[Any], n
     """Return (trials to fit, trials to score) for each fold, shuffled by the seed."""
     count = min(folds, trials)
     if count < 2:
-        raise UsageError(f"cross-validation needs at least 2 training trials and folds, not {count}")
+        raise UsageError(
+            f"cross-validation needs at least 2 training trials and folds, not {count}",
+            hint="give more trials, or at least 2 folds",
+        )
     parts = np.array_split(np.random.default_rng(seed).permutation(trials), count)
     everything = np.arange(trials)
     return [(np.setdiff1d(everything, part), np.sort(part)) for part in parts]

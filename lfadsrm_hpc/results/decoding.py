@@ -144,13 +144,26 @@ class Decoder:
         self._scored = Sums(inputs, outputs)
 
     def add_training(self, x: Floats, y: Floats, fold: npt.NDArray[Any]) -> None:
-        """Add training trials: inputs (n, T, P), outputs (n, T, Q), and the fold of each trial (n,)."""
+        """Add training trials: inputs (n, T, P), outputs (n, T, Q), and the fold of each trial (n,).
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, T, P)
+        y : ndarray, shape (n, T, Q)
+        fold : ndarray of int, shape (n,)
+        """
         for number in np.unique(fold):
             own = fold == number
             self._add(self._folds[int(number)], x[own], y[own])
 
     def add_scored(self, x: Floats, y: Floats) -> None:
-        """Add trials to score."""
+        """Add trials to score.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, T, P)
+        y : ndarray, shape (n, T, Q)
+        """
         self._add(self._scored, x, y)
 
     def _add(self, sums: Sums, x: Floats, y: Floats) -> None:
@@ -178,7 +191,10 @@ class Decoder:
             Outputs are missing, or do not vary.
         """
         if not self._scored.n or not self._used():
-            raise DataError("there are no outputs to decode in the training trials or in those to score")
+            raise DataError(
+                "there are no outputs to decode in the training trials or in those to score",
+                hint="are they finite in any bin?",
+            )
         folds = self._used()
         penalty = self._choose(folds)
         (fit,) = _fits(self._all(folds), [penalty])
@@ -196,7 +212,10 @@ class Decoder:
         """
         folds = self._used()
         if len(folds) < 2:
-            raise DataError("cross-validation needs at least 2 training trials with outputs")
+            raise DataError(
+                "cross-validation needs at least 2 training trials with outputs",
+                hint="give more training trials",
+            )
         error, spread = np.zeros(self._size[1]), np.zeros(self._size[1])
         chosen = []
         for out in folds:
@@ -270,9 +289,14 @@ def decode(
     arrays = [np.asarray(one, dtype=np.float64) for one in (train_inputs, train_outputs, inputs, outputs)]
     for x, y in (arrays[:2], arrays[2:]):
         if x.ndim != 3 or y.ndim != 3 or x.shape[:2] != y.shape[:2]:
-            raise UsageError(f"inputs {x.shape} and outputs {y.shape} are not (trial, time, ...) of the same")
+            raise UsageError(
+                f"inputs {x.shape} and outputs {y.shape} are not (trial, time, ...) of the same",
+                hint="both need the same trials and bins",
+            )
         if not np.isfinite(x).all():
-            raise DataError("inputs to decode from are not finite")
+            raise DataError(
+                "inputs to decode from are not finite", hint="are the rates those of a model that diverged?"
+            )
         check_lag(lag_bins, x.shape[1])
     train_x, train_y, x, y = arrays
     decoder = Decoder(train_x.shape[2], train_y.shape[2], penalties=penalties, lag_bins=lag_bins, folds=folds)
@@ -309,11 +333,13 @@ def trial_folds(trials: int, folds: int = FOLDS, seed: int = 0) -> npt.NDArray[n
 def check_lag(lag_bins: int, bins: int) -> None:
     """Refuse a lag that leaves no bin."""
     if abs(lag_bins) >= bins:
-        raise UsageError(f"a lag of {lag_bins} bins leaves nothing of {bins} bins")
+        raise UsageError(f"a lag of {lag_bins} bins leaves nothing of {bins} bins", hint="use a shorter lag")
 
 
 def _decoded(error: Floats, spread: Floats, penalty: float) -> Decoded:
     if not (spread > 0).any():
-        raise DataError("what is to be decoded does not vary")
+        raise DataError(
+            "what is to be decoded does not vary", hint="choose an output that changes over bins or trials"
+        )
     by_output = np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), np.nan)
     return Decoded(float(np.nanmean(by_output)), by_output, penalty)

@@ -87,7 +87,10 @@ class Generator:
             x = np.asarray(inputs, np.float64).ravel()
             width = params.sizes.get("generator_input", 0)
             if x.size != width:
-                raise UsageError(f"the generator has {width} inputs, and {x.size} are given")
+                raise UsageError(
+                    f"the generator has {width} inputs, and {x.size} are given",
+                    hint="give one value an input, in the order of its inputs",
+                )
             if width:
                 w_x = params["gen_W_x"].sel(gate=gates).transpose("gate", "generator_input", ...).to_numpy()
                 bias += np.einsum("i,gih->gh", x, w_x.astype(np.float64))
@@ -96,10 +99,16 @@ class Generator:
 
     @property
     def units(self) -> int:
+        """How many units the generator has."""
         return int(self.w_h.shape[1])
 
     def step(self, h: npt.ArrayLike) -> Step:
-        """Take one bin from states (..., H)."""
+        """Take one bin from states (..., H).
+
+        Parameters
+        ----------
+        h : array_like, shape (..., H)
+        """
         before = np.asarray(h, np.float64)
         r, u = (_sigmoid(before @ self.w_h[gate] + self.bias[gate]) for gate in (0, 1))
         c = np.tanh((r * before) @ self.w_h[2] + self.bias[2])
@@ -107,7 +116,12 @@ class Generator:
         return Step(np.clip(unclipped, -self.clip, self.clip), unclipped, r, u, c)
 
     def jacobian(self, h: npt.ArrayLike) -> Floats:
-        """Return dF/dh at one state (H,): element [i, j] is d(unit j after) / d(unit i before)."""
+        """Return dF/dh at one state (H,): element [i, j] is d(unit j after) / d(unit i before).
+
+        Parameters
+        ----------
+        h : array_like, shape (H,)
+        """
         before = np.asarray(h, np.float64)
         _, unclipped, r, u, c = self.step(before)
         reset = np.diag(r) + self.w_h[0] * (r * (1 - r) * before)
@@ -116,7 +130,12 @@ class Generator:
         return np.asarray(np.where(np.abs(unclipped) < self.clip, result, 0.0))
 
     def speed(self, h: npt.ArrayLike) -> float:
-        """Return how far a state moves in a bin: the root mean square over units of F(h) - h."""
+        """Return how far a state moves in a bin: the root mean square over units of F(h) - h.
+
+        Parameters
+        ----------
+        h : array_like, shape (H,)
+        """
         before = np.asarray(h, np.float64)
         return float(np.sqrt(np.mean((self.step(before).after - before) ** 2)))
 
@@ -166,7 +185,10 @@ def fixed_points(generator: Generator, starts: npt.ArrayLike) -> list[FixedPoint
     begin = np.asarray(starts, np.float64).reshape(-1, generator.units)
     begin = begin[np.isfinite(begin).all(axis=1)]
     if not len(begin):
-        raise DataError("there is no finite state of the generator to start from")
+        raise DataError(
+            "there is no finite state of the generator to start from",
+            hint="did the model diverge? or give other states: starts=...",
+        )
     ends = [_descend(generator, state) for state in begin]
     points: list[tuple[Floats, float, int]] = []
     for state, speed in sorted(ends, key=lambda end: end[1]):
@@ -231,6 +253,13 @@ def modes(jacobian: npt.ArrayLike, bin_ms: float) -> Modes:
 
     An eigenvalue L scales its mode by abs(L) and turns it by angle(L) in each bin, so that the time constant
     is ``-bin_ms / log(abs(L))`` and the frequency ``abs(angle(L)) / (2 pi bin)``.
+
+    Parameters
+    ----------
+    jacobian : array_like, shape (H, H)
+        Of one bin, as `Generator.jacobian` returns it.
+    bin_ms : float
+        Width of a bin in ms.
 
     Examples
     --------

@@ -56,6 +56,8 @@ def mean_rates(counts: npt.ArrayLike, *, bin_ms: float) -> Floats:
     ----------
     counts : array_like, shape (trial, time, neuron)
         Spikes per bin of the *training* trials.
+    bin_ms : float
+        Width of a bin in ms.
 
     Returns
     -------
@@ -99,7 +101,10 @@ def bits_per_spike(
     if spikes == 0:
         raise DataError("there is no spike to score", hint="choose neurons and trials that hold spikes")
     if np.shape(rates) != x.shape:
-        raise UsageError(f"rates have the shape {np.shape(rates)}, counts {x.shape}")
+        raise UsageError(
+            f"rates have the shape {np.shape(rates)}, counts {x.shape}",
+            hint="both need the same trials, bins and neurons",
+        )
     gain = nll_terms(null_rates, x, bin_ms).sum() - nll_terms(rates, x, bin_ms).sum()
     return float(gain / (spikes * np.log(2)))
 
@@ -170,7 +175,10 @@ def forward_prediction_bits_per_spike(
     """
     x = np.asarray(counts)
     if not 1 <= bins <= x.shape[1]:
-        raise UsageError(f"of {x.shape[1]} bins, {bins} cannot be the ones that are predicted")
+        raise UsageError(
+            f"of {x.shape[1]} bins, {bins} cannot be the ones that are predicted",
+            hint="give from 1 to all but one of the bins",
+        )
     null = mean_rates(np.asarray(train_counts)[:, -bins:], bin_ms=bin_ms)
     return bits_per_spike(np.asarray(rates)[:, -bins:], x[:, -bins:], null, bin_ms=bin_ms)
 
@@ -203,13 +211,19 @@ def pooled_r2(
     """
     y, t = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if y.shape != t.shape:
-        raise UsageError(f"the estimate has the shape {y.shape}, the truth {t.shape}")
+        raise UsageError(
+            f"the estimate has the shape {y.shape}, the truth {t.shape}",
+            hint="both need the same trials, bins and neurons",
+        )
     if not (np.isfinite(y).all() and np.isfinite(t).all()):
         raise DataError("an R2 needs finite values", hint="are the rates those of a model that diverged?")
     mean = t.mean() if about == "all" else t.reshape(-1, t.shape[-1]).mean(axis=0)
     total = np.sum((t - mean) ** 2)
     if total == 0:
-        raise DataError("the true rates do not vary: R2 is not defined")
+        raise DataError(
+            "the true rates do not vary: R2 is not defined",
+            hint="leave out silent neurons, or score against spikes: bits_per_spike",
+        )
     return float(1 - np.sum((t - y) ** 2) / total)
 
 
@@ -241,7 +255,7 @@ def smooth_spikes(counts: npt.ArrayLike, *, bin_ms: float, sd_ms: float) -> Floa
 
     x = np.asarray(counts, dtype=np.float64)
     if x.ndim < 2:
-        raise UsageError("counts need the dimensions (..., time, neuron)")
+        raise UsageError("counts need the dimensions (..., time, neuron)", hint="give (trial, time, neuron)")
     sd = _positive(sd_ms, "sd_ms") / _positive(bin_ms, "bin_ms")
     # no kernel reaches further than the trial is long
     radius = max(1, min(int(4 * sd + 0.5), x.shape[-2]))
@@ -255,9 +269,14 @@ def check_mask(held_out: npt.ArrayLike, neurons: int) -> npt.NDArray[np.bool_]:
     """Return the mask of held-out neurons, or raise `UsageError` if it is none."""
     mask = np.asarray(held_out)
     if mask.dtype != bool or mask.shape != (neurons,):
-        raise UsageError(f"`held_out` must be {neurons} truth values, one a neuron")
+        raise UsageError(
+            f"`held_out` must be {neurons} truth values, one a neuron",
+            hint="give True for each held-out neuron, False for the others",
+        )
     if not mask.any():
-        raise UsageError("no neuron is held out, so there is nothing to score")
+        raise UsageError(
+            "no neuron is held out, so there is nothing to score", hint="mark at least one in `held_out`"
+        )
     return mask
 
 
@@ -280,11 +299,14 @@ def log_expected(rates: Floats, bin_ms: float) -> Floats:
 def _counts(counts: npt.ArrayLike) -> Floats:
     x = np.asarray(counts, dtype=np.float64)
     if not np.isfinite(x).all() or (x < 0).any():
-        raise DataError("counts must be finite and not negative")
+        raise DataError(
+            "counts must be finite and not negative",
+            hint="are these counts, and not rates or a continuous signal?",
+        )
     return x
 
 
 def _positive(value: float, name: str) -> float:
     if not value > 0:
-        raise UsageError(f"`{name}` must be positive, not {value}")
+        raise UsageError(f"`{name}` must be positive, not {value}", hint="give a number above 0")
     return float(value)

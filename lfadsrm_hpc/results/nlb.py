@@ -77,7 +77,8 @@ def parts_of(means: xr.Dataset, evaluation: xr.Dataset | None = None) -> list[Pa
         if evaluation.sizes["neuron"] != means.sizes["neuron"]:
             raise UsageError(
                 f"the trials to evaluate have {evaluation.sizes['neuron']} neurons, the run "
-                f"{means.sizes['neuron']}"
+                f"{means.sizes['neuron']}",
+                hint="infer trials of the same neurons",
             )
         return [
             Part("train", means, np.arange(means.sizes["trial"])),
@@ -129,7 +130,8 @@ def write_submission(
     factor = _factor(given, width)
     if "rates" not in means:
         raise DataError(
-            f"{means.attrs.get('output_dist')} outputs are no rates, and the benchmark needs rates"
+            f"{means.attrs.get('output_dist')} outputs are no rates, and the benchmark needs rates",
+            hint='use a run with output_dist="poisson" or "negative_binomial"',
         )
     held_out, windows = _held_out(means), _windows(means, factor)
     target = Path(path).absolute()
@@ -226,7 +228,10 @@ def _windows(means: xr.Dataset, factor: int) -> dict[str, slice]:
     seen = bins - forward
     for count in (seen, forward):
         if count % factor:
-            raise DataError(f"{count} bins cannot be added up by {factor}")
+            raise DataError(
+                f"{count} bins cannot be added up by {factor}",
+                hint="choose bins that the benchmark's are multiples of, and trials of whole ones",
+            )
     return {"": slice(0, seen), **({"_forward": slice(seen, bins)} if forward else {})}
 
 

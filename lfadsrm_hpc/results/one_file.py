@@ -217,7 +217,10 @@ def _refuse_absent(
             )
     for name in wanted.attached:
         if not is_there(name, there):
-            raise NotFoundError(f"none of the datasets has {name!r}")
+            raise NotFoundError(
+                f"none of the datasets has {name!r}",
+                hint=suggest(name, sorted(there)) or f"there are: {', '.join(sorted(there))}",
+            )
 
 
 # ---------------------------------------------------------------- one group

@@ -272,7 +272,10 @@ def psth_r2(
     y, x = np.asarray(rates, dtype=np.float64), np.asarray(train_counts, dtype=np.float64)
     for trials, labels in ((y, condition), (x, train_condition)):
         if len(trials) != np.size(np.asarray(labels)):
-            raise UsageError(f"{np.size(np.asarray(labels))} conditions for {len(trials)} trials")
+            raise UsageError(
+                f"{np.size(np.asarray(labels))} conditions for {len(trials)} trials",
+                hint="give one condition a trial",
+            )
     names, (scored, trained) = condition_index(condition, train_condition)
     sums = ConditionSums(len(names), *x.shape[1:], bin_ms=bin_ms, sd_ms=sd_ms)
     sums.add_data(x * (1000.0 / bin_ms), trained)
@@ -283,7 +286,10 @@ def psth_r2(
             "no condition has two training trials and one to score", hint="condition averages need conditions"
         )
     if not explained.is_sure:
-        raise DataError(TOO_NOISY)
+        raise DataError(
+            TOO_NOISY,
+            hint="more trials a condition, or fewer and larger conditions, make averages less noisy",
+        )
     if average == "pooled":
         return explained.r2
     return float(np.mean(1 - explained.error / explained.signal))

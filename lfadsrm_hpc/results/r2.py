@@ -48,7 +48,7 @@ def rate_r2(
     """
     error, spread = _squares(estimate, truth, train_truth)
     if spread.sum() == 0:
-        raise DataError("the true rates do not vary: R2 is not defined")
+        raise DataError("the true rates do not vary: R2 is not defined", hint="leave out silent neurons")
     return float(1 - error.sum() / spread.sum())
 
 
@@ -99,12 +99,17 @@ def _squares(
     """Return each neuron's sums of squares: of the errors, and of the truth about the null."""
     y, t = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if y.shape != t.shape or t.ndim < 2:
-        raise UsageError(f"the estimate has the shape {y.shape}, the truth {t.shape}")
+        raise UsageError(
+            f"the estimate has the shape {y.shape}, the truth {t.shape}",
+            hint="both need the same trials, bins and neurons",
+        )
     if not (np.isfinite(y).all() and np.isfinite(t).all()):
         raise DataError("an R2 needs finite values", hint="are the rates those of a model that diverged?")
     null = _means(t if train_truth is None else train_truth)
     if null.shape != t.shape[-1:]:
-        raise UsageError(f"{null.size} neurons in training, {t.shape[-1]} to score")
+        raise UsageError(
+            f"{null.size} neurons in training, {t.shape[-1]} to score", hint="both need the same neurons"
+        )
     over = tuple(range(t.ndim - 1))
     return np.square(t - y).sum(axis=over), np.square(t - null).sum(axis=over)
 

@@ -234,7 +234,15 @@ def _stop_local(live: Iterable[RunStatus]) -> list[str]:
 
 @dataclass(frozen=True)
 class Throttled:
-    """Jobs, and how many of their tasks may run at once now; 0: no limit."""
+    """Jobs, and how many of their tasks may run at once now; 0: no limit.
+
+    Attributes
+    ----------
+    jobs : mapping of str to int
+        By id of the job.
+    warnings : tuple of str
+        What could not be changed, and why.
+    """
 
     jobs: Mapping[str, int]
     warnings: tuple[str, ...] = ()

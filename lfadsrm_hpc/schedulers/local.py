@@ -13,30 +13,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from lfadsrm_hpc.command import Process as QueueProcess
 from lfadsrm_hpc.command import ask, launch
-from lfadsrm_hpc.errors import (
-    CommandError,
-    NotFoundError,
-    NothingEligibleError,
-    SchedulerError,
-    UsageError,
-)
+from lfadsrm_hpc.errors import CommandError, NotFoundError, NothingEligibleError, SchedulerError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, run_key
 from lfadsrm_hpc.manifest.process import Process, hostname
 from lfadsrm_hpc.manifest.publish import publish_replacing
 from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.rendering import render
-from lfadsrm_hpc.schedulers.base import LiveTask, QueueTask, Scheduler
+from lfadsrm_hpc.schedulers.queue_tasks import LiveTask, QueueTask
 from lfadsrm_hpc.schedulers.resources import check_count
 
 _VARIABLE = re.compile(r"LFADSRM_[A-Z0-9_]+")
 _DETACH_TIMEOUT_S = 60.0
 
 EXIT_OK = 0
-EXIT_CANNOT_START = 3
 EXIT_SOME_FAILED = 5
 EXIT_INTERRUPTED = 130
 
@@ -108,6 +100,11 @@ class LocalQueueOptions:
     )
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_choices()
+        self._check_texts()
+
+    def _check_numbers(self) -> None:
         for name in ("slots", "cpu_cap", "max_per_gpu"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -115,31 +112,59 @@ class LocalQueueOptions:
         for name in ("max_restarts", "look_s", "recheck_s"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UsageError(f"{name} must be a whole number of at least 0, not {value!r}")
-        for name in ("tensorboard", "survive_hangup", "posterior_only"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if self.use_gpu is not None and not isinstance(self.use_gpu, bool):
-            raise UsageError(f"use_gpu must be true, false or left out, not {self.use_gpu!r}")
+                raise UsageError(
+                    f"{name} must be a whole number of at least 0, not {value!r}", hint="give 0, 1, 2, ..."
+                )
         check_count("tensorboard_port", self.tensorboard_port)
         if self.tensorboard_port > 65535:
-            raise UsageError(f"there is no port {self.tensorboard_port}")
+            raise UsageError(
+                f"there is no port {self.tensorboard_port}",
+                hint="ports go up to 65535",
+            )
         if isinstance(self.poll_s, bool) or not isinstance(self.poll_s, int | float):
-            raise UsageError(f"poll_s must be a number of seconds, not {self.poll_s!r}")
+            raise UsageError(
+                f"poll_s must be a number of seconds, not {self.poll_s!r}",
+                hint="give a number from 0.01 to 60",
+            )
         if not 0.01 <= self.poll_s <= 60:
-            raise UsageError(f"poll_s must be between 0.01 and 60 seconds, not {self.poll_s!r}")
+            raise UsageError(
+                f"poll_s must be between 0.01 and 60 seconds, not {self.poll_s!r}",
+                hint="give a number from 0.01 to 60",
+            )
+
+    def _check_choices(self) -> None:
+        for name in ("tensorboard", "survive_hangup", "posterior_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(
+                    f"{name} must be true or false, not {getattr(self, name)!r}", hint="give True or False"
+                )
+        if self.use_gpu is not None and not isinstance(self.use_gpu, bool):
+            raise UsageError(
+                f"use_gpu must be true, false or left out, not {self.use_gpu!r}",
+                hint="leave it out to use the GPUs that are there",
+            )
+
+    def _check_texts(self) -> None:
         for name in ("environment", "keep_environment", "task_command"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
-                raise UsageError(f"{name} must be a list of texts, not {value!r}")
+                raise UsageError(
+                    f"{name} must be a list of texts, not {value!r}",
+                    hint="put texts into a list, also where there is one",
+                )
         if not self.task_command:
-            raise UsageError("task_command names no program")
+            raise UsageError(
+                "task_command names no program", hint="give the program and its arguments as a list"
+            )
         for line in self.environment:
             if any(c in line for c in "\0\n\r"):
                 raise UsageError(f"the environment line {line!r} is more than one line", hint="give a list")
         for name in self.keep_environment:
             if not _VARIABLE.fullmatch(name):
-                raise UsageError(f"keep_environment: {name!r} is not the name of an LFADSRM_ variable")
+                raise UsageError(
+                    f"keep_environment: {name!r} is not the name of an LFADSRM_ variable",
+                    hint="name variables that begin with LFADSRM_",
+                )
 
 
 def render_queue_script(
@@ -270,7 +295,9 @@ def _check_tasks(layout: CollectionLayout, tasks: Sequence[QueueTask]) -> None:
     for task in tasks:
         layout.run_by_id(task.run_id)  # raises where the id is none
         if task.run_id in seen:
-            raise UsageError(f"run {task.run_id!r} stands twice in the list for the queue")
+            raise UsageError(
+                f"run {task.run_id!r} stands twice in the list for the queue", hint="name each run once"
+            )
         seen.add(task.run_id)
 
 
@@ -364,33 +391,3 @@ def read_live_tasks(layout: CollectionLayout, host: str | None = None) -> list[L
             continue
         found.append(LiveTask(run_id, host, process.pid, "" if gpu == "-" else gpu, memory))
     return sorted(found, key=lambda task: task.run_id)
-
-
-class LocalScheduler(Scheduler):
-    """This machine, without a scheduler.
-
-    Parameters
-    ----------
-    options : LocalQueueOptions, optional
-    """
-
-    name: ClassVar[str] = "local"
-
-    def __init__(self, options: LocalQueueOptions | None = None) -> None:
-        self.options = options or LocalQueueOptions()
-
-    def write_script(self, layout: CollectionLayout, tasks: Sequence[QueueTask], submission: str) -> Path:
-        return write_queue_script(layout, tasks, self.options, submission)
-
-    def submit(self, layout: CollectionLayout, script: Path) -> str:
-        """Start the queue in the background and return its process id.
-
-        Raises
-        ------
-        CommandError
-            The queue could not be put into the background; the text says why.
-        """
-        return str(detach_queue(script))
-
-    def live_tasks(self, layout: CollectionLayout) -> list[LiveTask]:
-        return read_live_tasks(layout)

@@ -8,8 +8,8 @@ from typing import Any
 
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.submissions import PlannedTask
-from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import LocalQueueOptions, queue_script_text
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import GPU_MEMORY_MB, JobRequest, Request
 from lfadsrm_hpc.schedulers.sites.site import Site
 

@@ -69,13 +69,16 @@ class JobRequest:
         if self.memory_mb is not None:
             check_count("memory", self.memory_mb)
         if isinstance(self.gpus, bool) or not isinstance(self.gpus, int) or self.gpus < 0:
-            raise UsageError(f"gpus must be a whole number of at least 0, not {self.gpus!r}")
+            raise UsageError(
+                f"gpus must be a whole number of at least 0, not {self.gpus!r}",
+                hint="give 0 for the CPU alone, or how many GPUs a run has",
+            )
 
 
 def check_count(name: str, value: object) -> None:
     """Raise `UsageError` unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}", hint="give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Declined:
-    """Why a run is not tried again, and what the user can do."""
+    """Why a run is not tried again, and what the user can do.
+
+    Attributes
+    ----------
+    why, hint : str
+    """
 
     why: str
     hint: str = ""

@@ -10,15 +10,7 @@ from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.facts import AttemptFacts
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import read_facts
-from lfadsrm_hpc.manifest.records import (
-    CAUSES,
-    DEADLINE,
-    EXIT_BAD_DATA,
-    KILLED,
-    LOST,
-    NO_TRY,
-    state_of,
-)
+from lfadsrm_hpc.manifest.records import CAUSES, DEADLINE, EXIT_BAD_DATA, KILLED, LOST, NO_TRY, state_of
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submission_reading import read_submission
 from lfadsrm_hpc.schedulers.planning import Wish
@@ -156,7 +148,7 @@ class Chooser:
         self, run: RunLayout, status: RunStatus, attempts: Sequence[AttemptFacts]
     ) -> JobRequest | Declined:
         history = history_of(run, status, attempts)
-        last = self._last_request(run, attempts)
+        last = self.last_request(run, attempts)
         request = self._new_request() if last is None else self._changed_request(last)
         return escalate(
             request,
@@ -190,7 +182,7 @@ class Chooser:
             self._changed[last] = build_request(self.site, **{**before.given, **self.asked.given})
         return self._changed[last]
 
-    def _last_request(self, run: RunLayout, attempts: Sequence[AttemptFacts]) -> JobRequest | None:
+    def last_request(self, run: RunLayout, attempts: Sequence[AttemptFacts]) -> JobRequest | None:
         """Return what the newest attempt that was handed to this site asked for.
 
         One that was never handed over counts not: asked for again and again, its request would grow.

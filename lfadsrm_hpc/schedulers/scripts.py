@@ -178,7 +178,10 @@ def _check_plan(plan: Plan, site: Site, chunk: PlannedChunk, tasks: Sequence[Pla
             f"the site {site.name!r} has no batch scheduler", hint="`lfadsrm run` trains on this machine"
         )
     if not tasks or any(task.chunk != chunk.number for task in tasks):
-        raise UsageError(f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}")
+        raise UsageError(
+            f"these are not the tasks of chunk {chunk.number} of submission {plan.ulid}",
+            hint="this is a mistake of the program: please report it with the plan",
+        )
     for name in site.environment.variables:
         if not _VARIABLE.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be the name of a variable", where="environment.variables")

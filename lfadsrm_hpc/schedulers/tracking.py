@@ -7,12 +7,13 @@ says is put on record where it ends a run, since schedulers forget.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lfadsrm_hpc.errors import ClaimLostError, SchedulerUnreachableError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.evidence import Evidence
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reading import look
 from lfadsrm_hpc.manifest.reconcile import Verdict, is_settled, reconcile
@@ -20,6 +21,26 @@ from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.handed import Answers, Handed, ask_all, find_handed
 
 _TO_CHECKPOINT_S = 300.0  # so long a cancelled task may take to be gone
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was known of a run, and what follows from it.
+
+    Attributes
+    ----------
+    status : RunStatus
+        Files and scheduler together.
+    evidence : Evidence
+    verdict : Verdict
+    closed : bool
+        Its attempt was put on record as ended.
+    """
+
+    status: RunStatus
+    evidence: Evidence
+    verdict: Verdict
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,8 @@ class Tracked:
         Runs whose newest attempt was put on record as ended.
     unanswered : tuple of str
         Clusters or sites whose schedulers gave no usable answer.
+    judged : dict of str to Judged
+        By run id, on what the word about a run that a scheduler has or may have rests.
     """
 
     statuses: dict[str, RunStatus]
@@ -48,6 +71,7 @@ class Tracked:
     handed: Mapping[str, Handed] | None = None
     closed: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
+    judged: Mapping[str, Judged] = field(default_factory=dict)
 
     @property
     def handed_runs(self) -> Mapping[str, Handed]:
@@ -95,15 +119,24 @@ def track(layout: CollectionLayout, statuses: Mapping[str, RunStatus], *, record
     now = look(layout.state_dir if layout.state_dir.is_dir() else layout.path).now
     handed = find_handed(layout, unsettled, now)
     answers = ask_all(handed.values())
-    closed, warnings = [], list(answers.warnings)
+    warnings = list(answers.warnings)
     calm = _cancelled_just_now(layout, now)
-    for run_id, one in handed.items():
-        merged[run_id], has_ended, warning = _judge(layout, unsettled[run_id], one, answers, record)
-        closed += [run_id] if has_ended else []
-        if warning and not (calm and merged[run_id].cancelled):
-            warnings.append(f"{run_id}: {warning}")
-    queried = any(one.job is not None for one in handed.values())
-    return Tracked(merged, tuple(dict.fromkeys(warnings)), queried, handed, tuple(closed), answers.unanswered)
+    judged = {
+        run_id: _judge(layout, unsettled[run_id], one, answers, record) for run_id, one in handed.items()
+    }
+    for run_id, one in judged.items():
+        merged[run_id] = one.status
+        if one.verdict.warning and not (calm and one.status.cancelled):
+            warnings.append(f"{run_id}: {one.verdict.warning}")
+    return Tracked(
+        merged,
+        tuple(dict.fromkeys(warnings)),
+        any(one.job is not None for one in handed.values()),
+        handed,
+        tuple(run_id for run_id, one in judged.items() if one.closed),
+        answers.unanswered,
+        judged,
+    )
 
 
 def _cancelled_just_now(layout: CollectionLayout, now: float) -> bool:
@@ -128,7 +161,7 @@ def _read_again(layout: CollectionLayout, statuses: Mapping[str, RunStatus]) -> 
 
 def _judge(
     layout: CollectionLayout, status: RunStatus, handed: Handed, answers: Answers, record: bool
-) -> tuple[RunStatus, bool, str | None]:
+) -> Judged:
     evidence = answers.evidence(handed, status)
     verdict = reconcile(status, evidence)
     closed = False
@@ -143,13 +176,13 @@ def _judge(
             status.code,
         ):
             if fresh.attempt != status.attempt:
-                return fresh, False, None
+                return Judged(fresh, evidence, Verdict(fresh.state))
             status, verdict = fresh, reconcile(fresh, evidence)
         if verdict.close:
             closed = _close(layout, status, verdict, handed.ulid)
     told = status.message or verdict.message
     status = replace(status, state=verdict.state, reason=verdict.reason or status.reason, message=told)
-    return status, closed, verdict.warning
+    return Judged(status, evidence, verdict, closed)
 
 
 def _close(layout: CollectionLayout, status: RunStatus, verdict: Verdict, ulid: str) -> bool:

@@ -83,11 +83,17 @@ class Handing(batch.BatchScheduler):
         try:
             return list(self._executor.submit_array(payloads))
         except FileNotFoundError as error:
-            raise SchedulerUnreachableError(f"a client program is missing: {error}") from error
+            raise SchedulerUnreachableError(
+                f"a client program is missing: {error}",
+                hint="is this a login node, and is the module of the scheduler loaded?",
+            ) from error
         except FailedJobError as error:
             raise _verdict(error) from error
         except FailedSubmissionError as error:
-            raise SubmissionUncertainError(f"what sbatch said cannot be read: {error}") from error
+            raise SubmissionUncertainError(
+                f"what sbatch said cannot be read: {error}",
+                hint="`lfadsrm reconcile` finds out whether the job is there",
+            ) from error
 
     def _changes(self, chunk: PlannedChunk) -> dict[str, Any]:
         """Return the parameters of one job that this package sets itself."""

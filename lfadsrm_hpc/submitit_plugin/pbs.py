@@ -115,6 +115,11 @@ class PbsJob(core.Job[core.R]):
     def cancel(self, check: bool = True) -> None:
         """Delete the job, waiting or running. One that has ended is no error.
 
+        Parameters
+        ----------
+        check : bool
+            Raise what the scheduler says against it.
+
         Raises
         ------
         SchedulerUnreachableError, SchedulerRefusedError
@@ -205,6 +210,7 @@ class PbsExecutor(core.PicklingExecutor):
     variables : dict of str to str
         Set in the job. PBS does not pass the submitting shell's own.
     stderr_to_stdout : bool
+        One log for both.
     """
 
     job_class = PbsJob
@@ -221,6 +227,7 @@ class PbsExecutor(core.PicklingExecutor):
 
     @classmethod
     def name(cls) -> str:
+        """Return the word by which submitit knows it: `cluster="pbs"`."""
         return "pbs"
 
     @classmethod
@@ -357,5 +364,7 @@ def number_of(job: str) -> str:
     """
     found = re.match(r"\s*(\d+)", job)
     if found is None:
-        raise UsageError(f"{job!r} is not the id of a PBS job")
+        raise UsageError(
+            f"{job!r} is not the id of a PBS job", hint="an id looks like 1234.server or 1234[5].server"
+        )
     return found[1]

@@ -72,5 +72,8 @@ def variables(given: Mapping[str, Any]) -> dict[str, str]:
     wanted.update({str(name): str(value) for name, value in given.items()})
     for name in wanted:
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} cannot be the name of a variable")
+            raise UsageError(
+                f"{name!r} cannot be the name of a variable",
+                hint="use letters, digits and _, and no digit first",
+            )
     return wanted

@@ -19,11 +19,7 @@ from submitit.core.utils import JobPaths
 
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.errors import (
-    ConfigError,
-    NothingEligibleError,
-    UsageError,
-)
+from lfadsrm_hpc.errors import ConfigError, NothingEligibleError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import BAD_DATA, new_ulid
@@ -252,7 +248,10 @@ def _site(layout: CollectionLayout, name: str | None, inner: Executor) -> Site:
     if found is None or (found.scheduler != scheduler and name is None):
         found = sites.load_site(f"generic-{scheduler}", project=project).site
     if found.scheduler != scheduler:
-        raise UsageError(f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}")
+        raise UsageError(
+            f"site {found.name!r} has {found.scheduler}, and the executor is for {scheduler}",
+            hint="take the executor of the site's scheduler, or name another site",
+        )
     account, qos = given.get("account"), given.get("qos")
     options = replace(
         found.options, account=str(account or found.options.account), qos=str(qos or found.options.qos)

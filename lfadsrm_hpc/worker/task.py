@@ -13,19 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lfadsrm_hpc.errors import (
-    ClaimLostError,
-    DataError,
-)
+from lfadsrm_hpc.errors import ClaimLostError, DataError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest import store
-from lfadsrm_hpc.manifest.records import (
-    EXIT_BAD_DATA,
-    EXIT_DONE,
-    EXIT_NOT_OURS,
-    Claim,
-    Identity,
-)
+from lfadsrm_hpc.manifest.records import EXIT_BAD_DATA, EXIT_DONE, EXIT_NOT_OURS, Claim, Identity
 from lfadsrm_hpc.stopping import StopFlag
 from lfadsrm_hpc.worker.work import Work
 

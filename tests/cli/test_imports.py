@@ -65,6 +65,8 @@ def imported(shell: Any) -> Any:
         ["show", "--datasets"],
         ["show", "--params"],
         ["init", "another"],
+        ["why", "single_day1", "--match", "factors_dim=2"],
+        ["why", "single_day1", "--match", "factors_dim=3", "--json"],
     ],
 )
 def test_these_commands_import_nothing_heavy(imported: Any, experiment: Path, words: list[str]) -> None:
@@ -72,6 +74,12 @@ def test_these_commands_import_nothing_heavy(imported: Any, experiment: Path, wo
         (log,) = [make_log(experiment)]
         words = [words[0], log, *words[2:]]
     assert not HEAVY & set(imported(*words, cwd=experiment)["names"])
+
+
+def test_a_look_at_a_run_needs_numpy_alone(imported: Any, experiment: Path) -> None:
+    log = make_log(experiment)
+    names = set(imported("peek", log, cwd=experiment)["names"])
+    assert HEAVY & names == {"numpy"}
 
 
 def make_log(experiment: Path) -> str:

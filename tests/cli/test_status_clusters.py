@@ -257,7 +257,7 @@ class TestOneRun:
         ],
     )
     def test_names_that_schedulers_give(self, tmp_path: Path, job: str, name: str, ours: bool) -> None:
-        from lfadsrm_hpc.cli.attempts import _outputs
+        from lfadsrm_hpc.schedulers.attempts import _outputs
 
         (tmp_path / name).write_text("text")
         task = submissions.PlannedTask(0, 4, "param_x/y", 1)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lfadsrm_hpc.collection import params as params_module
 from lfadsrm_hpc.collection.hashing import FROZEN_DEFAULTS, SCHEMA, canonical, canonical_json, short_hash
 from lfadsrm_hpc.collection.matching import matches
-from lfadsrm_hpc.collection.params import GROUPS, RunParams, param
+from lfadsrm_hpc.collection.param_groups import GROUPS
+from lfadsrm_hpc.collection.params import RunParams, param
 from lfadsrm_hpc.errors import ConfigError, ParamsError
 from lfadsrm_hpc.model.hyperparameters import defaults, specs
 

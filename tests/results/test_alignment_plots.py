@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.results.plots.alignments import alignment_components, alignment_quality
+from lfadsrm_hpc.results.plots.alignments import alignment_components
 
 
 def made(seed: int, conditions: int = 3) -> xr.Dataset:
@@ -67,11 +67,3 @@ def test_what_cannot_be_drawn() -> None:
         alignment_components({"day1": made(0)}, components=[4])
     with pytest.raises(UsageError, match="'left'"):
         alignment_components({"day1": made(0)}, conditions=["left"])
-    with pytest.raises(UsageError, match="no alignment"):
-        alignment_quality({})
-
-
-def test_a_map_of_quality() -> None:
-    ax = alignment_quality({"day1": made(0), "day2": made(1)})
-    np.testing.assert_array_equal(ax.images[0].get_array(), [[0.9, 0.8, 0.5, 0.2]] * 2)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["day1  0.75", "day2  0.75"]

@@ -22,7 +22,7 @@ from lfadsrm_hpc.results import plots
 from lfadsrm_hpc.results.averages import condition_averages
 from lfadsrm_hpc.results.posterior_means import writing as posterior_means
 from lfadsrm_hpc.results.posterior_means.format import CHUNK_BYTES, VARIABLES, chunk_shape, rounded
-from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means, open_tree
+from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 from lfadsrm_hpc.results.posterior_means.writing import PosteriorMeansWriter
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -448,24 +448,6 @@ def test_names_that_a_user_may_choose(tmp_path: Path, name: str) -> None:
     with open_posterior_means(write(tmp_path / name, arrays)) as means:
         np.testing.assert_array_equal(means.costs, arrays["costs"])
     assert names_in(tmp_path) == [name]
-
-
-def test_many_files_open_as_one_lazy_tree(tmp_path: Path) -> None:
-    files = {}
-    for run in ("param_a/single_x", "param_a/all", "param_b/all"):
-        path = write(tmp_path / run / "x.nc", make_arrays(seed=len(files)), attributes={"claim_token": run})
-        files[f"{run}/x"] = path
-    with open_tree(files, expect_tokens={f"{run}/x": run for run in ("param_a/all", "param_b/all")}) as tree:
-        assert set(tree["param_a"].children) == {"single_x", "all"}
-        rates = tree["param_b/all/x"].ds.rates
-        assert not rates.variable._in_memory
-        np.testing.assert_allclose(rates.sel(neuron=1), make_arrays(seed=2)["rates"][..., 1] * 250, rtol=1e-6)
-    with pytest.raises(ResultsError, match="another attempt"):
-        open_tree(files, expect_tokens={"param_a/all/x": "else"})
-
-
-def test_a_tree_of_nothing_is_empty() -> None:
-    assert not open_tree({}).children
 
 
 # -- memory ---------------------------------------------------------------------------------------------

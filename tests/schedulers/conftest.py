@@ -17,8 +17,8 @@ import pytest
 
 from lfadsrm_hpc.layout import CollectionLayout, run_key
 from lfadsrm_hpc.manifest.process import hostname, process_start_time
-from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import LocalQueueOptions, write_queue_script
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import Request
 
 FAKES = Path(__file__).parent / "fakes"

@@ -14,7 +14,7 @@ import pytest
 
 from lfadsrm_hpc.layout import run_key
 from lfadsrm_hpc.manifest.process import process_start_time
-from lfadsrm_hpc.schedulers.local import LocalScheduler, read_live_tasks, start_queue, wait_for_queue
+from lfadsrm_hpc.schedulers.local import detach_queue, read_live_tasks, start_queue, wait_for_queue
 
 Bench = Any  # the class in conftest.py
 
@@ -289,15 +289,14 @@ def test_detached_queue_is_stopped_by_term(bench: Bench) -> None:
 # from Python
 
 
-def test_scheduler_submits_and_sees_the_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_goes_on_in_the_background_and_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in bench.env.items():
         monkeypatch.setenv(name, value)
     bench.add("a", plan=["0.5 0"])
     script = bench.write()
-    scheduler = LocalScheduler()
-    pid = int(scheduler.submit(bench.layout, script))
+    pid = detach_queue(script)
     bench.wait_for_starts(1)
-    [task] = scheduler.live_tasks(bench.layout)
+    [task] = read_live_tasks(bench.layout)
     assert (task.run_id, task.gpu, task.gpu_memory_mb) == ("param_abc/a", "", 2000)
     assert read_live_tasks(bench.layout, "another-host") == []
     until(lambda: process_start_time(pid) is None)

@@ -19,13 +19,12 @@ from lfadsrm_hpc.errors import (
     UsageError,
 )
 from lfadsrm_hpc.layout import CollectionLayout
-from lfadsrm_hpc.schedulers.base import QueueTask
 from lfadsrm_hpc.schedulers.local import (
     LocalQueueOptions,
-    LocalScheduler,
     render_queue_script,
     write_queue_script,
 )
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import Request
 from lfadsrm_hpc.schedulers.sites.loading import load_site, queue_options
 
@@ -164,16 +163,6 @@ def test_environment_that_bash_cannot_read_is_refused_when_written(bench: Bench)
     with pytest.raises(SchedulerError, match="environment"):
         bench.write(environment=("if true",))
     assert not bench.layout.queue_script.exists()
-
-
-def test_scheduler_writes_the_same_script(bench: Bench) -> None:
-    bench.add("a")
-    script = bench.write()
-    text = script.read_text()
-    options = LocalQueueOptions(poll_s=0.05, look_s=0, recheck_s=1, slots=2, cpu_cap=1, use_gpu=False)
-    written = LocalScheduler(options).write_script(bench.layout, bench.tasks, "01J0000000000000000000TEST")
-    assert written == script
-    assert len(set(text.splitlines()) ^ set(script.read_text().splitlines())) == 2  # the program alone
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,15 @@ def align(
     """
     _check_choices(method=method, conditions=conditions, weights=weights, without=without_conditions)
     if not sessions or factors_dim < 1:
-        raise UsageError(f"nothing to align: {len(sessions)} sessions, {factors_dim} factors")
+        raise UsageError(
+            f"nothing to align: {len(sessions)} sessions, {factors_dim} factors",
+            hint="give at least one session, and factors_dim of at least 1",
+        )
     if data is not None and len(data) != len(sessions):
-        raise UsageError(f"{len(data)} data sets for alignment are given for {len(sessions)} sessions")
+        raise UsageError(
+            f"{len(data)} data sets for alignment are given for {len(sessions)} sessions",
+            hint="give one a session, None for a session that is its own",
+        )
     extra = data if data is not None else [None] * len(sessions)
     averages = [average(session, other) for session, other in zip(sessions, extra, strict=True)]
     known = [each for each in averages if each.values]

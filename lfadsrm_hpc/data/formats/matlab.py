@@ -53,26 +53,6 @@ def opened(path: Path) -> Iterator[MatFile]:
         yield matlab_scipy.MatScipy(path)
 
 
-def read_fields(path: Path) -> dict[str, Any]:
-    """Read the variables of a Matlab file that can belong to a dataset.
-
-    They may be variables of their own or the fields of one struct (`save(file, 'data')`).
-
-    Returns
-    -------
-    dict
-        Numeric arrays with at least two dimensions; texts; object arrays for cell arrays; lists where an
-        array of structs has one for each trial.
-
-    Raises
-    ------
-    OSError, ValueError
-        The file is damaged.
-    """
-    with opened(path) as file:
-        return Source(file).known()
-
-
 @dataclass(frozen=True)
 class Source:
     """A file as `lfadsrm_hpc.data.formats.plain.Source`.
@@ -145,7 +125,10 @@ def _fields_of(value: Any, name: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return _readable({key: item for key, item in value.items() if key in KNOWN})
     if not isinstance(value, Structs) or not value.items:
-        raise DataError(f"{name} is no struct that holds anything")
+        raise DataError(
+            f"{name} is no struct that holds anything",
+            hint="name the struct that holds the trials: struct=NAME",
+        )
     first = value.items[0]
     for item in value.items:
         counts = item.get("spikes", item.get("counts"))

@@ -51,7 +51,10 @@ def parse(path: str) -> list[Token]:
         tokens.append(step[1] if step[1] else tuple(int(n) for n in step[2].split(",")))
         place = step.end()
     if not tokens:
-        raise UsageError("an empty text is no place in a Matlab file")
+        raise UsageError(
+            "an empty text is no place in a Matlab file",
+            hint="name a variable, and fields of it: data.spikes",
+        )
     return tokens
 
 
@@ -90,7 +93,10 @@ def field(value: Any, name: str, path: str) -> Any:
     DataError
     """
     if not isinstance(value, dict):
-        raise DataError(f"{path}: {name!r} is asked of what is no struct")
+        raise DataError(
+            f"{path}: {name!r} is asked of what is no struct",
+            hint="name a field of a struct, or the variable itself",
+        )
     if name not in value:
         hint = suggest(name, list(value)) or f"it has: {', '.join(value) or 'none'}"
         raise DataError(f"{path}: the struct has no field {name!r}", hint=hint)
@@ -113,7 +119,10 @@ def linear(index: tuple[int, ...], shape: tuple[int, ...], path: str) -> int:
         inside = len(padded) == len(index) and all(1 <= i <= n for i, n in zip(index, padded, strict=True))
         found = int(np.ravel_multi_index([i - 1 for i in index], padded, order="F")) if inside else -1
     if not 0 <= found < size:
-        raise DataError(f"{path}: index {index} is out of bounds, the size is {' x '.join(map(str, shape))}")
+        raise DataError(
+            f"{path}: index {index} is out of bounds, the size is {' x '.join(map(str, shape))}",
+            hint="indices in texts count as Matlab does, from 1",
+        )
     return found
 
 

@@ -106,7 +106,10 @@ def from_xarray(
         data = data.to_dataset(name=own)
         rename = {**({own: "spikes"} if own != "spikes" else {}), **(rename or {})}
     if not isinstance(data, xr.Dataset):
-        raise UsageError(f"this is a {type(data).__name__}, no xarray object")
+        raise UsageError(
+            f"this is a {type(data).__name__}, no xarray object",
+            hint="give an xr.Dataset or an xr.DataArray; arrays: from_arrays",
+        )
     ds = _renamed(data, rename).load()
     if bin_ms is not None:
         ds = ds.assign_attrs(bin_ms=bin_ms)

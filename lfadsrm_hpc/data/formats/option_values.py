@@ -21,7 +21,7 @@ def number(name: str, value: Any) -> float:
         try:  # numpy's own numbers
             value = value.item()
         except (AttributeError, ValueError):
-            raise UsageError(f"{name} is {value!r}, not a number") from None
+            raise UsageError(f"{name} is {value!r}, not a number", hint="give one number") from None
         return number(name, value)
     return float(value)
 
@@ -59,7 +59,7 @@ def text(name: str, value: Any) -> str:
     UsageError
     """
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{name} is {value!r}, not a text")
+        raise UsageError(f"{name} is {value!r}, not a text", hint="give one text")
     return value
 
 

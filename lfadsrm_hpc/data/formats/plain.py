@@ -96,7 +96,10 @@ def _dims(name: str, value: Any) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     found = tuple(item.strip() for item in option_values.texts(name, items))
     if len(set(found)) < len(found):
-        raise UsageError(f"dims names a dimension twice: {','.join(found)}")
+        raise UsageError(
+            f"dims names a dimension twice: {','.join(found)}",
+            hint="name each once, such as trial,time,neuron",
+        )
     return found
 
 

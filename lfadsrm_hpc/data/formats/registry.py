@@ -115,7 +115,14 @@ REGISTERED: dict[str, Reader] = {}
 
 
 def register(reader: Reader, *suffixes: str) -> None:
-    """Read files with these suffixes (".xyz", lower case) by this reader from now on, in this process."""
+    """Read files with these suffixes (".xyz", lower case) by this reader from now on, in this process.
+
+    Parameters
+    ----------
+    reader : Reader
+    *suffixes : str
+        In lower case, with the dot.
+    """
     for suffix in suffixes or reader.suffixes:
         _check_suffix(suffix)
         REGISTERED[suffix] = reader
@@ -281,7 +288,10 @@ def _plugins() -> _Plugins:
         label = f"the reader {entry.name!r} of {package} ({entry.value})"
         try:
             if entry.name in _OURS or entry.name in found.readers:
-                raise UsageError(f"there is another reader of the name {entry.name!r}")
+                raise UsageError(
+                    f"there is another reader of the name {entry.name!r}",
+                    hint="give the entry point another name",
+                )
             found.readers[entry.name] = _usable(entry.load())
         except Exception as error:  # whatever a foreign module does when it is imported
             found.failures[entry.name] = f"{label} cannot be loaded ({type(error).__name__}: {error})"
@@ -293,11 +303,17 @@ def _plugins() -> _Plugins:
 def _usable(loaded: Any) -> Reader:
     reader = loaded if isinstance(loaded, Reader) else loaded() if callable(loaded) else loaded
     if not isinstance(reader, Reader):
-        raise UsageError(f"it is a {type(reader).__name__}, not a lfadsrm_hpc.data.readers.Reader")
+        raise UsageError(
+            f"it is a {type(reader).__name__}, not a lfadsrm_hpc.data.readers.Reader",
+            hint="make the entry point a Reader(...)",
+        )
     for suffix in reader.suffixes:
         _check_suffix(suffix)
     if not reader.suffixes and not reader.folder_with:
-        raise UsageError("it names neither suffixes nor folder_with")
+        raise UsageError(
+            "it names neither suffixes nor folder_with",
+            hint="a Reader needs suffixes=, or folder_with= for folders",
+        )
     return reader
 
 

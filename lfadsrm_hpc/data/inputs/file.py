@@ -53,6 +53,11 @@ def write_inputs(path: str | os.PathLike[str], inputs: SessionInputs) -> None:
 
     Data that are whole numbers are stored as int64, else as float64.
 
+    Parameters
+    ----------
+    path : path
+    inputs : SessionInputs
+
     Raises
     ------
     OSError
@@ -115,6 +120,10 @@ def _storable(key: str, values: Array) -> Array:
 
 def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
     """Read an input file that `write_inputs` wrote.
+
+    Parameters
+    ----------
+    path : path
 
     Raises
     ------

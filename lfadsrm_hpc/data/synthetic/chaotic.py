@@ -35,7 +35,39 @@ def chaotic_rnn_session(
     n_inputs: int = 1,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Make one session of a chaotic network; see `chaotic_rnn_sessions` for every argument.
+    """Make one session of a chaotic network, as `chaotic_rnn_sessions` makes several.
+
+    Parameters
+    ----------
+    n_neurons, n_units : int
+        Neurons that are seen, of so many units.
+    n_conditions, trials_per_condition : int
+    duration_ms, bin_ms : float
+        A bin is a step of the network and must not exceed `tau_ms`.
+    g : float
+        Gain: chaotic above 1.
+    tau_ms : float
+        Time constant of the units.
+    max_rate : float
+        Spikes/s.
+    initial_sd : float
+        Standard deviation of a condition's initial states.
+    with_inputs : bool
+        Each trial gets, on each input, one pulse in a random bin of the middle half of the trial.
+    pulse : float
+        Height of a pulse.
+    n_inputs : int
+    seed : int
+
+    Returns
+    -------
+    xr.Dataset
+        As each of `chaotic_rnn_sessions`.
+
+    Raises
+    ------
+    UsageError
+        For sizes that cannot be.
 
     Examples
     --------
@@ -133,7 +165,10 @@ def chaotic_rnn_sessions(
         n_inputs=n_inputs,
     )
     if bin_ms > tau_ms:
-        raise UsageError(f"bins of {bin_ms:g} ms are longer than the time constant, {tau_ms:g} ms")
+        raise UsageError(
+            f"bins of {bin_ms:g} ms are longer than the time constant, {tau_ms:g} ms",
+            hint="use narrower bins, or a longer tau_ms",
+        )
     shared, *own = np.random.SeedSequence(seed).spawn(1 + n_sessions)
     rng = np.random.default_rng(shared)
     recurrent = g / np.sqrt(n_units) * rng.standard_normal((n_units, n_units))

@@ -131,7 +131,7 @@ def lorenz_sessions(
     n_time = n_bins(duration_ms, bin_ms)
     check_positive(n_sessions=n_sessions, n_conditions=n_conditions, mean_rate=mean_rate, speed=speed)
     if modulation < 0 or rate_spread < 0:
-        raise UsageError("modulation and rate_spread cannot be negative")
+        raise UsageError("modulation and rate_spread cannot be negative", hint="give 0 or more")
     shared, *own = np.random.SeedSequence(seed).spawn(1 + n_sessions)
     latents = _standard_lorenz(np.random.default_rng(shared), n_conditions, n_time, speed * bin_ms / 1000.0)
     sessions = []

@@ -47,6 +47,7 @@ def made_session(
 
 
 def attributes(index: int, subject: str, comment: str, seed: int) -> dict[str, object]:
+    """Return what describes a session: its name, subject, a date, a tag and a comment."""
     day = np.datetime64("2018-01-01") + index  # a fixed date: the same seed gives the same data on every day
     return {
         "name": f"dataset{index + 1:03d}",
@@ -58,21 +59,30 @@ def attributes(index: int, subject: str, comment: str, seed: int) -> dict[str, o
 
 
 def n_bins(duration_ms: float, bin_ms: float) -> int:
+    """Return how many bins a trial has; they must fit in whole."""
     check_positive(duration_ms=duration_ms, bin_ms=bin_ms)
     n_bins = round(duration_ms / bin_ms)
     if n_bins < 1 or abs(n_bins * bin_ms - duration_ms) > 1e-6 * duration_ms:
-        raise UsageError(f"bins of {bin_ms:g} ms do not divide trials of {duration_ms:g} ms")
+        raise UsageError(
+            f"bins of {bin_ms:g} ms do not divide trials of {duration_ms:g} ms",
+            hint="choose a duration that is a multiple of the bins",
+        )
     return n_bins
 
 
 def draw(rng: np.random.Generator, value: int | Sequence[int], name: str) -> int:
+    """Return a whole number as it is given, or one drawn from the range that is given, ends included."""
     low, high = (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
     if not 0 < low <= high:
-        raise UsageError(f"{name} = {value!r} is neither a positive number nor a range of such, lowest first")
+        raise UsageError(
+            f"{name} = {value!r} is neither a positive number nor a range of such, lowest first",
+            hint="write 10, or (8, 12)",
+        )
     return int(rng.integers(low, high + 1))
 
 
 def check_positive(**values: float) -> None:
+    """Refuse values that are not above zero, by their names."""
     for name, value in values.items():
         if not value > 0:
-            raise UsageError(f"{name} must be positive, not {value!r}")
+            raise UsageError(f"{name} must be positive, not {value!r}", hint="give a number above 0")

@@ -56,7 +56,8 @@ class Architecture:
         if hp.forward_prediction_bins >= sessions[0].bins:
             raise ParamsError(
                 f"forward_prediction_bins = {hp.forward_prediction_bins} leaves the encoders none of the "
-                f"{sessions[0].bins} bins"
+                f"{sessions[0].bins} bins",
+                hint="withhold fewer bins",
             )
         reads_in = len(sessions) > 1 or sessions[0].alignment_matrix is not None
         return cls(

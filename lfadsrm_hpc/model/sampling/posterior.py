@@ -39,12 +39,16 @@ _TIMED = ("outputs", "factors", "generator_states", "controller_outputs")  # the
 class Block:
     """Results of trials start..stop-1 of the data that was given.
 
-    arrays : by name, trials first: rates (counts per bin) or, for continuous data, output_mean and
-    output_var, (n, T, D); factors (n, T, F); generator_states (n, T, G); generator_ics (n, G);
-    controller_outputs (n, T, U); post_g0_mean, post_g0_logvar, prior_g0_mean, prior_g0_logvar (n, ic_dim);
-    costs, nll_bound_vae, nll_bound_iwae (n,). With standard deviations, `<name>_std` beside rates or
-    output_mean, factors, generator_states, generator_ics and controller_outputs. What the model does not
-    have is absent.
+    Attributes
+    ----------
+    start, stop : int
+    arrays : dict of str to ndarray
+        By name, trials first: rates (counts per bin) or, for continuous data, output_mean and output_var,
+        (n, T, D); factors (n, T, F); generator_states (n, T, G); generator_ics (n, G); controller_outputs
+        (n, T, U); post_g0_mean, post_g0_logvar, prior_g0_mean, prior_g0_logvar (n, ic_dim); costs,
+        nll_bound_vae, nll_bound_iwae (n,). With standard deviations, `<name>_std` beside rates or
+        output_mean, factors, generator_states, generator_ics and controller_outputs. What the model does not
+        have is absent.
     """
 
     start: int
@@ -156,7 +160,9 @@ class Sampler:
                 f"{kind!r} is not a kind of posterior mean", hint=f"{SAMPLE_AND_AVERAGE} or {PUSH_MEAN}"
             )
         if num_samples < 1:
-            raise ParamsError(f"num_samples = {num_samples} is not at least 1")
+            raise ParamsError(
+                f"num_samples = {num_samples} is not at least 1", hint="give num_samples of at least 1"
+            )
         model = TrainedSession.load(hp, checkpoint_dir, session_name)
         self.hp, self.name, self.arch, self.neurons = hp, session_name, model.arch, model.neurons
         self.checkpoint, self.note, self.held_out = model.checkpoint, model.note, model.held_out
@@ -181,8 +187,11 @@ class Sampler:
 
         Parameters
         ----------
-        data : (E, T, D); ext : (E, T, I), if the model has external inputs.
-        trial_ids : (E,) ints that key the random numbers, e.g. original trial numbers; 0..E-1 if not given.
+        data : ndarray, shape (E, T, D)
+        ext : ndarray, shape (E, T, I), optional
+            If the model has external inputs.
+        trial_ids : ndarray of int, shape (E,), optional
+            They key the random numbers, e.g. original trial numbers; 0..E-1 if not given.
 
         Raises
         ------

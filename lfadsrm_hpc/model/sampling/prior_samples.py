@@ -102,7 +102,7 @@ class PriorSampler:
             External inputs that the model does not have, or of another shape.
         """
         if count < 1:
-            raise ParamsError(f"{count} samples are not at least 1")
+            raise ParamsError(f"{count} samples are not at least 1", hint="ask for at least 1")
         self._check(count, ext)
         size = min(count, self._rows())
         for start in range(0, count, size):
@@ -116,7 +116,14 @@ class PriorSampler:
             yield Block(start, stop, {name: a[: stop - start] for name, a in arrays.items()})
 
     def samples(self, count: int, ext: NDArray[Any] | None = None) -> Arrays:
-        """Return samples 0..count-1 at once; see `blocks`."""
+        """Return samples 0..count-1 at once; see `blocks`.
+
+        Parameters
+        ----------
+        count : int
+        ext : ndarray, shape (count, T, I), optional
+            External inputs, if the model has them.
+        """
         blocks = list(self.blocks(count, ext))
         return {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
 

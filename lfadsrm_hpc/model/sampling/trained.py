@@ -41,6 +41,15 @@ class TrainedSession:
     def load(cls, hp: Hyperparameters, checkpoint_dir: Path, name: str) -> TrainedSession:
         """Return a session of the model in a folder of checkpoints.
 
+        Parameters
+        ----------
+        hp : Hyperparameters
+            Those of the training.
+        checkpoint_dir : Path
+            Its folder.
+        name : str
+            Of the session.
+
         Raises
         ------
         ModelError
@@ -72,6 +81,7 @@ class TrainedSession:
 
     @property
     def neurons(self) -> int:
+        """How many neurons, or other channels, it has."""
         return self.arch.width
 
     @property

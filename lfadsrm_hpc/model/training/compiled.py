@@ -155,10 +155,12 @@ def on_device(plan: Plan) -> dict[str, Tensor]:
 
 
 def no_costs() -> Tensor:
+    """Return costs to add to: all zero."""
     return tf.zeros([len(COSTS)], tf.float32)
 
 
 def no_sums() -> Tensor:
+    """Return sums over steps to add to: all zero."""
     return tf.zeros([len(SUMS)], tf.float32)
 
 

@@ -21,6 +21,7 @@ from lfadsrm_hpc.model.network.architecture import Architecture
 from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.model.training import batches, checkpoints, saved, starting
 from lfadsrm_hpc.model.training.compiled import SUMS, Compiled, Slice, fresh, no_costs, no_sums, on_device
+from lfadsrm_hpc.model.training.glimpse import Glimpses
 from lfadsrm_hpc.model.training.objective import COSTS, ramp_value, ramps_done
 from lfadsrm_hpc.model.training.progress import Outcome, Progress, fitlog_row, reason_to_end, seconds_left
 from lfadsrm_hpc.model.training.scalars import ScalarWriter, original_tags, prior_tags
@@ -258,6 +259,7 @@ class _Training:
         )
         plan = batches.validation_plan([len(s.valid) for s in sessions], size)
         self.valid_plan, self.valid_batches = on_device(plan), len(plan.sessions)
+        self.glimpses = Glimpses(self.arch, sessions, self.folder, self.valid_data, self.on_message)
 
     def _epochs(self) -> str:
         while True:
@@ -284,6 +286,7 @@ class _Training:
     def _save_if_due(self) -> None:
         if self.pace.due(time.monotonic(), self._best_epoch()):
             self.save()
+            self.glimpses.write_if_due(self.state.adam.theta, self.epoch, int(self.state.step))
 
     def _train_epoch(self) -> bool:
         """Do the rest of an epoch's steps; return False if asked to stop before its end."""

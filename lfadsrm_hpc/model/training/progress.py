@@ -15,9 +15,23 @@ from lfadsrm_hpc.model.training.schedule import COLUMNS, LearningRate, epochs_si
 class Progress:
     """Where a training stands; costs are those of the last whole epoch, nan before it.
 
-    Costs are means over trials of sums over bins and neurons; the KL costs carry kl_ic_weight and
-    kl_co_weight but not the ramps. `rollbacks` counts how often a cost that was not finite sent the training
-    back. `eta_s` is None where no estimate is possible.
+    Attributes
+    ----------
+    epoch, step : int
+        Epochs and gradient steps done.
+    max_epochs : int or None
+        Of the hyperparameters.
+    train_total, valid_total, train_recon, valid_recon, train_kl, valid_kl, l2 : float
+        Means over trials of sums over bins and neurons. The KL costs carry kl_ic_weight and kl_co_weight, but
+        not the ramps.
+    kl_weight, l2_weight : float
+        Where the ramps stand, 0 to 1.
+    learning_rate : float
+    rollbacks : int
+        How often a cost that was not finite sent the training back.
+    seconds_per_epoch : float
+    eta_s : float or None
+        Seconds to the end; None where no estimate is possible.
     """
 
     epoch: int
@@ -42,11 +56,19 @@ class Progress:
 class Outcome:
     """How a training ended.
 
-    reason : "learning_rate", "max_epochs", "early_stopping", "stopped" (by `should_stop`; resumable), or
-    "not_trained_on" (asked only for a copy of an unfinished training).
-    best_epoch : of the lowest validation cost since both ramps were full, or None.
-    costs : the last epoch's line of the fit log.
-    rollbacks : how often a cost that was not finite sent the training back to the start of an epoch.
+    Attributes
+    ----------
+    reason : str
+        "learning_rate", "max_epochs", "early_stopping", "stopped" (by `should_stop`; resumable), or
+        "not_trained_on" (asked only for a copy of an unfinished training).
+    epoch, step : int
+        Epochs and gradient steps done.
+    best_epoch : int or None
+        Of the lowest validation cost since both ramps were full.
+    costs : dict of str to float
+        The last epoch's line of the fit log.
+    rollbacks : int
+        How often a cost that was not finite sent the training back to the start of an epoch.
     """
 
     reason: str

@@ -18,7 +18,8 @@ from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.legacy.fitlog import read_lfads_summary
 from lfadsrm_hpc.results.legacy.params import read_summary
-from lfadsrm_hpc.results.legacy.run import LegacyRun, LegacyStatus
+from lfadsrm_hpc.results.legacy.run import LegacyRun
+from lfadsrm_hpc.results.legacy.status import LegacyStatus
 from lfadsrm_hpc.results.posterior_means.of_runs import (
     Chunks,
     Names,
@@ -43,11 +44,7 @@ class LegacyCollection(Generic[R]):
 
     Attributes
     ----------
-    path : Path
-    name : str
     layout : LegacyCollectionLayout
-    runs : list of LegacyRun
-        In order of run specs, then params.
     """
 
     run_class: type[R] = LegacyRun  # type: ignore[assignment] # what subclasses for other runs set
@@ -84,14 +81,17 @@ class LegacyCollection(Generic[R]):
 
     @property
     def path(self) -> Path:
+        """The folder of the collection."""
         return self.layout.path
 
     @property
     def name(self) -> str:
+        """The name of that folder."""
         return self.layout.path.name
 
     @cached_property
     def runs(self) -> list[R]:
+        """All runs, in order of run specs, then params, as `summary.txt` has them where it is there."""
         summary = read_summary(self.layout.summary)
         found = [
             self.run_class(self, layout, self.layout, summary, self._bin_ms) for layout in self.layout.runs()
@@ -105,6 +105,7 @@ class LegacyCollection(Generic[R]):
 
     @property
     def n_runs(self) -> int:
+        """How many runs there are."""
         return len(self.runs)
 
     @property
@@ -166,6 +167,11 @@ class LegacyCollection(Generic[R]):
     def find_run(self, spec: Names | None = None, params: Names | int | None = None, **match: Any) -> R:
         """Return the one run that fits; see `find_runs`.
 
+        Parameters
+        ----------
+        spec, params, **match
+            As there.
+
         Raises
         ------
         NotFoundError
@@ -183,6 +189,10 @@ class LegacyCollection(Generic[R]):
 
     def run_by_id(self, run_id: str) -> R:
         """Return the run with an id.
+
+        Parameters
+        ----------
+        run_id : str
 
         Raises
         ------
@@ -209,7 +219,12 @@ class LegacyCollection(Generic[R]):
     # ---------------------------------------------------------------- loading
 
     def status(self, runs: Iterable[R] | None = None) -> list[LegacyStatus]:
-        """Return how far runs are (all unless given), from the files that are there."""
+        """Return how far runs are (all unless given), from the files that are there.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+        """
         return [run.status() for run in (self.runs if runs is None else runs)]
 
     def load_posterior_means(
@@ -240,7 +255,6 @@ class LegacyCollection(Generic[R]):
         Returns
         -------
         xr.DataTree or xr.Dataset
-            As there.
 
         Raises
         ------
@@ -270,7 +284,12 @@ class LegacyCollection(Generic[R]):
         return open_tree_of(loadable, wanted, {"collection": self.name, "not_complete": json.dumps(others)})
 
     def load_fit_logs(self, runs: Iterable[R] | None = None) -> dict[str, pd.DataFrame]:
-        """Return the fit log of each run that has one, by run id."""
+        """Return the fit log of each run (of all unless given) that has one, by run id.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+        """
         logs = {}
         for run in self.runs if runs is None else runs:
             try:
@@ -284,6 +303,10 @@ class LegacyCollection(Generic[R]):
     def runs_table(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
         """Return a table with a row for each run (all unless given), from small text files alone.
 
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+
         Returns
         -------
         pandas.DataFrame
@@ -296,7 +319,12 @@ class LegacyCollection(Generic[R]):
                         [run.values for run in chosen], swept)  # fmt: skip
 
     def summary(self, runs: Iterable[R] | None = None) -> pd.DataFrame:
-        """Return runs x (params, costs); see `api.collection_loading.CollectionLoading.summary`."""
+        """Return runs x (params, costs), of all runs unless given; see `CollectionLoading.summary`.
+
+        Parameters
+        ----------
+        runs : iterable of LegacyRun, optional
+        """
         return summary_of(self.runs_table(runs))
 
     def best(
@@ -310,6 +338,13 @@ class LegacyCollection(Generic[R]):
         """Return the best complete run of each run spec, by its lowest validation cost.
 
         See `api.collection_loading.CollectionLoading.best`. There is no methods paragraph, and no script.
+
+        Parameters
+        ----------
+        metric : str, optional
+            A cost of the fit log; the lowest total validation cost unless given.
+        runs, spec, **match
+            See `find_runs`; `runs` takes their place.
 
         Raises
         ------

@@ -20,27 +20,13 @@ import xarray as xr
 
 from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.original_names import LOGVARS, MEANS, POSTERIORS, RATES, READIN, SAME
 from lfadsrm_hpc.results.model_params import assembled
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-# ours: theirs
-_PLAIN = {
-    "ic_prior/mean": "z_prior_g0_mean",
-    "gen/h0": "gen_g0",
-    "gen/from_ic/W": "gen_g0_2_gen_ic_W",
-    "gen/from_ic/b": "gen_g0_2_gen_ic_b",
-    "factors/W": "gen_gen_2_fac_W",
-    "con/h0": "con_c0",
-    "co_prior/log_tau": "z_u_prior_ar1_logatau",
-    "co_prior/log_evar": "z_u_prior_ar1_logevars",
-}
-_POSTERIORS = {"ic": "z_ic_enc_2_post_g0", "co": "con_con_to_post_co"}
-_RATES, _MEANS, _LOGVARS, _READIN = (
-    "glm_fac_2_logrates", "glm_fac_2_means", "glm_fac_2_logvars", "x_2_infac",
-)  # fmt: skip
-_OF_DATASETS = {_RATES: "readout", _MEANS: "readout", _LOGVARS: "readout_logvar", _READIN: "readin"}
+_OF_DATASETS = {RATES: "readout", MEANS: "readout", LOGVARS: "readout_logvar", READIN: "readin"}
 _LOGVAR = "z_prior_g0_logvar"
 _NOT_OF_THE_MODEL = ("global_step", "learning_rate")
 _DATASET = re.compile(rf"({'|'.join(_OF_DATASETS)})_(.+)_([Wb])")
@@ -139,7 +125,7 @@ def to_ours(
     """
     left = dict(variables)
     found: Arrays = {}
-    for ours, theirs in _PLAIN.items():
+    for ours, theirs in SAME.items():
         if theirs in left:
             found[ours] = _plain(ours, left.pop(theirs))
     for net in ("ic_enc", "ci_enc"):
@@ -149,7 +135,7 @@ def to_ours(
     for net in ("con", "gen"):
         if f"{net}_GenGRU_Gates_h_2_ru_W" in left:
             found |= _generator(left, net)
-    for ours, theirs in _POSTERIORS.items():
+    for ours, theirs in POSTERIORS.items():
         for kind in ("W", "b"):
             if f"{theirs}_mean_{kind}" in left:
                 parts = [left.pop(f"{theirs}_{part}_{kind}") for part in ("mean", "logvar")]
@@ -254,7 +240,7 @@ def to_theirs(arrays: Mapping[str, Array], hyperparameters: Mapping[str, Any]) -
     """Return the variables of the original, and what they cannot hold; the inverse of `to_ours`."""
     left = dict(arrays)
     found: Arrays = {}
-    for ours, theirs in _PLAIN.items():
+    for ours, theirs in SAME.items():
         if ours in left:
             found[theirs] = _row(ours, left.pop(ours))
     for net, side in [(net, side) for net in ("ic_enc", "ci_enc") for side in ("fwd", "rev")]:
@@ -263,7 +249,7 @@ def to_theirs(arrays: Mapping[str, Array], hyperparameters: Mapping[str, Any]) -
     for net in ("con", "gen"):
         if f"{net}/b" in left:
             found |= _their_generator(left, net)
-    for ours, theirs in _POSTERIORS.items():
+    for ours, theirs in POSTERIORS.items():
         for kind in ("W", "b"):
             if f"{ours}/{kind}" in left:
                 parts = np.split(left.pop(f"{ours}/{kind}"), 2, axis=-1)
@@ -323,9 +309,9 @@ def _their_generator(left: Arrays, net: str) -> Arrays:
 
 
 def _their_datasets(left: Arrays, *, gaussian: bool) -> Arrays:
-    groups = {"readin": _READIN, "readout": _MEANS if gaussian else _RATES}
+    groups = {"readin": READIN, "readout": MEANS if gaussian else RATES}
     if gaussian:
-        groups["readout_logvar"] = _LOGVARS
+        groups["readout_logvar"] = LOGVARS
     return dict(_named_by_dataset(left, groups))
 
 

@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import one_dataset
-from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
-from lfadsrm_hpc.legacy_layout import KINDS, LegacyCollectionLayout, LegacyRunLayout
+from lfadsrm_hpc.legacy_layout import KINDS
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.arrays.split import SPLITS
 from lfadsrm_hpc.results.attaching import attach_from
 from lfadsrm_hpc.results.averages import condition_averages
+from lfadsrm_hpc.results.legacy.described import DescribedRun
 from lfadsrm_hpc.results.legacy.fitlog import read_lfads_log
-from lfadsrm_hpc.results.legacy.inputs import RunInputs
-from lfadsrm_hpc.results.legacy.params import (
-    LegacyParams,
-    Summary,
-    read_flags,
-    read_hyperparameters,
-    translate,
-)
+from lfadsrm_hpc.results.legacy.status import LegacyStatus
 from lfadsrm_hpc.results.posterior_means.of_runs import Chunks, Names, Wanted, open_one
 
 if TYPE_CHECKING:
@@ -39,32 +30,8 @@ if TYPE_CHECKING:
 
     from lfadsrm_hpc.results.legacy.inputs import LegacyInputs
 
-NO_HASH = ""
 
-
-@dataclass(frozen=True)
-class LegacyStatus:
-    """How far a run is.
-
-    Attributes
-    ----------
-    run_id : str
-    state : RunState
-        COMPLETED: the posterior means of all its datasets are there. FAILED: its queue says that it is done
-        (`lfads.done`), and they are not. UNKNOWN: training has begun; whether it goes on, nothing here tells.
-        PREPARED: it has not.
-    detail : str
-    """
-
-    run_id: str
-    state: RunState
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.run_id}: {self.state}" + (f" ({self.detail})" if self.detail else "")
-
-
-class LegacyRun:
+class LegacyRun(DescribedRun):
     """A run of the Matlab run manager.
 
     Attributes
@@ -78,109 +45,6 @@ class LegacyRun:
     id : str
         `param_<HASH>/<run spec>`, or the run spec alone.
     """
-
-    def __init__(
-        self,
-        collection: Any,
-        layout: LegacyRunLayout,
-        root: LegacyCollectionLayout,
-        summary: Summary,
-        bin_ms: float | None,
-    ) -> None:
-        self.collection, self.layout = collection, layout
-        self._summary, self._bin_ms = summary, bin_ms
-        parent = layout.path.parent.name
-        has_hash = layout.path.parent != root.path
-        self.param_hash = parent.removeprefix("param_") if has_hash else NO_HASH
-        self.id = f"{parent}/{layout.path.name}" if has_hash else layout.path.name
-        told = summary.params.get(self.param_hash, {}).get("spikeBinMs")
-        self._inputs = RunInputs(
-            layout, root, summary.data.get(self.param_hash), told if bin_ms is None else bin_ms
-        )
-
-    @property
-    def name(self) -> str:
-        """The name of the run spec."""
-        return self.layout.path.name
-
-    @property
-    def path(self) -> Path:
-        return self.layout.path
-
-    @cached_property
-    def dataset_names(self) -> tuple[str, ...]:
-        """The datasets: as `summary.txt` lists them, else those that the run is linked to or has results of.
-
-        Raises
-        ------
-        ResultsError
-            Nothing names any.
-        """
-        found: Sequence[str] = self.layout.input_datasets()
-        found = found or sorted({one.dataset for one in self.layout.output.posterior_files()})
-        listed = list(self._summary.specs.get(self.name, ()))
-        if listed and (not found or set(found) == set(listed)):
-            found = listed
-        if not found:
-            raise ResultsError(
-                "nothing tells which datasets this run has",
-                where=self.path,
-                hint="its folders lfadsInput and lfadsOutput, and summary.txt of the collection, name them",
-            )
-        return tuple(found)
-
-    @property
-    def n_datasets(self) -> int:
-        return len(self.dataset_names)
-
-    @cached_property
-    def spec(self) -> RunSpec:
-        return RunSpec(self.name, None, list(self.dataset_names))
-
-    # ---------------------------------------------------------------- params
-
-    @cached_property
-    def known_params(self) -> LegacyParams:
-        """The params, as far as files tell them; what has no equivalent here; and what is odd about them."""
-        told = self._summary.params.get(self.param_hash, {})
-        used, faults = self._readable_hyperparameters()
-        if not used and not told:
-            used = read_flags(self.layout.train_script)
-        try:
-            count = self.n_datasets
-        except ResultsError:  # nothing names them: the run has not begun
-            count = 1
-        found = translate(told, used, n_datasets=count, bin_ms=self._bin_ms)
-        return replace(found, notes=(*faults, *found.notes))
-
-    @property
-    def params(self) -> RunParams:
-        """The params under our names; all are defaults where `known_params.params` is None."""
-        return self.known_params.params or RunParams()
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        """The values of all params that are known, by our names, and by Matlab's where we have none."""
-        known = self.known_params
-        return {} if known.params is None else {**known.params.values(), **known.untranslated}
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Return what LFADS trained with, by its own names; empty where it left no file that tells.
-
-        Raises
-        ------
-        ResultsError
-            The file is damaged.
-        """
-        files = self.layout.output.hyperparameter_files()
-        return read_hyperparameters(next(iter(files.values()))) if files else {}
-
-    def _readable_hyperparameters(self) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Return them, or what is wrong with their file: params can come from elsewhere, too."""
-        try:
-            return self.hyperparameters(), ()
-        except ResultsError as error:
-            return {}, (f"{error.what}: {error.where}",)
 
     # ---------------------------------------------------------------- state
 
@@ -206,6 +70,7 @@ class LegacyRun:
 
     @property
     def is_complete(self) -> bool:
+        """Whether its state is COMPLETED: its posterior means are all there."""
         return self.status().state is RunState.COMPLETED
 
     def _lacking(self) -> list[tuple[str, str]]:
@@ -226,7 +91,13 @@ class LegacyRun:
     # ---------------------------------------------------------------- results
 
     def posterior_kinds(self, dataset: str | None = None) -> list[str]:
-        """Return the kinds of posterior means that a dataset has, the one that loads by default first."""
+        """Return the kinds of posterior means that a dataset has, the one that loads by default first.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            It may be left out where there is one.
+        """
         name = self._dataset(dataset)
         files = self._means_by_kind()
         there = [kind for kind in KINDS if all((name, split) in files.get(kind, {}) for split in SPLITS)]
@@ -283,6 +154,19 @@ class LegacyRun:
         """Return mean, standard error and number of trials of each condition.
 
         See `lfadsrm_hpc.results.averages.condition_averages`.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            It may be left out where there is one.
+        variables : str or sequence of str, optional
+            Those that are over time unless given.
+        by : str
+            What tells conditions apart.
+        split : {"train", "valid", "each"}, optional
+            All trials unless given.
+        attach : str or sequence of str
+            What of the inputs is averaged too.
         """
         means = self.load_posterior_means(dataset, attach=attach)
         return condition_averages(means, variables, by=by, split=split)
@@ -302,6 +186,11 @@ class LegacyRun:
 
         See `lfadsrm_hpc.api.run_loading.RunLoading.load_model_params`.
 
+        Parameters
+        ----------
+        dataset : str, optional
+            Only read-in and read-out of this dataset, without its name.
+
         Raises
         ------
         ResultsError
@@ -318,7 +207,13 @@ class LegacyRun:
         return params if dataset is None else of_dataset(params, self._dataset(dataset))
 
     def posterior_files(self, kind: str | None = None) -> dict[str, dict[str, Path]]:
-        """Return the files of posterior means of each dataset, by split."""
+        """Return the files of posterior means of each dataset, by split.
+
+        Parameters
+        ----------
+        kind : str, optional
+            One of `posterior_kinds`, its first unless given.
+        """
         return {name: self._files(name, kind) for name in self.dataset_names}
 
     # ---------------------------------------------------------------- inputs
@@ -327,18 +222,27 @@ class LegacyRun:
         """Return the input file of each dataset, wherever it is; where it is not, where it should be."""
         return {name: self._inputs.data_file(name) for name in self.dataset_names}
 
-    def info_files(self) -> dict[str, Path]:
-        """Return `inputInfo_<dataset>.mat` of each dataset, as `input_files`."""
-        return {name: self._inputs.info_file(name) for name in self.dataset_names}
-
     def trials(self, dataset: str, n_bins: int) -> LegacyInputs:
-        """Return what is known of the trials of a dataset whose posterior means have so many bins."""
+        """Return what is known of the trials of a dataset whose posterior means have so many bins.
+
+        Parameters
+        ----------
+        dataset : str
+        n_bins : int
+            Bins of a trial.
+        """
         return self._inputs.trials(dataset, n_bins)
 
     # ---------------------------------------------------------------- for loaders
 
     def loadable(self, kind: str | None = None) -> Kept:
-        """Return the run as `lfadsrm_hpc.results.posterior_means.of_runs` takes it."""
+        """Return the run as `lfadsrm_hpc.results.posterior_means.of_runs` takes it.
+
+        Parameters
+        ----------
+        kind : str, optional
+            One of `posterior_kinds`, its first unless given.
+        """
         return Kept(self, kind)
 
     def _files(self, dataset: str, kind: str | None) -> dict[str, Path]:
@@ -362,7 +266,16 @@ class LegacyRun:
         return {split: files[dataset, split] for split in SPLITS}
 
     def open_means(self, dataset: str, kind: str | None, *, cache: bool) -> xr.Dataset:
-        """Open the posterior means of a dataset; see `load_posterior_means`."""
+        """Open the posterior means of a dataset; see `load_posterior_means`.
+
+        Parameters
+        ----------
+        dataset : str
+        kind : str or None
+            One of `posterior_kinds`; None: its first.
+        cache : bool
+            Keep what was read.
+        """
         from lfadsrm_hpc.results.legacy.means import MeansFiles, open_lfads_means
 
         paths = self._files(dataset, kind)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.results.colors import colors, foreground
-from lfadsrm_hpc.results.plots.parts import bare, new_axes, new_figure
+from lfadsrm_hpc.results.plots.parts import bare, new_figure
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +53,7 @@ def alignment_components(
         There is no session, no such component, or no such condition.
     """
     if not alignments:
-        raise UsageError("there is no alignment to draw")
+        raise UsageError("there is no alignment to draw", hint="align at least one session")
     known = min(one.sizes["component"] for one in alignments.values())
     chosen = list(range(min(components, known))) if isinstance(components, int) else list(components)
     if not chosen or max(chosen) >= known or min(chosen) < 0:
@@ -110,31 +110,3 @@ def _draw(ax: Axes, one: xr.Dataset, component: int, palette: Mapping[str, Any])
     ax.text(0.98, 0.97, f"R² {r2:.2f}", transform=ax.transAxes, ha="right", va="top", fontsize=7)
     bare(ax)
     ax.tick_params(labelsize=7)
-
-
-def alignment_quality(alignments: Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
-    """Draw the R2 of each component in each session as a map, sessions downwards.
-
-    Parameters
-    ----------
-    alignments : mapping of session to xr.Dataset
-        As for `alignment_components`.
-    ax : matplotlib Axes, optional
-
-    Raises
-    ------
-    UsageError
-        There is no session.
-    """
-    if not alignments:
-        raise UsageError("there is no alignment to draw")
-    ax = new_axes() if ax is None else ax
-    table = np.array([one.r2_by_factor.values for one in alignments.values()])
-    table = table[:, ~np.isnan(table).all(axis=0)]
-    image = ax.imshow(table, vmin=0.0, vmax=1.0, aspect="auto", cmap="viridis", interpolation="nearest")
-    names = [f"{name}  {float(one.attrs['r2']):.2f}" for name, one in alignments.items()]
-    ax.set_yticks(range(len(names)), names, fontsize=7)
-    ax.set_xlabel("component")
-    ax.set_title("R² of the session's read-in (beside the name: of all components)", fontsize=9)
-    ax.figure.colorbar(image, ax=ax, shrink=0.8)
-    return ax

@@ -251,7 +251,7 @@ def _chosen(wanted: int | Sequence[int] | None, count: int, what: str) -> list[i
     chosen = [int(wanted)] if isinstance(wanted, int | np.integer) else [int(one) for one in wanted]
     for one in chosen:
         if not 0 <= one < count:
-            raise UsageError(f"there is no {what} {one}: they are 0 to {count - 1}")
+            raise UsageError(f"there is no {what} {one}: they are 0 to {count - 1}", hint="count from 0")
     return chosen
 
 

@@ -38,6 +38,7 @@ class Group:
 
 
 def trial_conditions(means: xr.Dataset) -> Array:
+    """Return the condition of each trial; "all" where the data have none."""
     if "condition" not in means.variables:
         return np.full(means.sizes["trial"], "all")
     return np.asarray(means["condition"])
@@ -58,11 +59,12 @@ def known_conditions(labels: Array) -> list[Any]:
 
 
 def chosen_conditions(labels: Array, wanted: Sequence[object] | None, *, most: int | None) -> list[Any]:
+    """Return the conditions that are wanted, or else all, at most so many, spread over them."""
     known = known_conditions(labels)
     if wanted is not None:
         return find_conditions(wanted, known, "no trial has")
     if not known:
-        raise DataError("no trial has a condition")
+        raise DataError("no trial has a condition", hint="name single trials, or give the dataset conditions")
     if most is None:
         return known
     return [known[row] for row in spread(len(known), most)]

@@ -212,7 +212,10 @@ def _linearised_at(
         return point.state, _name_point(point, len(starts))
     state = np.asarray(at, np.float64).ravel()
     if state.size != generator.units or not np.isfinite(state).all():
-        raise UsageError(f"a state has {generator.units} finite values, and {state.size} are given")
+        raise UsageError(
+            f"a state has {generator.units} finite values, and {state.size} are given",
+            hint="give one state of the generator",
+        )
     return state, f"at a given state (speed {generator.speed(state):.1g} a bin)"
 
 
@@ -225,7 +228,8 @@ def _starts(generator: Generator, means: xr.Dataset | None, seed: int) -> Array:
     if states.sizes["generator_unit"] != generator.units:
         raise UsageError(
             f"the posterior means have {states.sizes['generator_unit']} generator units, the model "
-            f"{generator.units}: they are of different runs"
+            f"{generator.units}: they are of different runs",
+            hint="load both from one run",
         )
     trials = rng.integers(0, states.sizes["trial"], _STARTS - 1)
     bins = rng.integers(0, states.sizes["time"], _STARTS - 1)
@@ -330,7 +334,9 @@ def _lines_of_frequency(ax: Axes, bin_ms: float, right: float, height: float) ->
 def _top(arrays: Sequence[Array]) -> float:
     values = np.concatenate([np.abs(array[np.isfinite(array)]).ravel() for array in arrays])
     if not values.size:
-        raise DataError("no weight is finite: the model diverged")
+        raise DataError(
+            "no weight is finite: the model diverged", hint="`lfadsrm status` and the fit log say when"
+        )
     return float(np.quantile(values, 0.995)) or 1.0
 
 

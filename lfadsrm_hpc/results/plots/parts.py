@@ -28,17 +28,20 @@ _LONGEST = 20
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """Make a figure of a size in inches, laid out so that nothing overlaps."""
     from lfadsrm_hpc.results.plots.notebook_figure import NotebookFigure
 
     return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def split_figure(figure: Figure | SubFigure, rows: int, columns: int, **ratios: Any) -> list[SubFigure]:
+    """Return parts of a figure, row by row."""
     parts: Any = figure.subfigures(rows, columns, **ratios)
     return list(np.ravel(parts))
 
 
 def new_axes(projection: str | None = None, size: tuple[float, float] = (6.0, 4.2)) -> Any:
+    """Make a figure with one pair of axes, or one of another projection."""
     return new_figure(*size).subplots(subplot_kw={"projection": projection})
 
 
@@ -197,10 +200,11 @@ def neuron_label(means: xr.Dataset, neuron: int) -> str:
 
 
 def check_neuron(means: xr.Dataset, neuron: int) -> None:
+    """Refuse the number of a neuron that is not there."""
     count = means.sizes["neuron"]
     if not 0 <= neuron < count:
         known = "there is only neuron 0" if count == 1 else f"they are 0 to {count - 1}"
-        raise UsageError(f"there is no neuron {neuron}: {known}")
+        raise UsageError(f"there is no neuron {neuron}: {known}", hint="count from 0")
 
 
 def output_of(means: xr.Dataset, variable: str | None) -> tuple[str, str]:
@@ -221,12 +225,14 @@ def output_of(means: xr.Dataset, variable: str | None) -> tuple[str, str]:
 
 
 def lowest(logs: Mapping[str, pd.DataFrame]) -> str | None:
+    """Return the name of the fit that reached the lowest validation cost; None where none did."""
     costs = {name: log.attrs.get("lowest_valid_cost") for name, log in logs.items()}
     known = {name: cost for name, cost in costs.items() if cost is not None}
     return min(known, key=lambda name: known[name]) if known else None
 
 
 def mark_lowest(ax: Axes, log: pd.DataFrame, color: Any) -> None:
+    """Draw a dot at the epoch of lowest validation cost."""
     epoch = log.attrs.get("lowest_valid_epoch")
     if epoch is not None:
         ax.plot([epoch], [log.attrs["lowest_valid_cost"]], "o", color=color, ms=5, mec="white", mew=0.8)
@@ -283,5 +289,6 @@ def neuron_order(truth: Floats) -> npt.NDArray[np.intp]:
 
 
 def raster(ax: Axes, counts: Floats, time: Floats) -> None:
+    """Draw a tick for each bin with spikes, neurons upwards."""
     bins, neurons = np.nonzero(counts)
     ax.plot(time[bins], neurons, "|", color=foreground(), ms=4, mew=0.8)

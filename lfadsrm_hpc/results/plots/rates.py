@@ -195,7 +195,10 @@ def raster_of_trial(
     known = data["trial"].values if "trial" in data.coords else np.arange(data.sizes["trial"])
     rows = np.flatnonzero(known == trial)
     if not rows.size:
-        raise UsageError(f"there is no trial {trial}: they are {known[0]} to {known[-1]}")
+        raise UsageError(
+            f"there is no trial {trial}: they are {known[0]} to {known[-1]}",
+            hint="the original trial numbers count",
+        )
     counts = _counts(data, trial=int(rows[0]))
     chosen = np.arange(counts.shape[1]) if order is None else np.asarray(order)
     ax = new_axes(size=(6.0, min(7.0, 1.6 + 0.09 * len(chosen)))) if ax is None else ax
@@ -290,5 +293,8 @@ def _counts(data: xr.Dataset, *, trial: int | None = None, neuron: int | None = 
     one = data["spikes"].isel(trial=trial) if trial is not None else data["spikes"].isel(neuron=neuron)
     counts = np.asarray(one, np.float64)
     if not np.array_equal(counts, np.floor(counts)) or (counts < 0).any():
-        raise DataError("these are values of a continuous signal, not spikes: there is no raster of them")
+        raise DataError(
+            "these are values of a continuous signal, not spikes: there is no raster of them",
+            hint="draw its rates: plot_single_trial_rates",
+        )
     return counts.astype(np.int64)

@@ -50,7 +50,7 @@ def learning_curves(
     """
     named = dict(logs) if isinstance(logs, Mapping) else {"": logs}
     if not named:
-        raise UsageError("there is no fit log to draw")
+        raise UsageError("there is no fit log to draw", hint="train a run first: `lfadsrm run`")
     ax = new_axes() if ax is None else ax
     if len(named) == 1:
         _curves_of_one(ax, *next(iter(named.items())))

@@ -92,10 +92,16 @@ def shared_space(averages: Mapping[str, Mapping[Any, Floats]], time: npt.ArrayLi
     """
     shared = [one for one in next(iter(averages.values())) if all(one in own for own in averages.values())]
     if not shared:
-        raise DataError("no condition is shared by all sessions, so they cannot be compared")
+        raise DataError(
+            "no condition is shared by all sessions, so they cannot be compared",
+            hint="draw sessions that share conditions",
+        )
     lengths = {len(own[shared[0]]) for own in averages.values()}
     if len(lengths) > 1:
-        raise DataError(f"trials of the sessions are not equally long: {sorted(lengths)} bins")
+        raise DataError(
+            f"trials of the sessions are not equally long: {sorted(lengths)} bins",
+            hint="draw sessions of one length",
+        )
     stacked = np.stack([np.stack([own[one] for one in shared]) for own in averages.values()])
     centre, directions, share = principal_axes(stacked.reshape(-1, stacked.shape[-1]))
     return SharedSpace(
@@ -264,7 +270,7 @@ def session_alignment(
 
 def _some(means: Mapping[str, xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
     if not means:
-        raise UsageError("there is no session to draw")
+        raise UsageError("there is no session to draw", hint="name at least one session")
     return list(means.items())
 
 

@@ -59,7 +59,10 @@ def rates_against_truth(
 
     y, x, t = (np.asarray(a, dtype=np.float64) for a in (rates, counts, truth))
     if not y.shape == x.shape == t.shape:
-        raise UsageError(f"rates, counts and truth differ in shape: {y.shape}, {x.shape}, {t.shape}")
+        raise UsageError(
+            f"rates, counts and truth differ in shape: {y.shape}, {x.shape}, {t.shape}",
+            hint="all three need the same trials, bins and neurons",
+        )
     smoothed = smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms)
     order = neuron_order(t) if neurons is None else np.asarray(neurons)
     figure = new_figure(9.5, 1.0 + 1.5 * len(trials)) if figure is None else figure
@@ -104,6 +107,20 @@ def rate_traces(
     """Draw true, inferred and smoothed rates of a few neurons in one trial, one axes a neuron.
 
     Units and shapes as in `rates_against_truth`; `trial` is a row, `label` what to call it.
+
+    Parameters
+    ----------
+    rates, counts, truth : array_like, shape (trial, time, neuron)
+    time_ms : array_like, shape (time,)
+    bin_ms : float
+    trial : int
+    neurons : sequence of int
+        Columns.
+    sd_ms : float
+        Of the Gaussian by which spikes are smoothed.
+    axes : sequence of Axes
+        As many as neurons.
+    label : object, optional
     """
     y, x, t = (np.asarray(a, dtype=np.float64)[trial] for a in (rates, counts, truth))
     smoothed = smooth_spikes(x, bin_ms=bin_ms, sd_ms=sd_ms)
@@ -140,6 +157,16 @@ def inferred_and_smoothed(
     """Draw how often smoothed and inferred rates go with which true rate, with pooled R2, in two axes.
 
     Units and shapes as in `rates_against_truth`; at most `most` bins are counted, drawn at random.
+
+    Parameters
+    ----------
+    rates, counts, truth : array_like, shape (trial, time, neuron)
+    bin_ms : float
+    sd_ms : float
+        Of the Gaussian by which spikes are smoothed.
+    axes : sequence of two Axes
+        For the smoothed and for the inferred rates.
+    most : int
     """
     t = np.asarray(truth, dtype=np.float64)
     smoothed = smooth_spikes(counts, bin_ms=bin_ms, sd_ms=sd_ms)

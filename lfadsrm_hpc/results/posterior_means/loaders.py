@@ -85,41 +85,6 @@ def open_posterior_means(
     return means
 
 
-def open_tree(
-    files: Mapping[str, str | os.PathLike[str]], *, expect_tokens: Mapping[str, str] | None = None
-) -> xr.DataTree:
-    """Open the posterior means of many runs as one tree, lazily.
-
-    What is read is not kept: use `.load()` for that. (A look at each of a hundred runs would otherwise leave
-    all of them in memory.)
-
-    Parameters
-    ----------
-    files : mapping
-        `"param_<hash>/<run spec>/<dataset>"` -> path of its netCDF file. Every part becomes one level.
-    expect_tokens : mapping, optional
-        The claim token that each file should carry, under the same keys.
-
-    Returns
-    -------
-    xr.DataTree
-        `tree["param_<hash>/<run spec>/<dataset>"].ds` is what `open_posterior_means` gives.
-
-    Raises
-    ------
-    ResultsError
-        A file cannot be opened.
-    """
-    tokens = expect_tokens or {}
-    tree: xr.DataTree = xr.DataTree.from_dict(
-        {
-            key: open_posterior_means(path, expect_token=tokens.get(key), cache=False)
-            for key, path in files.items()
-        }
-    )
-    return tree
-
-
 def of_split(means: xr.Dataset, split: str) -> xr.Dataset:
     """Return the trials of one split, in their order, without reading anything.
 

@@ -39,6 +39,7 @@ class Known:
 
 
 def gather(collection: RunCollection[Any], runs: Sequence[Run], states: Mapping[str, RunStatus]) -> Known:
+    """Read what the page needs of each run, each file once."""
     layout = collection.layout
     cancelled = store.read_cancellations(layout)
     freshness = look(layout.state_dir if layout.state_dir.is_dir() else layout.path)

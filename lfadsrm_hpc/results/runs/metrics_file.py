@@ -46,6 +46,7 @@ class RunMetrics:
 
     @property
     def verdict(self) -> str:
+        """The verdict: "good", "suspect" or "bad"; "" where there is none."""
         return str(self.quality.get("verdict", ""))
 
     @property

@@ -63,7 +63,14 @@ class Reason:
 
 @dataclass(frozen=True)
 class Quality:
-    """The verdict on a run, and why."""
+    """The verdict on a run, and why.
+
+    Attributes
+    ----------
+    verdict : {"good", "suspect", "bad"}
+    reasons : tuple of Reason
+        Empty where it is good.
+    """
 
     verdict: str
     reasons: tuple[Reason, ...]
@@ -74,7 +81,15 @@ class Quality:
 
 
 def judge(fit: FitEvidence, datasets: Sequence[DatasetEvidence]) -> Quality:
-    """Return the verdict on a run: the worst of its reasons; good where there is none."""
+    """Return the verdict on a run: the worst of its reasons; good where there is none.
+
+    Parameters
+    ----------
+    fit : FitEvidence
+        From the fit log.
+    datasets : sequence of DatasetEvidence
+        From the posterior means of each dataset.
+    """
     reasons = [*_training(fit)]
     several = len(datasets) > 1
     for one in datasets:

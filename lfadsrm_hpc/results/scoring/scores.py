@@ -68,7 +68,12 @@ class Scores:
     bits_error: float | None = None
 
     def values(self, split: str = VALID) -> dict[str, float]:
-        """Return the metrics of a split as numbers."""
+        """Return the metrics of a split as numbers.
+
+        Parameters
+        ----------
+        split : {"valid", "train"}
+        """
         own = self.splits[split]
         return {name: own[name].value for name in NAMES if name in own}
 
@@ -78,6 +83,12 @@ def pooled(scores: Iterable[Scores], split: str = VALID) -> dict[str, float]:
 
     Bits are added up and divided by all spikes, squares added up before they are divided; latents and
     behaviour, whose units differ, are averaged over datasets.
+
+    Parameters
+    ----------
+    scores : iterable of Scores
+        One a dataset.
+    split : {"valid", "train"}
     """
     every = [one.splits[split] for one in scores]
     common = [name for name in NAMES if every and all(name in one for one in every)]
@@ -203,6 +214,10 @@ def decode_variable(
 
     Parameters
     ----------
+    means : xr.Dataset
+        Posterior means of one dataset.
+    inputs : SessionInputs
+        What the run was fitted to.
     name : str
         Of a variable over time that is stored with the inputs.
     features : str
@@ -233,7 +248,10 @@ def decode_variable(
         raise UsageError(f"{features!r} is nothing to decode from", hint="rates, factors or generator_states")
     lag = round(lag_ms / trials.bin_ms)
     if abs(lag * trials.bin_ms - lag_ms) > 1e-6 * trials.bin_ms:
-        raise UsageError(f"a lag of {lag_ms:g} ms is not whole bins of {trials.bin_ms:g} ms")
+        raise UsageError(
+            f"a lag of {lag_ms:g} ms is not whole bins of {trials.bin_ms:g} ms",
+            hint="give a multiple of the width of the bins",
+        )
     check_lag(lag, trials.bins)
     decoder = _filled(trials, known[name], source, PENALTIES, lag)
     return decoder.cross_validated() if split == TRAIN else decoder.scored()

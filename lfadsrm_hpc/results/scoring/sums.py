@@ -17,7 +17,13 @@ _TRIALS_AND_BINS = (0, 1)
 
 @dataclass(frozen=True)
 class Score:
-    """A score, gain / scale: several are pooled by adding both."""
+    """A score, gain / scale: several are pooled by adding both.
+
+    Attributes
+    ----------
+    gain, scale : float
+        Sums over what was scored: bits and spikes, squares and squares, ...
+    """
 
     gain: float
     scale: float

@@ -134,6 +134,7 @@ def killed(told: Mapping[str, str], signal: int | None) -> tuple[RunState, bool,
 
 
 def deleted_by(comment: str) -> str:
+    """Return who deleted a job, as far as its comment tells."""
     match = re.search(r"terminated by (\S+)", comment)
     return f"deleted by {match[1]}" if match else "deleted"
 
@@ -146,6 +147,7 @@ def _ended(told: Mapping[str, str]) -> float | None:
 
 
 def whole_number(text: str | None) -> int | None:
+    """Return the whole number that a text is; None where it is none."""
     return int(text) if text is not None and re.fullmatch(r"\s*[+-]?[0-9]{1,15}\s*", text) else None
 
 

@@ -83,9 +83,14 @@ class Torque(PbsClient):
         try:
             code, answer, error = self._qstat([])
         except CommandError as failure:
-            raise SchedulerUnreachableError(failure.what) from failure
+            raise SchedulerUnreachableError(
+                failure.what, hint="nothing was changed; ask again in a minute"
+            ) from failure
         if code != 0 or not answer.whole:
-            raise SchedulerUnreachableError(f"qstat: {error if code else 'its answer cannot be read whole'}")
+            raise SchedulerUnreachableError(
+                f"qstat: {error if code else 'its answer cannot be read whole'}",
+                hint="nothing was changed; ask again in a minute",
+            )
         if not answer.jobs:
             self.version()  # nothing is printed where there are no jobs, and where an answer was lost
         found = {}

@@ -246,7 +246,9 @@ class Slurm(BatchScheduler):
         try:
             return self._queue(self.cluster, ["--name", ",".join(names)], slurm_parsing.FIND_FIELDS)
         except DamagedError as error:
-            raise SchedulerUnreachableError(str(error)) from error
+            raise SchedulerUnreachableError(
+                str(error), hint="nothing was changed; ask again in a minute"
+            ) from error
 
     def _find_ended(self, names: Sequence[str], since: float) -> list[Row]:
         if self._lacks_history(self.cluster):
@@ -254,7 +256,9 @@ class Slurm(BatchScheduler):
         try:
             return self._accounts(self.cluster, ["--name", ",".join(names)], since) or []
         except DamagedError as error:
-            raise SchedulerUnreachableError(str(error)) from error
+            raise SchedulerUnreachableError(
+                str(error), hint="nothing was changed; ask again in a minute"
+            ) from error
 
     def _queue(
         self, cluster: str, which: Sequence[str], fields: Sequence[str] = slurm_parsing.QUEUE_FIELDS

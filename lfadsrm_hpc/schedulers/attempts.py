@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lfadsrm_hpc.cli.looking import job_text
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.fold import RunStatus, history
 from lfadsrm_hpc.manifest.reading import look, read_facts
@@ -67,6 +66,24 @@ class Attempt:
             "log": str(self.log) if self.log.is_file() else None,
             "outputs": [str(path) for path in self.outputs],
         }
+
+
+def job_text(job: str, size: int, index: int) -> str:
+    """Return a task as its scheduler's users name it: "4711_3" (Slurm), "4711[3].server" (PBS), "4711".
+
+    Parameters
+    ----------
+    job : str
+        The scheduler's id.
+    size : int
+        Of the array; 0: a plain job.
+    index : int
+        Of the task.
+    """
+    if not size:
+        return job
+    before, brackets, after = job.partition("[]")
+    return f"{before}[{index}]{after}" if brackets else f"{job}_{index}"
 
 
 def attempts_of(run: RunLayout) -> list[Attempt]:

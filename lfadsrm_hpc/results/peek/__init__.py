@@ -1,0 +1,1 @@
+"""A look at one run in a terminal: learning curve and rates as text."""
