@@ -20,13 +20,13 @@ from lfadsrm_hpc.data import readers
 from lfadsrm_hpc.errors import DataError, LfadsrmError
 
 FEW = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-MANY = settings(FEW, max_examples=60)
+MANY = settings(FEW, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)
 SPIKES = np.random.default_rng(0).poisson(0.5, (40, 20, 5)).astype(np.int32)
 Change = Callable[[h5py.File, Path], None]
