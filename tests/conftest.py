@@ -18,10 +18,13 @@ tests are skipped; with LFADSRM_REQUIRE_TOOLS=1 they fail.
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import ctypes
 import gc
 import importlib.util
 import os
+import shutil
+import site
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,37 +44,94 @@ slurm_cluster = importlib.util.module_from_spec(_spec)
 sys.modules["slurm_cluster"] = slurm_cluster
 _spec.loader.exec_module(slurm_cluster)
 
-# What tests write is trusted; those of trust take this away.
-os.environ["LFADSRM_TRUSTED"] = "/"
-
 LIMITS = """AccountingStorageEnforce=associations,limits,qos
 EnforcePartLimits=ALL
 PartitionName=short Nodes=ALL MaxTime=1 State=UP
 PartitionName=closed Nodes=ALL State=INACTIVE"""
+
+# What a developer's shell may say to the programs under test, and what it may say to the tests themselves.
+FOREIGN = (
+    "LFADSRM_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "PBS_", "SUBMITIT_", "XDG_CONFIG_",
+    "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR",
+)  # fmt: skip
+KEPT = ("LFADSRM_REQUIRE_TOOLS", "LFADSRM_TEST_BASH")
 
 if TYPE_CHECKING:
     from browser import Browser
     from slurm_cluster import SlurmCluster
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """After the last test of a module give back what TensorFlow keeps of every function that was compiled.
 
-    Some hundred models are built in one process; without this it ends with 8 GB.
+    Some hundred models are built in one process. TensorFlow registers the gradient of each custom function
+    for good, and with it the graph around it: without this a process ends with 8 GB, and a quarter of its
+    time goes into looking through them for garbage.
     """
     if "tensorflow" not in sys.modules or (nextitem is not None and nextitem.path == item.path):
         return
     from tensorflow.python.eager import context
+    from tensorflow.python.framework import ops
 
     from lfadsrm_hpc.model import backend
 
-    gc.collect()
-    context._reset_context()
+    if context._context is None or not context._context._initialized:
+        return  # nobody has used it since the last time
+    gradients = ops.gradient_registry._registry
+    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
+        del gradients[name]
+    context._reset_context()  # it collects garbage first
     backend._configure()  # which the new context must be told again
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _foreign_settings() -> Iterator[None]:
+    """Hide the settings of whoever runs the tests, before any other fixture of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN) and name not in KEPT:
+                patch.delenv(name)
+        patch.setenv("LFADSRM_TRUSTED", "/")  # what tests write; those of trust take this away
+        # These stay theirs: matplotlib's list of fonts takes seconds to make, and packages may live at home.
+        patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
+        patch.setenv("PYTHONUSERBASE", site.getuserbase())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_home(_foreign_settings: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each test an empty home: ~/.config/lfadsrm holds sites, templates and defaults of a user."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        yield
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def count_calls() -> Callable[[Callable[[], Any]], tuple[Any, int]]:
+    """Return what a function returns and how many calls of Python functions that took.
+
+    What is quick on one machine is slow on a busy one; this number is always the same.
+    """
+
+    def counted(work: Callable[[], Any]) -> tuple[Any, int]:
+        profile = cProfile.Profile()
+        result = profile.runcall(work)
+        return result, sum(entry.callcount for entry in profile.getstats())
+
+    return counted
 
 
 @pytest.fixture(scope="session")

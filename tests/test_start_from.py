@@ -14,7 +14,7 @@ from lfadsrm_hpc.model.training import checkpoints
 from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.stopping import StopFlag
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 PARAMS = RunParams(
     spike_bin_ms=10, co_dim=0, batch_size=8, gen_dim=6, ic_dim=3, ic_enc_dim=4, factors_dim=2, use_xla="off",

@@ -16,7 +16,7 @@ from lfadsrm_hpc.model.training import checkpoints
 from lfadsrm_hpc.model.training import loop as training
 from lfadsrm_hpc.stopping import StopFlag
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 
 def test_the_number_of_threads_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

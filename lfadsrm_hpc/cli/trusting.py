@@ -57,8 +57,8 @@ def trust(where: Path | None, only_list: bool, revoke: bool, as_json: bool) -> N
     \b
     Examples:
       lfadsrm site trust                 what is in this folder
-      lfadsrm site trust reaching --list
-      lfadsrm site trust reaching --revoke
+      lfadsrm site trust my_experiment --list
+      lfadsrm site trust my_experiment --revoke
 
     \b
     Exit codes: 0 done; 2 no such folder; 3 the answer cannot be kept; 4 there is nothing to trust.

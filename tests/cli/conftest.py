@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+for _name in ("every_command", "forking", "laboratory"):  # tests are no package; so they can import these
+    _spec = importlib.util.spec_from_file_location(_name, Path(__file__).parent / f"{_name}.py")
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_name])
 FAKE_TASK = Path(__file__).parent / "fake_task.py"
 EXPERIMENT = f"""
 [collection]
@@ -122,7 +129,7 @@ class Shell:
         self.started.append(process)
         return process
 
-    def end(self, process: subprocess.Popen[str], timeout: float = 60) -> Said:
+    def end(self, process: subprocess.Popen[str], timeout: float = 180) -> Said:
         out, err = process.communicate(timeout=timeout)
         assert "Traceback" not in out + err
         return Said(process.returncode, out, err)
@@ -131,7 +138,7 @@ class Shell:
         return self.end(self.start(*args, cwd=cwd, **env))
 
     @staticmethod
-    def wait_until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def wait_until(true: Callable[[], Any], seconds: float = 120.0) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := true():
@@ -147,7 +154,7 @@ def shell() -> Iterator[Shell]:
     for process in made.started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,7 @@ def test_options_that_do_not_go_together(words: list[str], told: str, infer: Any
     assert told in err
 
 
+@pytest.mark.slow
 def test_an_adaptation_that_is_stopped_goes_on(trained: RunCollection, kit: Any, tmp_path: Path) -> None:
     """SIGTERM: it checkpoints, ends with 75, and says what to do; the same command goes on."""
     file = tmp_path / "day9.h5"

@@ -26,6 +26,8 @@ from lfadsrm_hpc.manifest.store import (
 )
 
 Fork = Callable[[Callable[[], object]], int]
+# Folders with hard links and without; what differs between them is tested without killing too.
+LINKS = [pytest.param(True, id="links"), pytest.param(False, id="no links", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +71,7 @@ def check_next_task(run: RunLayout, layout: CollectionLayout, *, believed: bool)
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["between calls", "within a write"])
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("links", LINKS)
 def test_every_write_point(layout: CollectionLayout, forked: Fork, links: bool, half: bool) -> None:
     seen = set()
     number = 0
@@ -99,6 +101,7 @@ def test_every_write_point(layout: CollectionLayout, forked: Fork, links: bool, 
     assert seen == {RunState.PREPARED, RunState.LOST, RunState.COMPLETED}
 
 
+@pytest.mark.slow
 def test_every_write_point_of_the_recovery(layout: CollectionLayout, forked: Fork) -> None:
     """The one that sets it right is killed too."""
 

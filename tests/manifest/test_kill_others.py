@@ -32,6 +32,8 @@ from lfadsrm_hpc.manifest.store import (
 
 Fork = Callable[[Callable[[], object]], int]
 JOB = Identity("cluster", "17", "0", "PLAN")
+# Folders with hard links and without; what differs between them is tested without killing too.
+LINKS = [pytest.param(True, id="links"), pytest.param(False, id="no links", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,7 @@ def waiting_and_stopped(layout: CollectionLayout) -> list[RunLayout]:
     return runs
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("links", LINKS)
 def test_cancelling(tmp_path: Path, forked: Fork, links: bool) -> None:
     seen = set()
 
@@ -119,7 +121,7 @@ def test_cancelling(tmp_path: Path, forked: Fork, links: bool) -> None:
     assert seen == {(S.PREEMPTED, S.SUBMITTED), (S.CANCELLED, S.CANCELLED)}
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("links", LINKS)
 def test_lifting_a_cancellation(tmp_path: Path, forked: Fork, links: bool) -> None:
     def make(layout: CollectionLayout) -> list[RunLayout]:
         runs = waiting_and_stopped(layout)
@@ -147,7 +149,7 @@ def killed_by_the_kernel(layout: CollectionLayout) -> list[RunLayout]:
     return [run]
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("links", LINKS)
 def test_closing_on_the_schedulers_word(tmp_path: Path, forked: Fork, links: bool) -> None:
     seen = set()
 
@@ -183,6 +185,7 @@ def with_a_past(layout: CollectionLayout) -> list[RunLayout]:
     return [run]
 
 
+@pytest.mark.slow
 def test_deleting_outputs(tmp_path: Path, forked: Fork) -> None:
     """What is left of a deletion can be deleted, and never looks as if somebody worked on the run."""
     seen, facts = set(), set()

@@ -34,7 +34,7 @@ def test_a_killed_process_is_gone_even_while_it_is_a_zombie() -> None:
     assert start is not None
     assert is_alive(child.pid, start) is True
     child.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while is_alive(child.pid, start) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert Path(f"/proc/{child.pid}").exists()  # nobody has waited for it yet

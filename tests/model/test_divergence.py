@@ -52,6 +52,7 @@ def test_an_epoch_that_ends_in_bad_parameters_is_done_again(small: Make, tmp_pat
     assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_stopped_on_the_way_back_and_resumed_it_ends_alike(
     small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

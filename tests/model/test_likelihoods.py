@@ -201,7 +201,14 @@ def test_padding_and_zeros_of_other_sessions_do_not_matter(small: Make) -> None:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("dist", ["negative_binomial", "gamma", "zero_inflated_gamma"])
+@pytest.mark.parametrize(
+    "dist",
+    [
+        pytest.param("negative_binomial", marks=pytest.mark.slow),
+        "gamma",
+        pytest.param("zero_inflated_gamma", marks=pytest.mark.slow),
+    ],
+)
 def test_training_lowers_the_cost_and_finds_the_rates(small: Make, tmp_path: Path, dist: str) -> None:
     """Two kinds of trials around different sine waves, beside a narrower session, for padding."""
     rng = np.random.default_rng(0)

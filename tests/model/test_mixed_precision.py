@@ -75,6 +75,7 @@ def test_every_product_of_a_step_is_in_16_bits_and_the_gradient_stays_close(
     assert 1e-6 < error < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.train
 def test_training_in_mixed_precision_learns_as_much(
     small: Callable[..., Hyperparameters], session: Callable[..., Session], tmp_path: Path

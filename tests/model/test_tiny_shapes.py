@@ -22,6 +22,11 @@ ALL = {
 }  # fmt: skip
 
 
+def slow(*values: Any) -> Any:
+    """A shape whose parts test_training.py trains too; each of these takes seconds to compile."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def counts(trials: int, bins: int, neurons: int) -> Any:
     return np.random.default_rng(0).poisson(1.0, (trials, bins, neurons))
 
@@ -31,17 +36,17 @@ def counts(trials: int, bins: int, neurons: int) -> Any:
     ("changes", "trials", "bins", "neurons", "ext"),
     [
         ({"batch_size": 1, **ALL}, 3, 6, 2, 0),
-        ({"batch_size": 64, **ALL}, 3, 6, 2, 0),
-        ({"co_dim": 1, "factors_dim": 1, "gen_dim": 1, "ic_dim": 2}, 3, 6, 2, 0),
-        ({"co_dim": 1, "con_dim": 1, "ci_enc_dim": 1, "ic_enc_dim": 1, "ic_dim": 1}, 3, 6, 2, 0),
+        slow({"batch_size": 64, **ALL}, 3, 6, 2, 0),
+        slow({"co_dim": 1, "factors_dim": 1, "gen_dim": 1, "ic_dim": 2}, 3, 6, 2, 0),
+        slow({"co_dim": 1, "con_dim": 1, "ci_enc_dim": 1, "ic_enc_dim": 1, "ic_dim": 1}, 3, 6, 2, 0),
         ({**ALL, "ext_input_dim": 1}, 1, 6, 1, 1),
-        ({"co_dim": 1, "ext_input_dim": 1, "inject_ext_input_to_gen": True}, 1, 6, 1, 1),
+        slow({"co_dim": 1, "ext_input_dim": 1, "inject_ext_input_to_gen": True}, 1, 6, 1, 1),
         (ALL, 1, 1, 1, 0),
-        ({"co_dim": 1, "controller_input_lag": 6}, 3, 6, 1, 0),
-        ({"co_dim": 1, "controller_input_lag": 50, "do_causal_controller": True}, 3, 6, 1, 0),
-        ({"co_dim": 1, "controller_input_lag": 0, "feedback_factors_or_rates": "rates"}, 3, 6, 1, 0),
-        ({"num_steps_for_gen_ic": 1}, 3, 6, 1, 0),
-        ({"num_steps_for_gen_ic": 100, "forward_prediction_bins": 5}, 3, 6, 2, 0),
+        slow({"co_dim": 1, "controller_input_lag": 6}, 3, 6, 1, 0),
+        slow({"co_dim": 1, "controller_input_lag": 50, "do_causal_controller": True}, 3, 6, 1, 0),
+        slow({"co_dim": 1, "controller_input_lag": 0, "feedback_factors_or_rates": "rates"}, 3, 6, 1, 0),
+        slow({"num_steps_for_gen_ic": 1}, 3, 6, 1, 0),
+        slow({"num_steps_for_gen_ic": 100, "forward_prediction_bins": 5}, 3, 6, 2, 0),
     ],
     ids=str,
 )

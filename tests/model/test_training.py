@@ -72,7 +72,10 @@ def test_training_lowers_the_validation_cost_and_reports(small: Make, session: M
     "changes",
     [
         {"batch_size": 8},
-        {"batch_size": 8, "co_dim": 2, "coordinated_dropout_rate": 0.3, "temporal_spike_jitter_width": 1},
+        pytest.param(
+            {"batch_size": 8, "co_dim": 2, "coordinated_dropout_rate": 0.3, "temporal_spike_jitter_width": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_stopping_and_slicing_never_change_a_bit(

@@ -261,7 +261,8 @@ def test_options_that_make_no_sense(sweep: RunCollection, matlab: Any, tmp_path:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("output_dist", ["poisson", pytest.param("gaussian", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("output_dist", ["poisson", "gaussian"])
 def test_what_is_exported_is_a_model_of_the_original(
     fabricated: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], output_dist: str
 ) -> None:

@@ -453,6 +453,7 @@ def test_names_that_a_user_may_choose(tmp_path: Path, name: str) -> None:
 # -- memory ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_trials() -> None:
     """The benchmark of the 2 GB file, at two small sizes."""
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "posterior_memory.py"

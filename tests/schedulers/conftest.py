@@ -37,7 +37,7 @@ SUBMISSION = "01J0000000000000000000TEST"
 BASH = os.environ.get("LFADSRM_TEST_BASH", "bash")
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_until(true: Callable[[], Any], seconds: float = 90.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := true():
@@ -118,7 +118,7 @@ class Bench:
         self.queues.append(queue)
         return queue
 
-    def run(self, timeout: float = 30, **options: Any) -> int:
+    def run(self, timeout: float = 120, **options: Any) -> int:
         """Write the script, run it to its end and return its exit status."""
         self.write(**options)
         return self.start().wait(timeout)

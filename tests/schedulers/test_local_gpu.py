@@ -87,14 +87,14 @@ def test_other_programs_are_waited_for(bench: Bench) -> None:
     bench.add("a")
     bench.write(**ON_GPU)
     queue = bench.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 90
     while "waiting" not in bench.said and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(0.3)
     assert bench.events() == []
     assert bench.said.count("needs 2000 MB of GPU memory; at most 1000 MB are free on a GPU") == 1
     bench.gpus((A, 16000, 100))
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert gpus_of_starts(bench) == [A]
 
 
@@ -106,7 +106,7 @@ def test_a_smaller_run_passes_one_that_does_not_fit_now(bench: Bench) -> None:
     queue = bench.start()
     bench.wait_for_starts(1)
     bench.gpus((A, 8000, 0))
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert bench.starts() == ["small", "large"]
 
 
@@ -192,14 +192,14 @@ def test_driver_that_fails_for_a_while(bench: Bench) -> None:
     queue = bench.start()
     bench.wait_for_starts(1)
     bench.gpus((A, 5000, 0), fail=True)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 90
     while not bench.events("end") and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(0.2)
     assert bench.starts() == ["a"]
     assert bench.said.count("nvidia-smi gives no answer") == 1
     bench.gpus((A, 5000, 0))
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert bench.starts() == ["a", "b"]
 
 
@@ -212,8 +212,8 @@ def test_orphans_keep_their_gpu_memory(bench: Bench, apps: bool) -> None:
     first = bench.start()
     bench.wait_for_starts(2)
     first.kill()
-    first.wait(60)
-    assert bench.start().wait(60) == 0
+    first.wait(120)
+    assert bench.start().wait(120) == 0
     assert sorted(bench.starts()[:2]) == ["a", "b"]
     assert bench.starts()[2:] == ["c"]
     assert bench.most_at_once(A) == 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def test_default_is_not_to_repeat_a_failure(bench: Bench) -> None:
 def test_a_new_queue_tries_what_failed(bench: Bench) -> None:
     bench.add("a", plan=["0 1", "0 0"])
     assert bench.run() == 5
-    assert bench.start().wait(60) == 0
+    assert bench.start().wait(120) == 0
     assert bench.marks() == {"a": ["done"]}
 
 
@@ -229,24 +229,24 @@ def test_manifest_understands_what_the_queue_recorded(bench: Bench) -> None:
 
 
 def test_run_killed_from_outside(bench: Bench) -> None:
-    bench.add("a", plan=["30 0", "0 0"])
+    bench.add("a", plan=["300 0", "0 0"])
     bench.write()
     queue = bench.start()
     [start] = bench.wait_for_starts(1)
     os.kill(start["pid"], signal.SIGKILL)
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert bench.starts() == ["a", "a"]
 
 
 def test_finished_runs_are_skipped_only_with_their_exit_record(bench: Bench) -> None:
     bench.add("a", "b")
     assert bench.run() == 0
-    assert bench.start().wait(60) == 0
+    assert bench.start().wait(120) == 0
     assert len(bench.events()) == 4  # two starts, two ends: the second queue started no process
     assert "2 runs, 2 of them finished already" in bench.said
     record = bench.layout.run("abc", "a").attempt(1).exit(1)
     record.unlink()
-    assert bench.start().wait(60) == 0
+    assert bench.start().wait(120) == 0
     assert bench.starts() in (["a", "b", "a"], ["b", "a", "a"])
 
 
@@ -254,7 +254,7 @@ def test_posterior_only_is_done_once_a_script(bench: Bench) -> None:
     bench.add("a")
     assert bench.run() == 0
     assert bench.run(posterior_only=True) == 0
-    assert bench.start().wait(60) == 0
+    assert bench.start().wait(120) == 0
     assert ["--posterior-only" in event["argv"] for event in bench.events("start")] == [False, True]
 
 
@@ -287,7 +287,7 @@ def test_script_of_one_run(bench: Bench) -> None:
     # Started by hand from a terminal the task may get HUP and INT; here they are ignored as by the queue.
     bench.env["BASH_ENV"] = str(bench.fake / "ignore")
     (bench.fake / "ignore").write_text("trap '' HUP INT\n")
-    assert bench.start(script, "--posterior-only").wait(60) == 0
+    assert bench.start(script, "--posterior-only").wait(120) == 0
     [start] = bench.events("start")
     assert start["run"] == run_id
     assert start["environment"]["SHOW_IT"] == "1"
@@ -318,7 +318,7 @@ def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) ->
     )
     os.close(writer)
     os.close(reader)
-    assert queue.wait(60) == 0
+    assert queue.wait(120) == 0
     assert bench.starts() == ["a", "b"]
 
 
@@ -326,7 +326,7 @@ def test_needs_no_terminal_and_survives_a_reader_that_goes_away(bench: Bench) ->
 def test_unknown_words_are_refused(bench: Bench, word: str) -> None:
     bench.add("a")
     bench.write()
-    assert bench.start(None, word).wait(60) == 2
+    assert bench.start(None, word).wait(120) == 2
     assert bench.events() == []
 
 
@@ -335,7 +335,7 @@ def test_dash_is_told_to_use_bash(bench: Bench) -> None:
     if dash is None:
         pytest.skip("dash is not installed")
     bench.add("a")
-    answer = subprocess.run([dash, str(bench.write())], capture_output=True, text=True, timeout=20)
+    answer = subprocess.run([dash, str(bench.write())], capture_output=True, text=True, timeout=90)
     assert answer.returncode == 3
     assert "with bash" in answer.stderr
 
@@ -349,7 +349,9 @@ def test_many_finished_runs_cost_little(bench: Bench) -> None:
         attempt.exit(1).write_text('{\n  "code": 0,\n  "token": "t"\n}\n')
         (bench.state_dir / f"{run_key(run_id)}.done").write_text("\n")
     bench.write()
-    began = time.monotonic()
-    assert bench.start().wait(60) == 0
-    assert time.monotonic() - began < 10
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert bench.start().wait(120) == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # What it computes, not how long it takes: that depends on who else is at work.
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 10
     assert bench.starts() == ["r099"]

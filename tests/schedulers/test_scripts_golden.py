@@ -130,7 +130,7 @@ def test_scripts_pass_bash_and_shellcheck(variant: str, tmp_path: Path) -> None:
             break  # the queues of packed tasks differ in their lists alone
         script = tmp_path / PurePosixPath(path).name
         script.write_text(text)
-        subprocess.run(["bash", "-n", str(script)], check=True, timeout=30)
+        subprocess.run(["bash", "-n", str(script)], check=True, timeout=90)
         shellcheck(script)
 
 

@@ -132,7 +132,7 @@ def test_names_reach_bash_as_they_are(name: str) -> None:
     text = script(collection=f"/data/{name}")
     [line] = [line for line in text.splitlines() if line.startswith("lf_collection=")]
     answer = subprocess.run(
-        ["bash", "-c", f'{line}\nprintf %s "$lf_collection"'], capture_output=True, text=True, timeout=30
+        ["bash", "-c", f'{line}\nprintf %s "$lf_collection"'], capture_output=True, text=True, timeout=90
     )
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, f"/data/{name}", "")
 

@@ -34,7 +34,7 @@ factors_dim = 2
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the user's settings; nothing is trusted."""
-    monkeypatch.delenv("LFADSRM_TRUSTED")
+    monkeypatch.delenv("LFADSRM_TRUSTED", raising=False)
     for name in ("LFADSRM_COLLECTION", "LFADSRM_JSON", "LFADSRM_SITE", "LFADSRM_SITE_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))

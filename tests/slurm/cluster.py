@@ -258,7 +258,7 @@ class SlurmCluster:
         names = ["slurmctld", *(f"slurmd.{node}" for node in self.nodes)]
         if all(name in self.daemons and self.daemons[name].poll() is None for name in names):
             with contextlib.suppress(AssertionError, OSError, subprocess.SubprocessError):
-                self.cancel_all(timeout=10)
+                self.cancel_all(timeout=60)
         for name in [*names, "slurmdbd", "mariadbd"]:
             self._end(name)
         self._sweep()
@@ -292,7 +292,7 @@ class SlurmCluster:
             process.send_signal(signal.SIGCONT)
             process.send_signal(how)
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.wait()

@@ -20,7 +20,7 @@ def test_runs_jobs_with_fake_gpus(slurm: SlurmCluster, tmp_path: Path) -> None:
 
 def test_environment_is_this_clusters_alone(slurm: SlurmCluster) -> None:
     assert [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))] == ["SLURM_CONF"]
-    answer = subprocess.run(["squeue", "-h"], capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run(["squeue", "-h"], capture_output=True, text=True, timeout=90, check=True)
     assert answer.stdout == ""  # jobs of the test before are gone
 
 
