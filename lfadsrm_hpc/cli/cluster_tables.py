@@ -77,6 +77,8 @@ def _rows(planned: Planned) -> Iterator[tuple[str, ...]]:
 
 def cost_lines(cost: Cost) -> Iterator[str]:
     """Yield what it will cost, a line each: at most, as expected, memory, disk."""
+    from lfadsrm_hpc.schedulers.units import format_bytes
+
     yield f"at most:  {_hours(cost.gpu_hours_at_most, cost.core_hours_at_most, cost.elapsed_at_most_s)}"
     if cost.gpu_hours is not None and cost.core_hours is not None and cost.elapsed_s is not None:
         yield f"expected: {_hours(cost.gpu_hours, cost.core_hours, cost.elapsed_s)} (from {cost.basis})"
@@ -99,7 +101,7 @@ def cost_lines(cost: Cost) -> Iterator[str]:
         fits = {True: ", which fits", False: ", MORE than is asked for", None: ""}[cost.memory_fits]
         times = f"{cost.at_once} times " if cost.at_once > 1 else ""
         yield f"memory:   {times}{cost.peak_memory_mb:.0f} MiB at its peak{fits}"
-    yield f"disk:     {_bytes(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
+    yield f"disk:     {format_bytes(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
 
 
 def _hours(gpu_hours: float, core_hours: float, elapsed_s: float) -> str:
@@ -111,14 +113,6 @@ def _time(seconds: float | None) -> str:
     from lfadsrm_hpc.schedulers.units import format_time
 
     return format_time(seconds or 0)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _print_scripts(planned: Planned) -> None:

@@ -147,8 +147,9 @@ def _experiment_options(place: Place) -> dict[str, Any]:
 
     if place.experiment is None:
         return {}
-    queue_options(place.experiment.queue, where=place.experiment.where("queue"))
-    place.experiment.require_trust()
+    with place.experiment.pointing():
+        queue_options(place.experiment.queue, where=place.experiment.where("queue"))
+        place.experiment.require_trust()
     return place.experiment.queue
 
 

@@ -15,6 +15,7 @@ from lfadsrm_hpc.cli.completing import complete_sites
 from lfadsrm_hpc.cli.trusting import trust
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.rendering import shell_quote
 from lfadsrm_hpc.trust import file_key, remember, user_folder
 
@@ -310,11 +311,8 @@ def init(
     else:
         text = _from_scheduler(name, timeout, day)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise UsageError("there is such a file already", where=path) from None
+    if not publish_new(path, text.encode()):
+        raise UsageError("there is such a file already", where=path)
     if here:
         with contextlib.suppress(ConfigError):  # it is this user's own
             remember(file_key(path), text.encode(), "a site file")

@@ -77,7 +77,7 @@ def publish_replacing(path: Path, data: bytes, *, script: bool = False) -> None:
     beside = _write_beside(path, data, _MODE_OF_SCRIPTS if script else _MODE)
     try:
         os.rename(beside, path)
-    except OSError:
+    except BaseException:
         _unlink(beside)
         raise
     _flush_folder(path.parent)
@@ -107,15 +107,16 @@ def file_system_now(folder: Path) -> float | None:
     Ages of files are differences to this, so the clocks of the machines do not matter.
     """
     probe = folder / f".now.{os.urandom(8).hex()}.tmp"
-    try:
+    try:  # from before it is made: Ctrl-C may come just after
         handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE)
+        try:
+            os.write(handle, b"\n")
+            return os.fstat(handle).st_mtime
+        finally:
+            os.close(handle)
     except OSError:
         return None
-    try:
-        os.write(handle, b"\n")
-        return os.fstat(handle).st_mtime
     finally:
-        os.close(handle)
         _unlink(probe)
 
 
@@ -123,7 +124,7 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         _fill(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), data)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         _unlink(beside)
         raise
     return beside

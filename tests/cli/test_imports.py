@@ -73,6 +73,7 @@ LIGHT = [
     ["completion", "bash"],
     ["completion", "fish"],
     ["reconcile"],
+    ["archive", "-o", "runs.tar"],
     ["why", "single_day1"],
     ["why", "single_day1", "--json"],
     ["site", "list"],
@@ -82,7 +83,7 @@ LIGHT = [
     ["site", "init", "ours", "--from", "generic-slurm", "--here"],
 ]
 # Those that end otherwise than with 0 where nothing has been run are in test_cluster_imports.py.
-ELSEWHERE = {("cancel",), ("throttle",), ("site", "detect")}
+ELSEWHERE = {("clean",), ("cancel",), ("throttle",), ("site", "detect")}
 # All others build, train, load, draw or examine something.
 HEAVY_COMMANDS = {
     (name,)

@@ -22,6 +22,7 @@ from lfadsrm_hpc.schedulers.sites.schema import (
     keys_of,
     table_classes,
 )
+from lfadsrm_hpc.toml_lines import point
 from lfadsrm_hpc.trust import require_file, user_folder
 
 if sys.version_info >= (3, 11):
@@ -150,6 +151,14 @@ def _handed_on(layer: Layer) -> Layer:
 
 
 def _read(path: Path, kind: str) -> Content:
+    try:
+        return _checked(path, kind)
+    except ConfigError as error:
+        point(error, path)
+        raise
+
+
+def _checked(path: Path, kind: str) -> Content:
     content = check_shape(parse(path, project=kind == PROJECT), path)
     check_values(content, path)
     named = content.get("site", {}).get("name", path.stem)
