@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_INVALID = 3
 EXIT_NOTHING = 4
-_TIMEOUT_S = 15.0
+_TIME_LIMIT_S = 15.0
 _CONTEXT = {"max_content_width": 100}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,10 +43,10 @@ _project_option = click.option(
 _set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Over all files, such as options.account=lab."
 )
-_timeout_option = click.option(
-    "--timeout",
+_time_limit_option = click.option(
+    "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
-    default=_TIMEOUT_S,
+    default=_TIME_LIMIT_S,
     show_default=True,
     metavar="SECONDS",
     help="Time limit of one call of the scheduler.",
@@ -168,14 +168,14 @@ def show(
 @site.command(context_settings=_CONTEXT)
 @_name_argument
 @click.option("--live", is_flag=True, help="Ask the scheduler and compare what it says with the description.")
-@_timeout_option
+@_time_limit_option
 @_set_option
 @_project_option
 @json_option
 def check(
     name: str | None,
     live: bool,
-    timeout: float,
+    time_limit: float,
     sets: tuple[str, ...],
     project: Path | None,
     as_json: bool,
@@ -206,7 +206,7 @@ def check(
             raise UsageError(
                 f"the site {loaded.site.name!r} has no scheduler to ask", hint="leave --live out"
             )
-        answer = ask_scheduler(loaded.site.scheduler, timeout)
+        answer = ask_scheduler(loaded.site.scheduler, time_limit)
         found += compare(loaded.site, answer)
     _tell(loaded, found, answer, as_json)
     if any(finding.wrong for finding in found):
@@ -276,11 +276,11 @@ def detect(project: Path | None, as_json: bool) -> None:
     help="Extend this site; otherwise the scheduler is asked.",
 )
 @click.option("--here", is_flag=True, help="Write into site_configs of the project, not of the user.")
-@_timeout_option
+@_time_limit_option
 @_project_option
 @json_option
 def init(
-    name: str, base: str | None, here: bool, timeout: float, project: Path | None, as_json: bool
+    name: str, base: str | None, here: bool, time_limit: float, project: Path | None, as_json: bool
 ) -> None:
     """Write a commented site file NAME.toml; one that is there is never changed.
 
@@ -309,7 +309,7 @@ def init(
     if base is not None or known:
         text = overlay_text(name, load_site(base or name, project=place).site, day)
     else:
-        text = _from_scheduler(name, timeout, day)
+        text = _from_scheduler(name, time_limit, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not publish_new(path, text.encode()):
         raise UsageError("there is such a file already", where=path)
@@ -326,12 +326,12 @@ def init(
     say(f"Next: edit it, then: lfadsrm site check {shell_quote(name)} --live")
 
 
-def _from_scheduler(name: str, timeout: float, day: str) -> str:
+def _from_scheduler(name: str, time_limit: float, day: str) -> str:
     from lfadsrm_hpc.schedulers.sites.detection import host_names
     from lfadsrm_hpc.schedulers.sites.live import find_scheduler
     from lfadsrm_hpc.schedulers.sites.writing import live_text
 
-    return live_text(name, find_scheduler(timeout), host_names()[-1], day)
+    return live_text(name, find_scheduler(time_limit), host_names()[-1], day)
 
 
 def _to_mend(name: str, project: Path) -> str | None:

@@ -100,7 +100,7 @@ def test_a_scheduler_that_hangs_does_not_hang_the_doctor(program: Program, tmp_p
     for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol", "qsub", "qstat", "qdel"):
         program(name, "exec sleep 100")
     began = time.monotonic()
-    code, found = checks(tmp_path, "--timeout", 0.5, LFADSRM_SITE="generic-slurm")
+    code, found = checks(tmp_path, "--time-limit", 0.5, LFADSRM_SITE="generic-slurm")
     assert time.monotonic() - began < 60
     assert code == 3
     for name in ("slurm", "pbs"):
