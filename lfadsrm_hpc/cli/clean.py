@@ -59,6 +59,7 @@ def clean(
     checkpoints      older checkpoints of the training that completed a run
     attempts         checkpoints of attempts that did not complete their run
     tensorboard      TensorBoard events; the costs stay in fitlog.csv
+    glimpses         trials that peek showed while complete runs trained
     inputs           input files that no run uses
     leftovers        unfinished files, a day old, of commands that were killed
     caches           what status need not read again           only where named

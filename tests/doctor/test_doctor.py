@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lfadsrm_hpc.doctor import Result, Verdict, examine
-from lfadsrm_hpc.doctor.disk import PREFIX
 from lfadsrm_hpc.doctor.examining import SCHEDULER
+from lfadsrm_hpc.layout import EXAMINATION
 
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
@@ -48,7 +48,7 @@ def checks(*args: object, **more: Any) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def left(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(PREFIX)]
+    return [path.name for path in folder.iterdir() if path.name.startswith(EXAMINATION)]
 
 
 @pytest.mark.usefixtures("tensorflow")
