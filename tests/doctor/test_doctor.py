@@ -96,6 +96,18 @@ def test_a_scheduler_that_is_down(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tensorflow")
+@pytest.mark.parametrize("site", ["", "generic-slurm"])
+def test_programs_of_slurm_on_a_machine_of_no_cluster(program: Program, tmp_path: Path, site: str) -> None:
+    """As on a desktop where somebody has installed slurm-client; a site that was named is one."""
+    for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol"):
+        program(name, "echo 'scontrol: fatal: Could not establish a configuration source' >&2; exit 1")
+    _, found = checks(tmp_path, LFADSRM_SITE=site)
+    assert found["slurm programs"]["verdict"] == "ok"
+    assert found["slurm"]["verdict"] == ("problem" if site else "not applicable")
+    assert found["site"]["verdict"] == ("ok" if site else "not applicable")
+
+
+@pytest.mark.usefixtures("tensorflow")
 def test_a_scheduler_that_hangs_does_not_hang_the_doctor(program: Program, tmp_path: Path) -> None:
     for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol", "qsub", "qstat", "qdel"):
         program(name, "exec sleep 100")
