@@ -22,6 +22,7 @@ from lfadsrm_hpc.collection.leftovers import (
     stale_files,
     unused_inputs,
 )
+from lfadsrm_hpc.collection.outputs import made_by
 from lfadsrm_hpc.errors import ClaimLostError, UsageError, suggest
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout, checkpoint_files, glimpses, tensorboard_events
 from lfadsrm_hpc.manifest.facts import RunFacts
@@ -137,6 +138,11 @@ def removable(
         caches = [*map(layout.index, layout.index_numbers()), *layout.rosters()]
         found += [_item("caches", "", path) for path in caches]
     return found
+
+
+def outputs_of(runs: Sequence[RunLayout]) -> list[Removable]:
+    """Return all that runs have made, which nothing but `delete_outputs` deletes, with sizes."""
+    return [_item("outputs", run.run_id, path) for run in runs for path in made_by(run)]
 
 
 def clean(

@@ -349,3 +349,35 @@ def test_kinds_in_the_help_are_those_that_there_are(call: Any) -> None:
     assert all(f"  {kind} " in text for kind in cleaning.KINDS)
     with pytest.raises(UsageError):
         cleaning.chosen_kinds(["nothing"])
+
+
+def test_runs_start_from_nothing_only_where_they_are_named_and_none_works(
+    collection: RunCollection, call: Any
+) -> None:
+    complete, failed, *_, uncertain, _ = (run.layout for run in collection.runs)
+
+    def chosen(run: RunLayout) -> list[str]:
+        params = next(one.params for one in collection.runs if one.layout == run)
+        return ["--spec", run.path.name, "--match", f"factors_dim={params.factors_dim}"]
+
+    before = files_of(collection.path)
+    for words in (
+        ["--yes"],
+        [*chosen(failed), "--kind", "inputs", "--yes"],
+        chosen(failed),
+        ["--spec", "all"],
+    ):
+        assert call("clean", collection.path, "--restart", *words).code == 2
+    busy = call("clean", collection.path, "--restart", *chosen(uncertain), "--yes")
+    assert (busy.code, "may be running" in busy.err) == (2, True)
+    shown = call("clean", collection.path, "--restart", *chosen(failed), "--dry-run", "--json").json
+    assert {item["kind"] for item in shown["items"]} == {"outputs"}
+    assert files_of(collection.path) - before <= {".lfadsrm/index-0.json"}
+    for run in (complete, failed):
+        said = call("clean", collection.path, "--restart", *chosen(run), "--yes", "--json").json
+        assert said["removed"] is True
+        assert said["size_bytes"] > 3000
+        assert files_of(run.path) <= {"params.json", "run.sh"}
+        assert call("clean", collection.path, "--restart", *chosen(run), "--yes").code == 4
+    states = [status.state for status in collection.status(ask=False)]
+    assert states[:2] == [RunState.PREPARED, RunState.PREPARED]
