@@ -155,8 +155,8 @@ Examples:
 Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
 3 data, params, config, site or template invalid; 4 nothing to do; 5 some runs failed; 6 the scheduler
 does not answer; 7 partly submitted, the same again goes on; 9 it is uncertain whether a job was accepted,
-see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted;
-143, 129 ended by TERM, by the end of the terminal.""",
+see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted; 143 ended by TERM; 129 by the end of
+the terminal.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:

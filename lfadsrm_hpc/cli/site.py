@@ -86,6 +86,9 @@ def list_(project: Path | None, as_json: bool) -> None:
     Examples:
       lfadsrm site list
       lfadsrm site list --json
+
+    \b
+    Exit codes: 0 listed, with what is invalid; 2 usage.
     """
     from lfadsrm_hpc.schedulers.sites.loading import LoadedSite, list_sites
 
@@ -145,6 +148,9 @@ def show(
       lfadsrm site show
       lfadsrm site show polaris --origin
       lfadsrm site show generic-slurm --all --set request.partition=gpu
+
+    \b
+    Exit codes: 0 shown; 2 usage; 3 there is no such site, or it is invalid or not trusted.
     """
     from lfadsrm_hpc.schedulers.sites.loading import choose_site, to_settings
     from lfadsrm_hpc.schedulers.sites.writing import site_text
@@ -192,7 +198,7 @@ def check(
       lfadsrm site check generic-slurm --live --set partitions.gpu.max_walltime=2d --json
 
     \b
-    Exit codes: 0 nothing is wrong; 3 something is; 6 the scheduler does not answer.
+    Exit codes: 0 nothing is wrong; 2 usage; 3 something is; 6 the scheduler does not answer.
     """
     from lfadsrm_hpc.schedulers.sites.compare import check_requests, compare
     from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
@@ -250,7 +256,7 @@ def detect(project: Path | None, as_json: bool) -> None:
       lfadsrm site detect --json
 
     \b
-    Exit codes: 0 one or more; 4 none.
+    Exit codes: 0 one or more; 2 usage; 3 a file is invalid or not trusted; 4 none.
     """
     from dataclasses import asdict
 
@@ -293,6 +299,10 @@ def init(
       lfadsrm site init ourcluster
       lfadsrm site init perlmutter
       lfadsrm site init ours --from generic-pbspro --here
+
+    \b
+    Exit codes: 0 written; 2 there is such a file already, or the name cannot be one; 3 SITE is
+    invalid; 6 no scheduler answers here.
     """
     from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names
     from lfadsrm_hpc.schedulers.sites.loading import load_site

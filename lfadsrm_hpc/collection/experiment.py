@@ -21,7 +21,7 @@ from lfadsrm_hpc.collection.experiment_datasets import (
     sessions,
 )
 from lfadsrm_hpc.collection.experiment_template import template as template
-from lfadsrm_hpc.errors import ConfigError
+from lfadsrm_hpc.errors import ConfigError, NotFoundError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.trust import may_run_commands, require_file
@@ -327,8 +327,10 @@ def read_experiment(path: Path | str) -> Experiment:
 
     Raises
     ------
+    NotFoundError
+        There is no such file.
     ConfigError
-        The file is missing or not TOML, or a table, key or type is wrong; for an unknown name the nearest
+        It is not TOML, or a table, key or type is wrong; for an unknown name the nearest
         right one is suggested.
     """
     file = Path(path)
@@ -394,7 +396,7 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(
+        raise NotFoundError(
             f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
         ) from None
     except OSError as error:

@@ -83,5 +83,14 @@ def test_an_option_is_of_one_sort_in_all_commands() -> None:
     assert {name: found for name, found in sorts.items() if len(found) > 1} == {}
 
 
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in leaves()])
+def test_help_tells_the_exit_codes(words: tuple[str, ...]) -> None:
+    """Every command may be called wrongly, so each tells of 2 but `task`, which has the codes of a run."""
+    told = " ".join((leaves()[words].help or "").partition("Exit codes:")[2].split())
+    same = "those of `lfadsrm submit`" in told
+    assert same or re.match(r"0 \w", told)
+    assert same or words[0] in _HIDDEN or re.search(r"; 2 \w", told)
+
+
 def test_version(call: Any) -> None:
     assert call("--version").out == f"lfadsrm, version {__version__}\n"
