@@ -71,7 +71,8 @@ def made_by(run: RunLayout) -> list[Path]:
     """Return the files and folders of a run that `delete` would delete."""
     files = (run.model_params, run.metrics_json)
     folders = (run.posterior_dir, run.inferred_dir, run.adapted_dir, run.checkpoints, run.attempts_dir)
-    return [path for path in (*files, *folders) if path.exists()]
+    killed = (run.deleted_attempts,)  # what a deletion that was killed has left
+    return [path for path in (*files, *folders, *killed) if path.exists()]
 
 
 def _live(layout: CollectionLayout, runs: Sequence[Run], is_live: Callable[[Run], bool] | None) -> list[str]:
