@@ -17,6 +17,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_kinds
 from lfadsrm_hpc.cli.confirming import confirm, yes_option
 from lfadsrm_hpc.cli.plain_table import plain_table
 from lfadsrm_hpc.schedulers.units import format_bytes
@@ -36,6 +37,7 @@ _MOST_RUNS = 20
     "kinds",
     multiple=True,
     metavar="KIND",
+    shell_complete=complete_kinds,
     help="Only files of this kind; may be repeated. Needed for caches, last-checkpoint, posterior-means.",
 )
 @click.option(
@@ -112,7 +114,7 @@ def clean(
     confirm(f"delete {len(found)} files and folders, {format_bytes(size)}?", yes=yes)
     if restart:
         collection.delete_outputs(runs, yes=True)
-        done = Cleaned(removed=found)
+        done = Cleaned(removed=list(found))
     else:
         done = collection.clean(found)
     _tell(collection.path, done, as_json=as_json)
