@@ -42,6 +42,10 @@ python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
+# Where a block has prompts, what is copied is the commands.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+
 html_theme = "furo"
 html_title = f"lfadsrm_hpc {release}"
 html_static_path = ["_static"]

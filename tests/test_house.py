@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import configparser
+import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -128,10 +130,6 @@ COMPLETED_BY_CALLERS = {"manifest/records.py", "model/fields.py", "worker/work.p
 OWN_TO_PYTHON = {
     "__init__.py": {"AttributeError"},
     "submitit_plugin/__init__.py": {"AttributeError"},
-    "cli/doctor.py": {"SystemExit"},
-    "cli/run.py": {"KeyboardInterrupt"},
-    "cli/site.py": {"SystemExit"},
-    "cli/tensorboard.py": {"KeyboardInterrupt"},
     "collection/params.py": {"ValueError"},
     "data/aligning.py": {"NotImplementedError"},
     "data/extra_file.py": {"ValueError"},
@@ -157,6 +155,8 @@ def test_errors_are_ours_and_say_what_to_do(path: Path) -> None:
         kind = raised.func if isinstance(raised, ast.Call) else raised
         if not isinstance(kind, ast.Name) or not kind.id[0].isupper():
             continue
+        if kind.id in ("KeyboardInterrupt", "SystemExit"):
+            continue  # how a command ends
         if hasattr(builtins, kind.id):
             assert kind.id in OWN_TO_PYTHON.get(name, ()), f"{name}:{kind.lineno} raises {kind.id}"
         if kind.id in tree and isinstance(raised, ast.Call) and name not in COMPLETED_BY_CALLERS:
@@ -176,3 +176,38 @@ def test_public_names_are_described(path: Path) -> None:
             elsewhere = [ast.unparse(one) for one in node.decorator_list]  # an overload; a command's help
             if not any("overload" in one or "command(help=" in one for one in elsewhere):
                 assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+def test_names_that_pages_and_docstrings_use_exist() -> None:
+    """A dotted name of the package in text is a module, or a name that one defines or hands on."""
+    files = {dotted(path): path for path in modules()}
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *modules(), *(ROOT / "tests").rglob("*.py")]
+    lost = []
+    for page in pages:
+        for name in re.findall(r"lfadsrm_hpc(?:\.[A-Za-z_]\w*)+", page.read_text()):
+            module, rest = name, []
+            while module not in files:
+                module, _, last = module.rpartition(".")
+                rest.insert(0, last)
+            if rest and rest[0] not in OTHER_NAMES | names_in(files[module]):
+                lost.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not lost
+
+
+# Folders beside the package, groups of entry points, and files of the editable install.
+OTHER_NAMES = {"templates", "site_configs", "readers", "__version__", "__file__"}
+
+
+@functools.cache
+def names_in(path: Path) -> set[str]:
+    """Return the names at the top of a module, and those that its strings list for later."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found

@@ -35,8 +35,16 @@ INSIDE = {
 _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of a longer annotation
 
 
+# Pages that lie above this folder, and what stands for them here.
+_ABOVE = {"README": "index", "CHANGELOG": "changelog"}
+
+
 def fill(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put what the comments of a page of the reference name in their place."""
+    """Put what the comments of a page name in their place, and keep links inside of the site."""
+    for there, here in _ABOVE.items():
+        source[0] = re.sub(rf"\]\((?:\.\./)+{there}\.md(?:#[\w-]+)?\)", f"](/{here}.md)", source[0])
+    # What is left for readers of the source, or of the tests, would make a gap on the page.
+    source[0] = re.sub(r"^<!-- (?!commands|class |names )[^\n]* -->$", "", source[0], flags=re.MULTILINE)
     if page == "index":
         source[0] = without_empty_patterns(source[0], Path(app.srcdir))
     if page.startswith("reference/"):

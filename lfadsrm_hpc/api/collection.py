@@ -12,9 +12,10 @@ from lfadsrm_hpc.api.collection_drawing import CollectionDrawing
 from lfadsrm_hpc.api.collection_loading import CollectionLoading
 from lfadsrm_hpc.api.collection_scoring import CollectionScoring
 from lfadsrm_hpc.api.exporting import OwnExporting
-from lfadsrm_hpc.api.handing_over import check_inputs, queue_tasks
+from lfadsrm_hpc.api.handing_over import queue_tasks
 from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
+from lfadsrm_hpc.collection.run import check_inputs
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.api.orders import Order, Planned, Submitted
 from lfadsrm_hpc.collection.labels import params_label, varying_names
-from lfadsrm_hpc.collection.run import check_same_run
+from lfadsrm_hpc.collection.run import check_inputs
 from lfadsrm_hpc.errors import (
     ConfigError,
-    MismatchError,
     NothingEligibleError,
     PartlySubmittedError,
     SchedulerError,
@@ -69,31 +68,6 @@ def _last_plan(collection: TrackedCollection) -> Plan | None:
         if plan is not None:
             return plan
     return None
-
-
-def check_inputs(runs: Iterable[Run]) -> None:
-    """Refuse runs whose files no longer belong together, as `Run.check_inputs`; each input is read once.
-
-    Raises
-    ------
-    MismatchError, NotFoundError, ConfigError
-    """
-    from lfadsrm_hpc.data.inputs import read_fingerprint
-
-    fingerprints: dict[str, str] = {}
-    for run in runs:
-        record = run.record()
-        check_same_run(record, run.identity(), run.layout.params_json)
-        for entry in record["inputs"]:
-            if entry["file"] not in fingerprints:
-                fingerprints[entry["file"]] = read_fingerprint(run.collection.path / entry["file"])
-            if fingerprints[entry["file"]] != entry["inputs_fingerprint"]:
-                raise MismatchError(
-                    f"dataset {entry['dataset']!r}: the input file is not the one that run {run.id} was "
-                    "prepared with",
-                    where=run.collection.path / entry["file"],
-                    hint="put the old file back, or prepare the runs in a new collection",
-                )
 
 
 def candidates(runs: Sequence[Run]) -> list[Candidate]:

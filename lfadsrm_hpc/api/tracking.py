@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from lfadsrm_hpc.api.displaying import RunStates
 from lfadsrm_hpc.api.run import Run
@@ -11,12 +11,8 @@ from lfadsrm_hpc.collection import collection as collections
 from lfadsrm_hpc.errors import LfadsrmWarning
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
-from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.clearing import Cleared, clear_up
 from lfadsrm_hpc.schedulers.tracking import Tracked, track
-
-Tell = Callable[[str], None]
-States = Iterable[RunState | str] | None
 
 
 class TrackedCollection(collections.RunCollection[Run]):

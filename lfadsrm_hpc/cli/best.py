@@ -18,7 +18,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.state_tables import terminal_width
+from lfadsrm_hpc.cli.terminal import terminal_width
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import UsageError
 
@@ -70,7 +70,7 @@ def best(
       lfadsrm best
       lfadsrm best my_experiment --metric co_bps --top 10
       lfadsrm best --spec single_day1 --match seed=0
-      lfadsrm best --spec all --script reproduce.py && python reproduce.py --train
+      lfadsrm best --spec all --script reproduce.py     then: python reproduce.py --train
       lfadsrm best --json | jq -r '.best[].run'
 
     \b
@@ -136,7 +136,7 @@ def _text(spec: str, one: BestRun[Run], top: int) -> str:
         rows.append((str(place), run.params.param_hash, f"{row[one.metric]:.6g}", epochs, verdict, label))
     rest = len(one.ranking) - len(shown)
     parts = [
-        click.style(f"{spec}: best of {len(one.ranking)} by {one.metric}", bold=width is not None or None),
+        click.style(f"{spec}: best of {len(one.ranking)} by {one.metric}", bold=True),
         _columns(rows, (0, 2, 3), width) + (f"\n  and {rest} more (--top)" if rest else ""),
         f"run: {one.run.id}",
         _wrapped(f"differs from the defaults in: {one.run.params.diff_text() or 'nothing'}", width),
@@ -148,14 +148,16 @@ def _text(spec: str, one: BestRun[Run], top: int) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, ...]], numbers: Sequence[int], width: int | None) -> str:
-    """Return rows as lines, numbers to the right; the last column is cut where the terminal ends."""
+    """Return rows as lines, numbers to the right; the last column is cut where the terminal ends, others are
+    not: they name runs."""
     used = [n for n in range(len(rows[0])) if n < 3 or any(row[n] for row in rows[1:])]
     widths = {n: max(len(row[n]) for row in rows) for n in used}
     lines = []
     for row in rows:
         cells = [row[n].rjust(widths[n]) if n in numbers else row[n].ljust(widths[n]) for n in used]
         line = "  ".join(["", *cells]).rstrip()
-        lines.append(line if width is None or len(line) <= width else line[: width - 1] + "…")
+        whole = len("  ".join(["", *cells[:-1]])) + 3
+        lines.append(line if width is None or len(line) <= width else line[: max(whole, width) - 1] + "…")
     return "\n".join(lines)
 
 

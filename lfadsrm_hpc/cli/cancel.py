@@ -46,7 +46,7 @@ def cancel(
     \b
     Examples:
       lfadsrm cancel --match factors_dim=8
-      lfadsrm cancel my_experiment --spec day1 --state PENDING
+      lfadsrm cancel my_experiment --spec single_day2 --state pending
       lfadsrm cancel --all
 
     \b

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lfadsrm_hpc.cli.completing import complete_sites, complete_states
 from lfadsrm_hpc.errors import UsageError, suggest
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -34,7 +35,12 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 state_option = click.option(
-    "--state", "state_words", multiple=True, metavar="STATE", help="Only runs in this state; may be repeated."
+    "--state",
+    "state_words",
+    multiple=True,
+    metavar="STATE",
+    shell_complete=complete_states,
+    help="Only runs in this state; may be repeated.",
 )
 
 
@@ -53,7 +59,10 @@ def request_options(command: F) -> F:
     """Add the options that say where runs go and what a task needs."""
     return _all(
         click.option(
-            "--site", metavar="NAME", help="The site; otherwise LFADSRM_SITE, or the one we are on."
+            "--site",
+            metavar="NAME",
+            shell_complete=complete_sites,
+            help="The site; otherwise LFADSRM_SITE, or the one we are on.",
         ),
         click.option("--walltime", metavar="TIME", help="Of one task: 4:00:00, 90m."),
         click.option("--partition", metavar="NAME", help="Partition or queue, as the site describes it."),
@@ -68,7 +77,7 @@ def request_options(command: F) -> F:
         click.option(
             "--max-parallel",
             type=click.IntRange(0),
-            help="So many tasks at once; 0: as many as the site runs.",
+            help="At most so many tasks at once; 0: as many as the site runs.",
         ),
     )(command)
 
@@ -77,12 +86,14 @@ def attempts_options(command: F) -> F:
     """Add the options that say how often a run is tried."""
     return _all(
         click.option(
-            "--max-attempts", type=click.IntRange(1), help="Give runs up that failed so often (site: 3)."
+            "--max-attempts",
+            type=click.IntRange(1),
+            help="Tries of a run that fails by itself (otherwise as the site says: 3).",
         ),
         click.option(
             "--max-infrastructure-attempts",
             type=click.IntRange(1),
-            help="Give runs up that nodes or the scheduler ended so often (site: 10).",
+            help="Tries of a run that nodes or the scheduler end (otherwise as the site says: 10).",
         ),
     )(command)
 

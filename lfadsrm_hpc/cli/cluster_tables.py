@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfadsrm_hpc.cli.common import console, print_json, say
+from lfadsrm_hpc.cli.common import print_json, say
+from lfadsrm_hpc.cli.plain_table import print_table
 from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lfadsrm_hpc.api.orders import Planned, Submitted
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.resources import Declined, JobRequest
 
 _COLUMNS = ("job", "runs", "tasks", "at once", "partition", "walltime", "cpus", "gpus", "memory", "for")
+_NUMBERS = frozenset(_COLUMNS) - {"job", "partition", "for"}
 
 
 def print_plan(planned: Planned, *, scripts: bool = False) -> None:
@@ -37,7 +37,7 @@ def print_plan(planned: Planned, *, scripts: bool = False) -> None:
             f"site {site.name} ({site.scheduler}): {_count(len(planned.wishes), 'run')} in "
             f"{_count(len(chunks), 'job')}"
         )
-        console().print(_jobs(planned))
+        print_table(_COLUMNS, list(_rows(planned)), numbers=_NUMBERS)
         for limit in planned.draft.arrangement.binding:
             click.echo(f"limit: {limit}")
     if planned.cost is not None:
@@ -46,19 +46,6 @@ def print_plan(planned: Planned, *, scripts: bool = False) -> None:
     print_declined(planned.declined)
     if scripts:
         _print_scripts(planned)
-
-
-def _jobs(planned: Planned) -> Table:
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    rows = list(_rows(planned))
-    used = [n for n in range(len(_COLUMNS)) if any(row[n] for row in rows)]
-    for n in used:
-        shown.add_column(_COLUMNS[n], justify="left" if n in (0, 4, 9) else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*(row[n] for n in used))
-    return shown
 
 
 def _rows(planned: Planned) -> Iterator[tuple[str, ...]]:
@@ -135,23 +122,18 @@ def _bytes(size: float) -> str:
 
 
 def _print_scripts(planned: Planned) -> None:
-    from rich.table import Table
-
     if planned.draft is None:
         for run in planned.local_runs:
             click.echo(run)
         return
     titles = {wish.run_id: wish.title for wish in planned.wishes}
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("job", "index", "run", "attempt", "params"):
-        shown.add_column(name, no_wrap=True)
     names = {chunk.number: chunk.name for chunk in planned.draft.plan.chunks}
-    for task in planned.draft.arrangement.tasks:
-        shown.add_row(
-            names[task.chunk], str(task.index), task.run_id, str(task.attempt), titles[task.run_id], style=""
-        )
+    rows = [
+        (names[task.chunk], str(task.index), task.run_id, str(task.attempt), titles[task.run_id])
+        for task in planned.draft.arrangement.tasks
+    ]
     click.echo()
-    console().print(shown)
+    print_table(("job", "index", "run", "attempt", "params"), rows, numbers=("index", "attempt"))
     for name, text in planned.draft.scripts.items():
         click.echo(f"\n--- {name} ---\n{text}")
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lfadsrm_hpc.cli.completing import complete_conditions, complete_runs, complete_specs
+from lfadsrm_hpc.cli.places import Place as Place
+from lfadsrm_hpc.cli.places import find_place as find_place
+from lfadsrm_hpc.cli.places import is_place as is_place
+from lfadsrm_hpc.cli.terminal import may_colour
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
-from lfadsrm_hpc.layout import CollectionLayout
-from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
-from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from lfadsrm_hpc.api import Run, RunCollection
-    from lfadsrm_hpc.collection.experiment import Experiment
 
 SCHEMA_VERSION = 1
 _MOST_LISTED = 20
@@ -49,10 +50,12 @@ json_option = click.option(
 )
 
 
+run_argument = click.argument("run", shell_complete=complete_runs)
 match_option = click.option(
     "--match",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete_conditions,
     help="Only runs with this hyperparameter value; may be repeated (all must hold).",
 )
 
@@ -60,80 +63,12 @@ match_option = click.option(
 def selection_options(command: F) -> F:
     """Add the options by which `run` and `status` select runs."""
     return click.option(
-        "--spec", multiple=True, metavar="NAME", help="Only runs of this run spec; may be repeated."
+        "--spec",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_specs,
+        help="Only runs of this run spec; may be repeated.",
     )(match_option(command))
-
-
-@dataclass(frozen=True)
-class Place:
-    """What WHERE means.
-
-    Attributes
-    ----------
-    collection : Path
-        The folder of the run collection.
-    experiment : Experiment or None
-        None where WHERE is the collection itself.
-    """
-
-    collection: Path
-    experiment: Experiment | None = None
-
-    @property
-    def is_prepared(self) -> bool:
-        return CollectionLayout(self.collection).collection_json.is_file()
-
-
-def find_place(where: Path | None, *, prepared: bool = True) -> Place:
-    """Return the run collection that `where` means.
-
-    It may be the collection, an experiment's folder or its TOML file; without it, the nearest of these from
-    the current folder upwards. With `prepared` the collection must be there.
-
-    Raises
-    ------
-    NotFoundError
-        There is none, or the experiment is not prepared.
-    ConfigError
-        The experiment's file is invalid.
-    """
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, read_experiment
-
-    for start in [where] if where is not None else [Path.cwd(), *Path.cwd().parents]:
-        if CollectionLayout(start).collection_json.is_file():
-            return Place(start)
-        file = start if start.suffix == ".toml" and not start.is_dir() else start / EXPERIMENT_FILE
-        if file.is_file():
-            experiment = read_experiment(file)
-            place = Place(experiment.collection_path, experiment)
-            if prepared and not place.is_prepared:
-                raise NotFoundError(
-                    "this experiment has no run collection yet",
-                    where=place.collection,
-                    hint=f"lfadsrm prepare {shell_quote(start)}",
-                )
-            return place
-    if LegacyCollectionLayout(where or Path.cwd()).runs():
-        raise NotFoundError(
-            "this collection is one of the Matlab run manager",
-            where=where or Path.cwd(),
-            hint="`lfadsrm show` lists its runs, `lfadsrm export` makes one file of it; in Python: "
-            "LegacyCollection.open(path)",
-        )
-    raise NotFoundError(
-        "there is no run collection and no experiment.toml here",
-        where=where or Path.cwd(),
-        hint="name one, or begin with `lfadsrm init` or `lfadsrm demo`",
-    )
-
-
-def is_place(path: Path) -> bool:
-    """Return whether a path is a run collection, or an experiment's folder or TOML file."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
-
-    if path.is_file():
-        return path.suffix == ".toml"
-    return CollectionLayout(path).collection_json.is_file() or (path / EXPERIMENT_FILE).is_file()
 
 
 def open_collection(where: Path | None) -> RunCollection:
@@ -269,4 +204,20 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, emoji=False, width=None if stream.isatty() else 200)
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        emoji=False,
+        width=None if stream.isatty() else 200,
+        color_system="auto" if may_colour(stream) else None,
+    )
+
+
+def print_rich_table(shown: Table) -> None:
+    """Print a table; on a narrow terminal its lines go on below rather than lose what they say."""
+    out = console()
+    for column in shown.columns:
+        words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
+        column.min_width = max(map(len, words), default=0)
+    least = sum((column.min_width or 0) + 1 for column in shown.columns)
+    out.print(shown, width=max(out.width, least), crop=False)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfadsrm_hpc.cli.common import console, json_option, print_json, say
+from lfadsrm_hpc.cli.common import json_option, print_json, say
+from lfadsrm_hpc.cli.plain_table import print_table
 from lfadsrm_hpc.cli.run import live_progress
 from lfadsrm_hpc.errors import SomeRunsFailedError, UsageError
 from lfadsrm_hpc.manifest.states import RunState
@@ -91,6 +92,9 @@ def demo(
       lfadsrm demo
       lfadsrm demo --size quick --factors 4
       lfadsrm demo --dir try2 --sessions 2 --seed 1
+
+    \b
+    Exit codes: 0 done; 2 usage; 5 some runs failed; 130 interrupted, the same command goes on.
     """
     began = time.monotonic()
     trials, epochs = SIZES[size]
@@ -296,34 +300,31 @@ def show(
     collection: RunCollection, scores: dict[str, Score], smoothed: dict[str, float], figure: Path
 ) -> None:
     """Print the table of runs, the files, and how to load them."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run spec", no_wrap=True)
-    for name in ("factors", "epochs", "train cost", "valid cost", "R2 of rates", "bits/spike"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("factors", "epochs", "train cost", "valid cost", "R2 of rates", "bits/spike")
+    rows = []
     for run in collection.runs:
         log = run.load_fit_log()
         last = log.iloc[-1]
         score = scores[run.id]
-        table.add_row(
-            run.spec.name,
-            str(run.params.factors_dim),
-            f"{int(last.epoch)}",
-            f"{last.train_total:.1f}",
-            f"{last.valid_total:.1f}",
-            f"{score.r2:.3f}",
-            f"{score.bits_per_spike:.3f}",
+        rows.append(
+            (
+                run.spec.name,
+                str(run.params.factors_dim),
+                f"{int(last.epoch)}",
+                f"{last.train_total:.1f}",
+                f"{last.valid_total:.1f}",
+                f"{score.r2:.3f}",
+                f"{score.bits_per_spike:.3f}",
+            )
         )
     width, plain = smoothed["sd_ms"], smoothed["r2"]
-    table.add_row(f"smoothed spikes, sd {width:g} ms", "", "", "", "", f"{plain:.3f}", "-")
-    out = console()
-    out.print(table)
-    out.print(
+    rows.append((f"smoothed spikes, sd {width:g} ms", "", "", "", "", f"{plain:.3f}", "-"))
+    print_table(("run spec", *numbers), rows, numbers=numbers)
+    click.echo(
         "Costs of the last epoch. R2 of inferred to true rates (pooled) and bits/spike: validation trials."
     )
-    out.print("No bits/spike for smoothed spikes: each would be scored on itself.\n")
-    out.print("Posterior means (netCDF):")
+    click.echo("No bits/spike for smoothed spikes: each would be scored on itself.\n")
+    click.echo("Posterior means (netCDF):")
     for run in collection.runs:
         for path in run.posterior_files().values():
             click.echo(f"  {path}")

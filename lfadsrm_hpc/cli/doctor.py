@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lfadsrm_hpc.cli.common import find_place, json_option, print_json, where_argument
-from lfadsrm_hpc.cli.state_tables import terminal_width
+from lfadsrm_hpc.cli.terminal import terminal_width
 from lfadsrm_hpc.errors import ConfigError, NotFoundError
 from lfadsrm_hpc.stopping import as_interrupt
 
@@ -48,7 +48,7 @@ def doctor(where: Path | None, timeout: float, as_json: bool) -> None:
     \b
     Examples:
       lfadsrm doctor
-      lfadsrm doctor /scratch/me/runs
+      lfadsrm doctor ~                  the file system of another folder
       lfadsrm doctor my_experiment --json | jq '.checks[] | select(.verdict == "problem")'
 
     \b

@@ -17,8 +17,10 @@ from lfadsrm_hpc.cli.common import (
     match_option,
     open_collection,
     print_json,
+    run_argument,
     say,
 )
+from lfadsrm_hpc.cli.terminal import change_line, may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
 from lfadsrm_hpc.manifest.records import EXIT_CHECKPOINTED
 
@@ -31,7 +33,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @collection_option
 @match_option
@@ -88,10 +90,10 @@ def infer(
 
     \b
     Examples:
-      lfadsrm infer single_day1 day1_afternoon.h5
-      lfadsrm infer stitched new_trials.h5 --session day2 -o new_trials.nc
-      lfadsrm infer stitched day9.h5 --adapt --max-epochs 100
-      lfadsrm infer stitched day9_more.h5 --adapted day9 --json
+      lfadsrm infer single_day1 day1_afternoon.npz
+      lfadsrm infer all new_trials.npz --session day2 -o new_trials.nc
+      lfadsrm infer all day9.npz --adapt --max-epochs 100
+      lfadsrm infer all day9_more.npz --adapted day9 --json
 
     \b
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
@@ -161,7 +163,7 @@ class _Line:
     """Progress on standard error: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = may_change(sys.stderr)
         self.last = time.monotonic() if not self.live else 0.0
         self.shown = False
 
@@ -184,7 +186,7 @@ class _Line:
 
     def _tell(self, text: str) -> None:
         if self.live:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            change_line(text)
             self.shown = True
         elif time.monotonic() - self.last >= _TELL_S:
             self.last = time.monotonic()

@@ -8,14 +8,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lfadsrm_hpc._version import __version__
+from lfadsrm_hpc.cli.environment import name_variables, variables_at_work
+from lfadsrm_hpc.cli.terminal import may_colour
 from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, suggest
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 # What a shell shows for a program that a closed pipe has ended (128 + SIGPIPE).
 EXIT_PIPE_CLOSED = 141
@@ -51,6 +57,7 @@ _COMMANDS = {
     "report": "Write one HTML page about a collection: states, table, curves, rates.",
     "tensorboard": "Start TensorBoard on a selection of runs.",
     "show": "Show a collection, its datasets, its params, or one run.",
+    "completion": "Print the script by which bash, zsh or fish completes commands and names.",
     "task": "Do one run (called by scripts).",
 }
 _HIDDEN = {"task"}
@@ -71,6 +78,8 @@ def _noting_closed_pipe() -> Iterator[None]:
 class _Commands(click.Group):
     """Loads a subcommand's module only when it is called."""
 
+    loaded: click.Command | None = None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in _COMMANDS if name not in _HIDDEN]
 
@@ -79,7 +88,16 @@ class _Commands(click.Group):
             return None
         word = name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"lfadsrm_hpc.cli.{word}"), word)
+        name_variables(command, (name,))
+        self.loaded = command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        own = click.Command.shell_complete(self, ctx, incomplete)  # options
+        return [*(CompletionItem(name, help=_COMMANDS[name]) for name in found), *own]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -131,15 +149,15 @@ def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
     _ready_streams()
     try:
-        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False)
+        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False, color=may_colour())
         with _noting_closed_pipe():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except LfadsrmError as error:
-        _fail(f"error: {error}", error.exit_code)
+        _fail(f"error: {error}{_of_variables(error.exit_code)}", error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        _fail(_of_variables(error.exit_code).lstrip("\n"), error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", EXIT_INTERRUPTED)
     except _PipeClosed:
@@ -179,8 +197,20 @@ def _ready_streams() -> None:
     warnings.showwarning = show
 
 
+def _of_variables(code: int) -> str:
+    """Return which variables stand for options of a call that was refused: nobody sees them in the call."""
+    command = lfadsrm.loaded
+    found = variables_at_work(command) if code == EXIT_USAGE and command is not None else []
+    return (
+        "\n  variables that are set: " + ", ".join(f"{name}={os.environ[name]}" for name in found)
+        if found
+        else ""
+    )
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(message, err=True)
+    if message:
+        click.echo(message, err=True)
     sys.exit(code)
 
 

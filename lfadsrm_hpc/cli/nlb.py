@@ -13,11 +13,12 @@ from lfadsrm_hpc.cli.common import (
     match_option,
     open_collection,
     print_json,
+    run_argument,
 )
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @collection_option
 @match_option

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfadsrm_hpc.cli.common import collection_option, find_place, json_option, match_option, print_json
+from lfadsrm_hpc.cli.common import (
+    collection_option,
+    find_place,
+    json_option,
+    match_option,
+    print_json,
+    run_argument,
+)
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.cli.state_tables import progress_cells, word
+from lfadsrm_hpc.cli.terminal import clear_screen, may_change, may_colour
 from lfadsrm_hpc.collection.roster import Roster
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.manifest.reading import run_status
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.results.peek.reading import Peek
     from lfadsrm_hpc.results.peek.text import Style
 
-_CLEAR = "\x1b[H\x1b[J"
 _COLOURS = ("cyan", "yellow")  # training and what is inferred; validation and what was recorded
 _NEEDED_GLYPHS = "⣿▁╵"
 _WITHOUT_GLYPHS = ("dumb", "linux")  # terminals whose fonts lack them, whatever the encoding says
@@ -33,7 +40,7 @@ _FEWEST, _MOST = 3, 8  # neurons, as the height of the terminal allows
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @collection_option
 @match_option
 @click.option("--dataset", metavar="NAME", help="Of a stitched run; otherwise the first that can be shown.")
@@ -65,7 +72,7 @@ def peek(
     Examples:
       lfadsrm peek single_day1
       lfadsrm peek single_day1 --every 10            until it has ended, or Ctrl-C
-      lfadsrm peek stitched --match factors_dim=8 --dataset day2 --neuron 3 --neuron 17
+      lfadsrm peek all --match factors_dim=8 --dataset day2 --neuron 3 --neuron 7
       lfadsrm peek single_day1 --trial 42 --json | jq '.curve.valid[-1]'
 
     \b
@@ -84,10 +91,12 @@ def peek(
             print_json(_content(status, found, neuron))
             return
         text = _text(status, found, label, neuron, only_ascii)
-        click.echo((_CLEAR if every is not None and sys.stdout.isatty() else "") + text)
+        if every is not None and may_change():
+            clear_screen()
+        click.echo(text)
         if every is None or status.state.is_final:
             return
-        if not sys.stdout.isatty():
+        if not may_change():
             click.echo("")
         time.sleep(every)
 
@@ -125,12 +134,11 @@ def _style(width: int, only_ascii: bool) -> Style:
     from lfadsrm_hpc.results.peek.text import Style, plainly
 
     term = os.environ.get("TERM", "")
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and term != "dumb"
     return Style(
         width,
         _CURVE_LINES,
         not only_ascii and term not in _WITHOUT_GLYPHS and _can_show(_NEEDED_GLYPHS),
-        _coloured if colours else plainly,
+        _coloured if may_colour() else plainly,
     )
 
 

@@ -51,7 +51,7 @@ def plan(
 
     \b
     Examples:
-      lfadsrm plan --site perlmutter --walltime 4:00:00
+      lfadsrm plan --site perlmutter --account m1234 --walltime 4:00:00
       lfadsrm plan my_experiment --match factors_dim=8 --scripts
       lfadsrm plan --retry
       lfadsrm plan --walltime 4:00:00 --json

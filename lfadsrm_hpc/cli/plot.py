@@ -18,6 +18,8 @@ from lfadsrm_hpc.cli.common import (
     select_runs,
     selection_options,
 )
+from lfadsrm_hpc.cli.completing import complete_runs_and_places, complete_swept
+from lfadsrm_hpc.cli.figure_names import figure_name
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
@@ -102,7 +104,7 @@ RUN is an id, a run spec, a part of an id that no other run has, or the folder o
 collection or an experiment. A figure of one run can also be asked of a WHERE in which one run fits.
 
 What is drawn, and how else to draw it, is told in docs/plots.md. Without --out the file goes into the folder
-`figures` of the collection.
+`figures` of the collection, under a name that says what is drawn; the same figure drawn again replaces it.
 
 \b
 Kinds:
@@ -110,11 +112,11 @@ Kinds:
 
 \b
 Examples:
-  lfadsrm plot stitched_all factors
-  lfadsrm plot stitched_all averages --dataset day1 --neuron 3 --neuron 7 --out rates.pdf
+  lfadsrm plot single_day1 factors
+  lfadsrm plot all averages --dataset day1 --neuron 3 --neuron 7 --out rates.pdf
   lfadsrm plot single_day1 raster --trial 12 --match factors_dim=8
-  lfadsrm plot my_experiment learning-curves --spec stitched_all
-  lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over l2_gen_scale
+  lfadsrm plot my_experiment learning-curves --spec all
+  lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over seed
 
 \b
 Exit codes: 0 drawn; 1 the run is not complete; 2 there is no such run, neuron, condition, ...;
@@ -127,7 +129,7 @@ def _help() -> str:
 
 
 @click.command(help=_help())
-@click.argument("what", metavar="RUN|WHERE")
+@click.argument("what", metavar="RUN|WHERE", shell_complete=complete_runs_and_places)
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file: .png, .pdf or .svg."
@@ -154,7 +156,13 @@ def _help() -> str:
 @click.option(
     "--metric", multiple=True, metavar="NAME", help="What a sweep is judged by (default: lowest_valid_cost)."
 )
-@click.option("--over", multiple=True, metavar="NAME", help="A swept hyperparameter; one or two.")
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_swept,
+    help="A swept hyperparameter; one or two.",
+)
 @click.option(
     "--style",
     type=click.Choice(["light", "dark", "transparent"]),
@@ -181,18 +189,18 @@ def plot(
     arguments = {**chosen.defaults, **_arguments(kind, given)}
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{str(out)!r} is no kind of picture", hint=f"end it in {', '.join(SUFFIXES)}")
-    if chosen.of_many:
-        path = out or collection.layout.figure(_name(kind, runs if len(runs) == 1 else [], ()))
-        arguments["runs"] = runs
-        _draw(getattr(collection, chosen.method), arguments, path, style, dpi)
-    else:
+    if not chosen.of_many:
         runs = [_only(runs, kind)]
-        path = out or collection.layout.figure(_name(kind, runs, given["dataset"]))
-        _draw(getattr(runs[0], chosen.method), arguments, path, style, dpi)
-    if as_json:
-        print_json({"figure": str(path), "kind": kind, "runs": [run.id for run in runs]})
+    if out is None:
+        out = collection.layout.figure(_name(kind, runs, spec, match, given, style))
+    if chosen.of_many:
+        _draw(getattr(collection, chosen.method), {**arguments, "runs": runs}, out, style, dpi)
     else:
-        click.echo(path)
+        _draw(getattr(runs[0], chosen.method), arguments, out, style, dpi)
+    if as_json:
+        print_json({"figure": str(out), "kind": kind, "runs": [run.id for run in runs]})
+    else:
+        click.echo(out)
 
 
 def _runs(
@@ -256,9 +264,21 @@ def _arguments(kind: str, given: Mapping[str, tuple[Any, ...]]) -> dict[str, Any
     return found
 
 
-def _name(kind: str, runs: list[Run], datasets: Sequence[str]) -> str:
-    """Return a name that other runs' and datasets' figures of this kind do not have."""
-    return "_".join([kind, *(f"{run.params.param_hash}_{run.spec.name}" for run in runs), *datasets])
+def _name(
+    kind: str,
+    runs: Sequence[Run],
+    spec: tuple[str, ...],
+    match: tuple[str, ...],
+    given: Mapping[str, tuple[Any, ...]],
+    style: str,
+) -> str:
+    """Return the name of the file where none is given; see `figure_name`."""
+    shown: dict[str, Sequence[Any]] = dict(given)
+    if KINDS[kind].takes.get("neuron") == "neuron" and not given["neuron"] and not given["trial"]:
+        shown["neuron"] = (0,)  # as the methods have it
+    if len(runs) == 1:
+        return figure_name(kind, runs[0].id, shown, style=style)
+    return figure_name(kind, None, {"spec": spec, "match": match, **shown}, style=style)
 
 
 def _draw(method: Any, arguments: Mapping[str, Any], path: Path, style: str, dpi: int) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import json_option, print_json, say
+from lfadsrm_hpc.cli.places import nearest_experiment
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ _MOST_LINES = 6
 
 @click.command()
 @click.argument(
-    "experiment", required=False, default=".", type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
+    "experiment", required=False, default=None, type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
 )
 @json_option
-def prepare(experiment: Path, as_json: bool) -> None:
-    """Build the run collection of EXPERIMENT (a folder or its experiment.toml) and write its inputs.
+def prepare(experiment: Path | None, as_json: bool) -> None:
+    """Build the run collection of EXPERIMENT (a folder or its experiment.toml; without it, the nearest from
+    here upwards) and write its inputs.
 
     Safe to repeat, also while runs are training: inputs that are there are kept, and so are runs that were
     prepared before, even if the experiment no longer names them. Prints the path of the collection.
@@ -36,8 +39,8 @@ def prepare(experiment: Path, as_json: bool) -> None:
     \b
     Examples:
       lfadsrm prepare                 the experiment in this folder
-      lfadsrm prepare reaching --json
-      lfadsrm prepare reaching/co_dim.toml     another experiment on the same datasets
+      lfadsrm prepare my_experiment --json
+      lfadsrm prepare my_experiment/co_dim.toml     another experiment on the same datasets
 
     \b
     Exit codes: 0 prepared; 3 data, params or the file are invalid, or not what earlier runs were
@@ -48,7 +51,8 @@ def prepare(experiment: Path, as_json: bool) -> None:
     from lfadsrm_hpc.rendering import shell_quote
     from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
-    described = read_experiment(experiment)
+    place = experiment if experiment is not None else nearest_experiment()
+    described = read_experiment(place)
     queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
     collection = described.build(RunCollection)
     with _progress() as progress:
@@ -77,7 +81,7 @@ def prepare(experiment: Path, as_json: bool) -> None:
         say(line)
     say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
     click.echo(collection.path)
-    say(f"Next: lfadsrm run {shell_quote(experiment)}")
+    say(f"Next: lfadsrm run {shell_quote(place)}")
 
 
 def _alignment(rows: list[dict[str, Any]]) -> list[str]:
@@ -101,7 +105,7 @@ def _progress() -> AbstractContextManager[Progress | None]:
     """Show a bar while it takes long, on a terminal only."""
     from contextlib import contextmanager, nullcontext
 
-    if not sys.stderr.isatty():
+    if not may_change(sys.stderr):
         return nullcontext(None)
 
     @contextmanager

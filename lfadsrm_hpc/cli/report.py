@@ -16,6 +16,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.rendering import shell_quote
 
 
@@ -24,7 +25,8 @@ from lfadsrm_hpc.rendering import shell_quote
 @selection_options
 @click.option(
     "-o",
-    "--output",
+    "--out",
+    "output",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the page goes; otherwise report.html in the folder of the collection.",
@@ -34,6 +36,7 @@ from lfadsrm_hpc.rendering import shell_quote
     "named",
     multiple=True,
     metavar="RUN",
+    shell_complete=complete_runs,
     help="Show rates, factors and learning curves of this run (its id, or a part of it); may be repeated. "
     "Without it, of the best run of each run spec.",
 )
@@ -60,9 +63,9 @@ def report(
     \b
     Examples:
       lfadsrm report
-      lfadsrm report my_experiment --output sweep.html
+      lfadsrm report my_experiment --out sweep.html
       lfadsrm report --spec single_day1 --match seed=0 --metric co_bps
-      lfadsrm report --run 3f9a --run 81c2 --no-ask
+      lfadsrm report --run single_day1 --run all --no-ask
       lfadsrm report --json | jq -r .report
 
     \b

@@ -20,7 +20,14 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
-from lfadsrm_hpc.cli.status import clock, counts_text, duration, print_states, table
+from lfadsrm_hpc.cli.status import (
+    clock,
+    counts_text,
+    duration,
+    print_states,
+    table,
+)
+from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
@@ -47,7 +54,7 @@ if TYPE_CHECKING:
     help="Insist on GPUs, or leave them alone (default: where there are any).",
 )
 @click.option(
-    "--max-attempts", type=click.IntRange(1), help="So often a run may fail by itself (default: once)."
+    "--max-attempts", type=click.IntRange(1), help="Tries of a run that fails by itself (default: 1)."
 )
 @click.option("--cancelled", is_flag=True, help="Also runs that were cancelled.")
 @click.option("--posterior-only", is_flag=True, default=None, help="Sample posterior means; train nothing.")
@@ -166,7 +173,7 @@ def _hand_over(script: Path, runs: Sequence[Run], detach: bool, as_json: bool) -
 @contextmanager
 def live_progress(runs: Sequence[Run]) -> Iterator[Watch]:
     """Give a function that shows states: a table that renews itself on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
+    if not may_change(sys.stderr):
         yield _lines(runs)
         return
     from rich.console import Group

@@ -10,15 +10,16 @@ import click
 
 from lfadsrm_hpc.cli.common import (
     Place,
-    console,
     find_one_run,
     find_place,
     json_option,
     match_option,
     open_collection,
     print_json,
+    print_rich_table,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, show_matlab_collection
 from lfadsrm_hpc.cli.state_tables import word
 from lfadsrm_hpc.collection.alignment_table import alignment_rows, quality
@@ -37,7 +38,13 @@ _COLUMNS = ("name", "subject", "date", "trials", "neurons", "bins", "bin_ms", "e
 @where_argument
 @click.option("--datasets", is_flag=True, help="The recording sessions.")
 @click.option("--params", is_flag=True, help="Every hyperparameter: default, unit, range, meaning.")
-@click.option("--run", "run_text", metavar="RUN", help="One run: its params, files and state.")
+@click.option(
+    "--run",
+    "run_text",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="One run: its params, files and state.",
+)
 @match_option
 @json_option
 def show(
@@ -58,6 +65,10 @@ def show(
       lfadsrm show my_experiment --datasets      also before it is prepared
       lfadsrm show --run single_day1 --match factors_dim=8
       lfadsrm show --params | less       all hyperparameters; needs no collection
+
+    \b
+    Exit codes: 0 shown; 2 there is no such collection or run; 3 the experiment or the collection is
+    invalid.
     """
     if datasets + params + (run_text is not None) > 1:
         raise UsageError("--datasets, --params and --run do not go together", hint="give one of them")
@@ -197,12 +208,10 @@ def _datasets(place: Place, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         numbers = all(isinstance(item.get(column), int | float | None) for item in items)
-        table.add_column(
-            column.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
-        )
+        table.add_column(column.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
     for item in items:
         table.add_row(*(Text(_cell(item.get(column))) for column in columns))
-    console().print(table)
+    print_rich_table(table)
 
 
 def _look_at_files(experiment: Experiment) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lfadsrm_hpc.cli.common import console, json_option, print_json, say
+from lfadsrm_hpc.cli.common import json_option, print_json, print_rich_table, say
+from lfadsrm_hpc.cli.completing import complete_sites
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.rendering import shell_quote
@@ -26,7 +27,9 @@ _CONTEXT = {"max_content_width": 100}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_name_argument = click.argument("name", required=False, default=None, metavar="[NAME]")
+_name_argument = click.argument(
+    "name", required=False, default=None, metavar="[NAME]", shell_complete=complete_sites
+)
 _project_option = click.option(
     "--project",
     type=click.Path(path_type=Path, file_okay=False),
@@ -94,7 +97,7 @@ def list_(project: Path | None, as_json: bool) -> None:
         else:
             table.add_row(name, "", "", "", "invalid")
             say(f"{name} is invalid: {one}")
-    console().print(table)
+    print_rich_table(table)
 
 
 def _entry(name: str, one: LoadedSite | ConfigError) -> dict[str, Any]:
@@ -176,7 +179,8 @@ def check(
     \b
     Examples:
       lfadsrm site check
-      lfadsrm site check sherlock --live
+      lfadsrm site check --live
+      lfadsrm site check sherlock
       lfadsrm site check generic-slurm --live --set partitions.gpu.max_walltime=2d --json
 
     \b
@@ -256,11 +260,20 @@ def detect(project: Path | None, as_json: bool) -> None:
 
 @site.command(context_settings=_CONTEXT)
 @click.argument("name", metavar="NAME")
-@click.option("--from", "base", metavar="SITE", help="Extend this site; otherwise the scheduler is asked.")
+@click.option(
+    "--from",
+    "base",
+    metavar="SITE",
+    shell_complete=complete_sites,
+    help="Extend this site; otherwise the scheduler is asked.",
+)
 @click.option("--here", is_flag=True, help="Write into site_configs of the project, not of the user.")
 @_timeout_option
 @_project_option
-def init(name: str, base: str | None, here: bool, timeout: float, project: Path | None) -> None:
+@json_option
+def init(
+    name: str, base: str | None, here: bool, timeout: float, project: Path | None, as_json: bool
+) -> None:
     """Write a commented site file NAME.toml; one that is there is never changed.
 
     If a site NAME is described already, or with --from, the file says only what is your own (account,
@@ -295,8 +308,13 @@ def init(name: str, base: str | None, here: bool, timeout: float, project: Path 
             stream.write(text)
     except FileExistsError:
         raise UsageError("there is such a file already", where=path) from None
-    _verify(name, path, place)
-    click.echo(path)
+    must = _to_mend(name, project=place)
+    if must is not None:
+        say(f"warning: {path} must be edited first: {must}")
+    if as_json:
+        print_json({"site": name, "file": path, "to_mend": must})
+    else:
+        click.echo(path)
     say(f"Next: edit it, then: lfadsrm site check {shell_quote(name)} --live")
 
 
@@ -308,13 +326,15 @@ def _from_scheduler(name: str, timeout: float, day: str) -> str:
     return live_text(name, find_scheduler(timeout), host_names()[-1], day)
 
 
-def _verify(name: str, path: Path, project: Path) -> None:
+def _to_mend(name: str, project: Path) -> str | None:
+    """Return why a site cannot be used as it stands; None: it can."""
     from lfadsrm_hpc.schedulers.sites.loading import load_site
 
     try:
         load_site(name, project=project)
     except ConfigError as error:
-        say(f"warning: {path} must be edited first: {error.what}")
+        return error.what
+    return None
 
 
 def _project(given: Path | None) -> Path:

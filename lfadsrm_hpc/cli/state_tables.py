@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lfadsrm_hpc.cli.terminal import may_colour, terminal_width
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.manifest.states import RunState
 
@@ -56,7 +57,13 @@ def word(state: RunState) -> str:
     return state.value.lower().replace("_", " ")
 
 
-def text_table(rows: Sequence[Cells], states: Sequence[RunStatus], *, width: int | None = None) -> str:
+def text_table(
+    rows: Sequence[Cells],
+    states: Sequence[RunStatus],
+    *,
+    width: int | None = None,
+    coloured: bool = False,
+) -> str:
     """Return states as lines of text, a line a run; columns that would be empty are left out.
 
     Parameters
@@ -66,7 +73,9 @@ def text_table(rows: Sequence[Cells], states: Sequence[RunStatus], *, width: int
     states : sequence of RunStatus
         Of the same runs.
     width : int, optional
-        Of the terminal: lines are cut to it, the params first, and states coloured. None: neither.
+        Of the terminal: lines are cut to it, the params first; what tells which run it is stays whole.
+    coloured : bool
+        Give states their colours.
     """
     used = [n for n in range(len(_COLUMNS)) if n <= _STATE or any(row[n] for row in rows)]
     table = [[_printable(row[n]) for n in used] for row in (_COLUMNS, *rows)]
@@ -82,10 +91,10 @@ def text_table(rows: Sequence[Cells], states: Sequence[RunStatus], *, width: int
             blanks = " " * (widths[column] - _width(text))
             shown.append(blanks + text if _COLUMNS[n] in _NUMBERS else text + blanks)
         line = "  ".join(shown).rstrip()
+        place = sum(widths[:_STATE]) + 2 * _STATE
         if width is not None:
-            place = sum(widths[:_STATE]) + 2 * _STATE
-            line = _coloured(_cut(line, width), place, number, widths[_STATE], states)
-        lines.append(line)
+            line = _cut(line, max(width, place + widths[_STATE] + 2))
+        lines.append(_coloured(line, place, number, widths[_STATE], states) if coloured else line)
     return "\n".join(lines)
 
 
@@ -149,7 +158,7 @@ def print_states(runs: Sequence[Run], states: Sequence[RunStatus]) -> None:
         cells(run.spec.name, params_label(run.params, varying), state)
         for run, state in zip(runs, states, strict=True)
     ]
-    click.echo(text_table(rows, states, width=terminal_width()))
+    click.echo(text_table(rows, states, width=terminal_width(), coloured=may_colour()))
     print_messages(states)
 
 
@@ -158,14 +167,6 @@ def print_messages(states: Sequence[RunStatus]) -> None:
     for state in states:
         if state.state.is_failure and state.message:
             click.echo(f"{state.run_id}: {state.message.splitlines()[0]}")
-
-
-def terminal_width() -> int | None:
-    """Return the width of the terminal that standard output is; None: it is none."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def counts_text(states: Sequence[RunStatus]) -> str:

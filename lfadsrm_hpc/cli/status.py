@@ -32,9 +32,9 @@ from lfadsrm_hpc.cli.state_tables import (
     progress_cells,
     remark,
     table,
-    terminal_width,
     text_table,
 )
+from lfadsrm_hpc.cli.terminal import may_colour, terminal_width
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import SomeRunsFailedError, UsageError
 from lfadsrm_hpc.manifest.states import RunState
@@ -165,7 +165,7 @@ def look_table(roster: Roster, entries: Sequence[Entry], look: Look, width: int 
         cells(entry.spec, roster.label(entry.params, varying), state, look.jobs.get(entry.id, ""))
         for entry, state in zip(entries, states, strict=True)
     ]
-    return text_table(rows, states, width=width)
+    return text_table(rows, states, width=width, coloured=may_colour())
 
 
 def shown_text(roster: Roster, look: Look, states: frozenset[RunState], most: int = 20) -> str:

@@ -54,7 +54,7 @@ def submit(
     \b
     Examples:
       lfadsrm submit --walltime 4:00:00
-      lfadsrm submit my_experiment --site perlmutter --account m1234 --max-parallel 16
+      lfadsrm submit my_experiment --site generic-slurm --account my_lab --max-parallel 16
       lfadsrm submit --match factors_dim=8 --gpus 1 --walltime 90m --dry-run
       lfadsrm submit --failed --memory 32G
 

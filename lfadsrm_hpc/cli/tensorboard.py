@@ -69,7 +69,7 @@ def tensorboard(
     Examples:
       lfadsrm tensorboard
       lfadsrm tensorboard my_experiment --match factors_dim=8 --port 6007
-      lfadsrm tensorboard --spec single_day1 --state running
+      lfadsrm tensorboard --state running
       lfadsrm tensorboard --dry-run
 
     \b

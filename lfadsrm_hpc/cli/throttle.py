@@ -15,13 +15,20 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_submissions
 
 
 @click.command()
 @click.argument("most", type=click.IntRange(0), metavar="N")
 @where_argument
 @selection_options
-@click.option("--submission", default="", metavar="ULID", help="Only this submission, or what begins so.")
+@click.option(
+    "--submission",
+    default="",
+    metavar="ULID",
+    shell_complete=complete_submissions,
+    help="Only this submission, or what begins so.",
+)
 @json_option
 def throttle(
     most: int,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +12,7 @@ import click
 from lfadsrm_hpc.cli.common import say
 from lfadsrm_hpc.cli.looking import Look, take_look, waits, warn
 from lfadsrm_hpc.cli.state_tables import clock, counts_text
+from lfadsrm_hpc.cli.terminal import clear_screen, may_change
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import CommandError
 
@@ -20,8 +20,6 @@ FILES_S = 5.0  # between two looks at the files
 SCHEDULER_S = 60.0  # between two questions to the scheduler, at least
 NOTIFY_S = 60.0  # time limit of the site's command
 _SHARE = 20  # a look may take one part in so many of the time
-
-_CLEAR = "\x1b[H\x1b[J"
 
 
 def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], str]) -> Look:
@@ -36,7 +34,7 @@ def watch_runs(roster: Roster, entries: Sequence[Entry], text: Callable[[Look], 
     text : callable
         Returns what a terminal shows.
     """
-    show = _screen(text) if sys.stdout.isatty() else _lines()
+    show = _screen(text) if may_change() else _lines()
     said: set[str] = set()
     look, asked, waited = None, -SCHEDULER_S, False
     notify: dict[str, None] = {}
@@ -71,7 +69,8 @@ def _gist(warning: str) -> str:
 
 def _screen(text: Callable[[Look], str]) -> Callable[[Look], None]:
     def show(look: Look) -> None:
-        click.echo(_CLEAR + text(look))
+        clear_screen()
+        click.echo(text(look))
 
     return show
 

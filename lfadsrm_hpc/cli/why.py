@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lfadsrm_hpc.cli.common import collection_option, find_place, json_option, match_option, print_json, say
+from lfadsrm_hpc.cli.common import (
+    collection_option,
+    find_place,
+    json_option,
+    match_option,
+    print_json,
+    run_argument,
+    say,
+)
 from lfadsrm_hpc.cli.looking import find_one_entry
-from lfadsrm_hpc.cli.state_tables import duration, progress_cells, remark, terminal_width, word
+from lfadsrm_hpc.cli.state_tables import duration, progress_cells, remark, word
+from lfadsrm_hpc.cli.terminal import terminal_width
 from lfadsrm_hpc.collection.roster import Roster
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.explaining import LINES, explain
@@ -25,7 +34,7 @@ _NARROWEST = 40
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @collection_option
 @match_option
 @click.option(
@@ -44,7 +53,7 @@ def why(run: str, where: Path | None, match: tuple[str, ...], lines: int, as_jso
     Examples:
       lfadsrm why single_day1
       lfadsrm why single_day1 --match factors_dim=8 -n 30
-      lfadsrm why param_ab12cd34ef56/stitched -C my_experiment
+      lfadsrm why param_ab12cd34ef56/single_day1 -C my_experiment
       lfadsrm why single_day1 --json | jq -r .next.shell
 
     \b

@@ -17,7 +17,7 @@ def alignment_rows(run: Run) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        run_spec, data_hash, factors_dim, dataset, and what `lfadsrm_hpc.data.alignment.record.described`
+        run_spec, data_hash, factors_dim, dataset, and what `data.alignment.matrices.Alignment.described`
         lists. Empty where the run uses no alignment.
 
     Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,20 +129,7 @@ class Run:
         NotFoundError
             The run is not prepared, or an input file is missing.
         """
-        from lfadsrm_hpc.data.inputs import read_fingerprint
-
-        record = self.record()
-        check_same_run(record, self.identity(), self.layout.params_json)
-        for entry in record["inputs"]:
-            path = self.collection.path / entry["file"]
-            found = read_fingerprint(path)
-            if found != entry["inputs_fingerprint"]:
-                raise MismatchError(
-                    f"dataset {entry['dataset']!r}: the input file is not the one that run {self.id} was "
-                    "prepared with",
-                    where=f"{path}: {found[:16]}..., prepared with {entry['inputs_fingerprint'][:16]}...",
-                    hint="put the old file back, or prepare the runs in a new collection",
-                )
+        check_inputs([self])
 
     def identity(self) -> dict[str, Any]:
         """Return what `params.json` must hold for it to be this run's: all that its hashes stand for."""
@@ -209,6 +196,33 @@ def check_same_run(record: dict[str, Any], identity: dict[str, Any], path: Path)
             where=path,
             hint="the run was prepared by a version that hashes otherwise; use another collection",
         )
+
+
+def check_inputs(runs: Iterable[Run]) -> None:
+    """Refuse runs whose files no longer belong together, as `Run.check_inputs`; each input is read once.
+
+    Raises
+    ------
+    MismatchError, NotFoundError, ConfigError
+    """
+    from lfadsrm_hpc.data.inputs import read_fingerprint
+
+    fingerprints: dict[Path, str] = {}
+    for run in runs:
+        record = run.record()
+        check_same_run(record, run.identity(), run.layout.params_json)
+        for entry in record["inputs"]:
+            path = run.collection.path / entry["file"]
+            if path not in fingerprints:
+                fingerprints[path] = read_fingerprint(path)
+            if fingerprints[path] != entry["inputs_fingerprint"]:
+                raise MismatchError(
+                    f"dataset {entry['dataset']!r}: the input file is not the one that run {run.id} was "
+                    "prepared with",
+                    where=f"{path}: {fingerprints[path][:16]}..., prepared with "
+                    f"{entry['inputs_fingerprint'][:16]}...",
+                    hint="put the old file back, or prepare the runs in a new collection",
+                )
 
 
 def _shown(values: dict[str, Any], name: str) -> str:

@@ -137,17 +137,23 @@ def exclusive(bench: Workbench) -> Callable[[], Found]:
 def _winners(path: Path) -> int:
     """Let several threads create one file at a time; return how many did. Daemons: one may hang for ever."""
     won: list[bool] = []
+    errors: list[OSError] = []
     start = threading.Barrier(_THREADS)
 
     def create() -> None:
         start.wait()
-        won.append(_creates(path))
+        try:
+            won.append(_creates(path))
+        except OSError as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=create, daemon=True) for _ in range(_THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return sum(won)
 
 

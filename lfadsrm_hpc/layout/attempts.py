@@ -54,10 +54,31 @@ class AttemptLayout:
 
 
 @dataclass(frozen=True)
-class AdaptedLayout:
-    """A run's model, adapted to a new session: `adapted/<name>/`."""
+class TrainedLayout:
+    """A folder with a model that was trained there, and what was inferred with it."""
 
     path: Path
+
+    @property
+    def model_params(self) -> Path:
+        return self.path / "model_params.h5"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def inferred_dir(self) -> Path:
+        """Posterior means of trials that the model was not trained with."""
+        return self.path / "inferred"
+
+    def inferred(self, name: str) -> Path:
+        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
+
+
+@dataclass(frozen=True)
+class AdaptedLayout(TrainedLayout):
+    """A run's model, adapted to a new session: `adapted/<name>/`."""
 
     @property
     def record(self) -> Path:
@@ -68,24 +89,8 @@ class AdaptedLayout:
         return self.path / "inputs.h5"
 
     @property
-    def model_params(self) -> Path:
-        return self.path / "model_params.h5"
-
-    @property
     def posterior_means(self) -> Path:
         return self.path / "posterior_means.nc"
-
-    @property
-    def inferred_dir(self) -> Path:
-        """Posterior means of further trials."""
-        return self.path / "inferred"
-
-    def inferred(self, name: str) -> Path:
-        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     def start(self, number: int) -> Path:
         """Return the folder of the short training that tries one of several starts."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, fitlog, glimpse
+from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, TrainedLayout, fitlog, glimpse
 from lfadsrm_hpc.layout.names import ATTEMPT, OutboxName, check_name, names_in, run_key
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
@@ -20,10 +20,8 @@ _CANCELLATION = re.compile(r"cancel-([0-9A-HJKMNP-TV-Z]{26})\.json")
 
 
 @dataclass(frozen=True)
-class RunLayout:
+class RunLayout(TrainedLayout):
     """One run: `param_<hash>/<run spec>/`."""
-
-    path: Path
 
     @property
     def run_id(self) -> str:
@@ -43,10 +41,6 @@ class RunLayout:
         return self.path / "run.sh"
 
     @property
-    def model_params(self) -> Path:
-        return self.path / "model_params.h5"
-
-    @property
     def metrics_json(self) -> Path:
         """Scores and the verdict of quality control."""
         return self.path / "metrics.json"
@@ -59,14 +53,6 @@ class RunLayout:
         return self.posterior_dir / f"{dataset}.nc"
 
     @property
-    def inferred_dir(self) -> Path:
-        """Posterior means of trials that the run was not prepared with."""
-        return self.path / "inferred"
-
-    def inferred(self, name: str) -> Path:
-        return self.inferred_dir / f"{check_name(name, 'dataset')}.nc"
-
-    @property
     def adapted_dir(self) -> Path:
         """Models that were adapted to new sessions."""
         return self.path / "adapted"
@@ -77,10 +63,6 @@ class RunLayout:
     def adapted_names(self) -> list[str]:
         """Return the adapted models on disk, sorted."""
         return sorted(path.parent.name for path in self.adapted_dir.glob("*/adapted.json"))
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     def checkpoint_dir(self, attempt: int, incarnation: int) -> Path:
         return self.checkpoints / f"{attempt:03d}.r{incarnation}"

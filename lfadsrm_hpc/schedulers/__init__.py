@@ -1,1 +1,1 @@
-"""Where it runs: the local queue now, SLURM and PBS beside it."""
+"""Where it runs: the local queue, Slurm, PBS Pro and Torque, and what is handed to them."""

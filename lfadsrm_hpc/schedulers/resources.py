@@ -91,7 +91,7 @@ class Caps:
 
 @dataclass(frozen=True)
 class RetryRules:
-    """How requests grow, and how often a run is tried; see `schedulers.site` for the words."""
+    """How requests grow, and how often a run is tried; see `schedulers.sites.site` for the words."""
 
     memory_factor: float = 1.5
     walltime_factor: float = 1.5

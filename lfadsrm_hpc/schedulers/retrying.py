@@ -235,11 +235,11 @@ def history_of(run: RunLayout, status: RunStatus, attempts: Sequence[AttemptFact
         state, reason = _end_of(attempt)
         if attempt.number == status.attempt:
             state, reason = status.state, status.reason or reason
-        bad = attempt.newest is not None and attempt.newest.exit is not None
+        end = attempt.newest.exit if attempt.newest is not None else None
         ended.append(
             Ended(
                 state,
-                bad_data=bad and attempt.newest.exit.code == EXIT_BAD_DATA,  # type: ignore[union-attr]
+                bad_data=end is not None and end.code == EXIT_BAD_DATA,
                 curable=reason != DEADLINE,
                 gained=gained,
             )

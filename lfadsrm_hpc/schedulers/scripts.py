@@ -98,7 +98,7 @@ def render_chunk(
         "request": request,
         "packed": packed,
         "posterior_only": posterior_only,
-        "heading": _heading(layout.name, chunk, len(tasks), title, packed=packed),
+        "heading": _heading(layout.name, len(tasks), title, packed=packed),
         "partition": site.partition_option(request.partition),
         "gpu_option": site.gpu_option(request.gpus, request.gpu_type),
         "memory_mb": request.memory_mb if site.request.memory_directive else None,
@@ -216,7 +216,7 @@ def _command(site: Site) -> tuple[str, ...]:
     return (python, "-m", "lfadsrm_hpc", "task")
 
 
-def _heading(collection: str, chunk: PlannedChunk, n_runs: int, title: str, *, packed: bool) -> str:
+def _heading(collection: str, n_runs: int, title: str, *, packed: bool) -> str:
     if n_runs == 1:
         return f"One run of the collection {collection}: {title}"
     share = "several runs a task" if packed else "one run a task"

@@ -30,6 +30,7 @@ except SystemExit as ended:
         (["reconcile"], 0, MODEL | {"numpy", "h5py", "jinja2"}),
         (["cancel", "--all"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
         (["throttle", "3"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
+        (["site", "detect"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
     ],
 )
 def test_these_commands_import_no_model(

@@ -134,6 +134,12 @@ class TestPrepare:
         assert "did you mean 'slots'?" in said.err
         assert "experiment.toml, [queue]" in said.err
 
+    def test_from_here_upwards(self, call: Any, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As all other commands find theirs."""
+        monkeypatch.chdir(experiment / "datasets")
+        said = call("prepare", "--json")
+        assert (said.code, said.json["collection"]) == (0, str(experiment / "runs/small"))
+
     def test_no_experiment(self, call: Any, tmp_path: Path) -> None:
         said = call("prepare", tmp_path)
         assert said.code == 3

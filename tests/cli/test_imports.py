@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from every_command import leaves
 
 HEAVY = {
     "tensorflow",
@@ -54,25 +55,55 @@ def imported(shell: Any) -> Any:
     return called
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["status"],
-        ["status", "--json", "--rescan", "--match", "factors_dim=2"],
-        ["logs", "single_day1", "-n", "1"],
-        ["show"],
-        ["tensorboard", "--dry-run"],
-        ["show", "--datasets"],
-        ["show", "--params"],
-        ["init", "another"],
-        ["why", "single_day1", "--match", "factors_dim=2"],
-        ["why", "single_day1", "--match", "factors_dim=3", "--json"],
-    ],
-)
+# Calls that answer at once on a login node, and need none of the heavy libraries for it.
+LIGHT = [
+    ["status"],
+    ["status", "--json", "--rescan", "--match", "factors_dim=2"],
+    ["status", "--watch"],
+    ["logs", "single_day1", "-n", "1"],
+    ["logs", "single_day1", "--follow"],
+    ["logs", "single_day1", "--json"],
+    ["show"],
+    ["show", "--json"],
+    ["show", "--run", "single_day1"],
+    ["show", "--datasets"],
+    ["show", "--params"],
+    ["tensorboard", "--dry-run"],
+    ["init", "another"],
+    ["completion", "bash"],
+    ["completion", "fish"],
+    ["reconcile"],
+    ["why", "single_day1"],
+    ["why", "single_day1", "--json"],
+    ["site", "list"],
+    ["site", "show", "generic-slurm"],
+    ["site", "check", "generic-slurm"],
+    ["site", "init", "ours", "--from", "generic-slurm", "--here"],
+]
+# Those that end otherwise than with 0 where nothing has been run are in test_cluster_imports.py.
+ELSEWHERE = {("cancel",), ("throttle",), ("site", "detect")}
+# All others build, train, load, draw or examine something.
+HEAVY_COMMANDS = {
+    (name,)
+    for name in (
+        "best", "check-runs", "demo", "doctor", "export", "infer", "metrics", "nlb", "peek", "plan", "plot",
+        "prepare", "report", "retry", "run", "submit", "task", "time",
+    )
+}  # fmt: skip
+
+
+def test_every_command_is_light_or_heavy() -> None:
+    """A new command is put where it belongs."""
+    light = {tuple(words[: 2 if words[0] == "site" else 1]) for words in LIGHT} | ELSEWHERE
+    assert not light & HEAVY_COMMANDS
+    assert light | HEAVY_COMMANDS == set(leaves())
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
 def test_these_commands_import_nothing_heavy(imported: Any, experiment: Path, words: list[str]) -> None:
-    if words[0] == "logs":
-        (log,) = [make_log(experiment)]
-        words = [words[0], log, *words[2:]]
+    if "single_day1" in words:
+        run_id = make_log(experiment)
+        words = [run_id if word == "single_day1" else word for word in words]
     assert not HEAVY & set(imported(*words, cwd=experiment)["names"])
 
 
@@ -121,7 +152,9 @@ def test_help_imports_no_command(imported: Any, tmp_path: Path) -> None:
     assert set(found["rooms"]) <= {
         "lfadsrm_hpc._version",
         "lfadsrm_hpc.cli",
+        "lfadsrm_hpc.cli.environment",
         "lfadsrm_hpc.cli.main",
+        "lfadsrm_hpc.cli.terminal",
         "lfadsrm_hpc.errors",
     }
     assert not (HEAVY | {"rich"}) & set(found["names"])

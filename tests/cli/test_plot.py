@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "results"))
 from made_up_runs import SHOWN, build
 
 from lfadsrm_hpc import RunCollection
+from lfadsrm_hpc.cli.figure_names import figure_name
 from lfadsrm_hpc.cli.plot import KINDS
 
 SIGNATURES = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -43,10 +44,10 @@ def named(kind: str) -> list[str]:
 
 def test_figures_of_many_runs_go_beside_the_collection(call: Any, reaching: Path) -> None:
     said = call("plot", reaching, "sweep", "--over", "factors_dim", "--spec", "stitched", "--dpi", 40)
-    assert said.out == f"{reaching}/figures/sweep.png\n"
+    assert said.out == f"{reaching}/figures/sweep_stitched_over-factors_dim.png\n"
     said = call("plot", reaching, "learning-curves", "--match", "factors_dim=8", "--dpi", 40)
-    assert said.out == f"{reaching}/figures/learning-curves.png\n"
-    assert (reaching / "figures/learning-curves.png").is_file()
+    assert said.out == f"{reaching}/figures/learning-curves_factors_dim=8.png\n"
+    assert (reaching / "figures/learning-curves_factors_dim=8.png").is_file()
 
 
 @pytest.mark.parametrize("suffix", SIGNATURES)
@@ -60,7 +61,8 @@ def test_a_run_by_its_folder_its_spec_or_where_it_is_alone(
     call: Any, reaching: Path, stitched: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(reaching)
-    expected = reaching / f"figures/factors_{stitched.removeprefix('param_').replace('/', '_')}_day1.png"
+    name = f"factors_{stitched.removeprefix('param_').replace('/', '_')}_day1_condition-2_factor-0.png"
+    expected = reaching / "figures" / name
     options = ["factors", "--dataset", "day1", "--factor", 0, "--condition", 2, "--dpi", 40]
     for words in ([stitched], ["stitched", *ONE], [".", "--spec", "stitched", *ONE]):
         expected.unlink(missing_ok=True)
@@ -69,6 +71,31 @@ def test_a_run_by_its_folder_its_spec_or_where_it_is_alone(
         assert expected.is_file()
     answer = call("plot", stitched, *options, "--json").json
     assert answer == {"schema_version": 1, "figure": str(expected), "kind": "factors", "runs": [stitched]}
+
+
+def test_no_figure_replaces_another_one(call: Any, reaching: Path, stitched: str) -> None:
+    """The name of a file says what is drawn: another neuron's figure is another file."""
+    begun = ["plot", stitched, "single-trials", "-C", reaching, "--dataset", "day1", "--dpi", 30]
+    made = [
+        call(*begun, *more).out.strip()
+        for more in ([], ["--neuron", 3], ["--neuron", 4], ["--condition", 2], ["--style", "dark"])
+    ]
+    assert len(set(made)) == len(made)
+    assert [Path(path).name.partition("day1_")[2] for path in made[:3]] == [
+        "neuron-0.png",
+        "neuron-3.png",
+        "neuron-4.png",
+    ]
+    assert call(*begun, "--neuron", 0).out.strip() == made[0], "the same figure has two names"
+
+
+def test_long_names_of_figures_stay_names() -> None:
+    one = figure_name("averages", "param_ab/x", {"neuron": range(100)})
+    other = figure_name("averages", "param_ab/x", {"neuron": range(101)})
+    assert one != other
+    assert max(len(one.encode()), len(other.encode())) < 200
+    odd = figure_name("factors", None, {"condition": ["a/b\n"]})
+    assert odd == "factors_condition-a-b-"
 
 
 def test_pictures_on_another_ground(call: Any, reaching: Path, tmp_path: Path) -> None:

@@ -63,6 +63,6 @@ def test_where_nothing_may_be_written(call: Any, sweep: RunCollection, tmp_path:
 
 @pytest.mark.parametrize("name", ["it's one & two.html", "-x.html"])
 def test_odd_names(call: Any, sweep: RunCollection, tmp_path: Path, name: str) -> None:
-    said = call("report", sweep.path, f"--output={tmp_path / name}", "--spec", "single_day1")
+    said = call("report", sweep.path, f"--out={tmp_path / name}", "--spec", "single_day1")
     assert said.code == 0
     assert (tmp_path / name).is_file()

@@ -11,8 +11,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfadsrm_hpc.data.binning import rebin, split
+from lfadsrm_hpc.data.binning import rebin
 from lfadsrm_hpc.data.readers import from_arrays
+from lfadsrm_hpc.data.splitting import split
 from lfadsrm_hpc.errors import DataError, UsageError
 
 

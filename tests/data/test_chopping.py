@@ -11,10 +11,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfadsrm_hpc.data import binning, readers
+from lfadsrm_hpc.data import readers
+from lfadsrm_hpc.data.binning import rebin
 from lfadsrm_hpc.data.chopping import chop, windows
 from lfadsrm_hpc.data.inputs import make_inputs
 from lfadsrm_hpc.data.merging import blending_weights, merge_windows
+from lfadsrm_hpc.data.splitting import split
 from lfadsrm_hpc.errors import DataError, UsageError
 
 SPLIT: dict[str, Any] = {"train_to_test_ratio": 4, "split": "stratified", "seed": 1}
@@ -192,9 +194,7 @@ def test_groups_are_split_whole() -> None:
     groups = np.repeat(["b", "a", "c", "d", "e", "f"], [3, 1, 2, 5, 1, 4])
     condition = np.where(np.isin(groups, ["a", "b", "c"]), "x", "y")
     for kind in ("stratified", "random", "periodic"):
-        train, valid = binning.split(
-            16, train_to_test_ratio=2, seed=3, groups=groups, condition=condition, kind=kind
-        )
+        train, valid = split(16, train_to_test_ratio=2, seed=3, groups=groups, condition=condition, kind=kind)
         assert not set(groups[train]) & set(groups[valid])
         assert len(set(groups[valid])) == 2
         assert sorted([*train, *valid]) == list(range(16))
@@ -203,7 +203,7 @@ def test_groups_are_split_whole() -> None:
         if kind == "periodic":
             assert set(groups[valid]) == {"b", "d"}, "groups count in the order of their trials"
     with pytest.raises(DataError, match="one group"):
-        binning.split(4, train_to_test_ratio=2, seed=0, groups=["a"] * 4)
+        split(4, train_to_test_ratio=2, seed=0, groups=["a"] * 4)
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_what_cannot_be_merged() -> None:
 def test_wider_bins_of_the_model() -> None:
     """Windows are binned one by one; they merge on the wider bins where these go into window and overlap."""
     whole = recording(100)
-    wide = binning.rebin(chop(whole, 200, 60), 20)
+    wide = rebin(chop(whole, 200, 60), 20)
     merged = merge_windows(wide)["0"]
-    np.testing.assert_array_equal(merged.spikes, binning.rebin(whole, 20).spikes[0])
+    np.testing.assert_array_equal(merged.spikes, rebin(whole, 20).spikes[0])
     assert merged.time.values.tolist() == [500 + 20 * k for k in range(50)]
-    odd = binning.rebin(chop(whole, 200, 50), 20)
+    odd = rebin(chop(whole, 200, 50), 20)
     with pytest.raises(DataError, match="do not start on bins of 20 ms"):
         merge_windows(odd)
 

@@ -36,6 +36,13 @@ def test_two_that_create_one_file_are_noticed(tmp_path: Path, monkeypatch: pytes
     assert (found.verdict, "8 of 8" in found.evidence) == (Verdict.PROBLEM, True)
 
 
+def test_a_folder_that_is_gone_is_a_finding_of_the_check(tmp_path: Path) -> None:
+    with disk.workbench(tmp_path) as bench:
+        bench.path.rmdir()
+        result = perform(Check("exclusive", "disk", disk.exclusive(bench), 30.0))
+    assert (result.verdict, "No such file" in result.evidence) == (Verdict.PROBLEM, True)
+
+
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")

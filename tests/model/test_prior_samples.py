@@ -38,7 +38,7 @@ def test_inferred_inputs_are_stationary_ar1() -> None:
     tau, evar, rows, bins = np.array([10.0, 2.0]), np.array([0.1, 0.5]), 40000, 12
     params = {"co_prior/log_tau": np.log(tau), "co_prior/log_evar": np.log(evar)}
     noise = KeyedNoise.of(tf.constant([[7, 8]], tf.uint32), tf.range(rows))
-    u = ar1({n: tf.constant(v, tf.float32) for n, v in params.items()}, noise, rows, bins).numpy()
+    u = ar1({n: tf.constant(v, tf.float32) for n, v in params.items()}, noise, bins).numpy()
     phi = np.exp(-1 / tau)
     variance = evar / (1 - phi**2)
     assert u.shape == (bins, rows, 2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data.binning import rebin
 from lfadsrm_hpc.errors import DataError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def average(session: SessionInputs, other: xr.Dataset | None = None) -> Averages
 def _other_counts(session: SessionInputs, other: xr.Dataset) -> tuple[Array, Array | None, Array]:
     name = f"{session.dataset} (alignment data)"
     _check_neurons(session, other)
-    binned = binning.rebin(other.assign_attrs(name=name), session.bin_ms)
+    binned = rebin(other.assign_attrs(name=name), session.bin_ms)
     condition = other["condition"].to_numpy() if "condition" in other.variables else None
     return binned["spikes"].to_numpy(), condition, binned["time"].to_numpy()
 

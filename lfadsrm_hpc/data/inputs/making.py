@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lfadsrm_hpc.data import binning
+from lfadsrm_hpc.data import splitting
+from lfadsrm_hpc.data.binning import rebin
 from lfadsrm_hpc.data.evaluation import statement_of
 from lfadsrm_hpc.data.extra import Extra, collect
 from lfadsrm_hpc.data.inputs.session import SPLITS, Array, SessionInputs
@@ -59,9 +60,9 @@ def make_inputs(
             hint="a dataset needs at least 2 trials; leave this one out",
         )
     if split == "given":
-        train, valid = binning.given_split(ds, name)
+        train, valid = splitting.given_split(ds, name)
     else:
-        train, valid = binning.split(
+        train, valid = splitting.split(
             n_trials,
             train_to_test_ratio=train_to_test_ratio,
             seed=seed,
@@ -90,7 +91,7 @@ def new_inputs(ds: xr.Dataset, *, name: str, bin_ms: float, fingerprint: str = "
 def _binned(
     ds: xr.Dataset, name: str, bin_ms: float, inds: dict[str, Array], made: dict[str, Any], fingerprint: str
 ) -> SessionInputs:
-    binned = binning.rebin(ds.assign_attrs(name=name), bin_ms)
+    binned = rebin(ds.assign_attrs(name=name), bin_ms)
     parts: dict[str, Any] = {}
     for key, variable in {"data": "spikes", "truth": "truth", "ext_input": "external_input"}.items():
         if variable in binned.variables:

@@ -161,7 +161,7 @@ class PriorSampler:
             mean, logvar = initial_prior(params, hp)
             z = mean + tf.exp(0.5 * logvar) * noise.normal(IC_NOISE, tf.constant(0), hp.ic_dim, tf.float32)
         g0 = decoder.initial_state(params, arch, z, rows)
-        u = ar1(params, noise, rows, arch.bins) if hp.co_dim else None
+        u = ar1(params, noise, arch.bins) if hp.co_dim else None
         found = driven(params, arch, g0, u, given.get("ext"))
         if u is not None:
             found["controller_outputs"] = u
@@ -185,8 +185,8 @@ def driven(params: Params, arch: Architecture, g0: Tensor, u: Tensor | None, ext
     return {"generator_states": states, "factors": factors, "outputs": outputs}
 
 
-def ar1(params: Params, noise: KeyedNoise, rows: int, bins: int) -> Tensor:
-    """Return inferred inputs from their prior, (T, rows, U), stationary from the first bin on."""
+def ar1(params: Params, noise: KeyedNoise, bins: int) -> Tensor:
+    """Return inferred inputs from their prior, (T, n, U), stationary from the first bin on."""
     log_tau, log_evar = params["co_prior/log_tau"], params["co_prior/log_evar"]
     phi, width = tf.exp(-tf.exp(-log_tau)), log_tau.shape[0]
     innovation = tf.exp(0.5 * log_evar)

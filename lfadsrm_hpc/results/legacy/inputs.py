@@ -163,16 +163,14 @@ def read_legacy_inputs(
             return _from_info_alone(info, n_bins, bin_ms, where)
         source = Source.of(data)
         with source.opened() as file:
-            return _from_file(source, file, info, bin_ms, where)
+            return _from_file(source, file, info, bin_ms)
     except DataError as error:
         raise ResultsError(error.what, where=error.where or data, hint=error.hint) from error
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ResultsError(f"the input file cannot be read ({error})", where=data) from error
 
 
-def _from_file(
-    source: Source, file: h5py.File, info: Path | None, bin_ms: float | None, where: Path
-) -> LegacyInputs:
+def _from_file(source: Source, file: h5py.File, info: Path | None, bin_ms: float | None) -> LegacyInputs:
     fields: dict[str, Any] = {name: file[name][()] for name in _SMALL if name in file}
     fields |= {name: file.attrs[name] for name in ("bin_ms",) if name in file.attrs}
     fields |= {f"{split}_data": file[f"{split}_data"] for split in SPLITS}

@@ -271,8 +271,8 @@ def _draw_plane(ax: Axes, found: Modes, bin_ms: float) -> None:
     values = found.eigenvalue
     grows = np.abs(values) > 1
     left, right, height = _limits(values)
-    _lines_of_time(ax, bin_ms, left, height)
-    _lines_of_frequency(ax, bin_ms, right, height)
+    _lines_of_time(ax, bin_ms, height)
+    _lines_of_frequency(ax, bin_ms, height)
     turn = np.linspace(0, 2 * np.pi, 721)
     ax.plot(np.cos(turn), np.sin(turn), color=foreground(), lw=1.0)
     dots: dict[str, Any] = {"s": 26, "linewidths": 0.5, "edgecolors": "white", "zorder": 3}
@@ -296,7 +296,7 @@ def _limits(values: Array) -> tuple[float, float, float]:
     return left - max(missing, 0.0), right, max(height, (right - left) / 2.2)
 
 
-def _lines_of_time(ax: Axes, bin_ms: float, left: float, height: float) -> None:
+def _lines_of_time(ax: Axes, bin_ms: float, height: float) -> None:
     """Draw circles of one time constant, each named below the real axis, where it leaves the picture."""
     last = np.inf
     turn = np.linspace(0, 2 * np.pi, 361)
@@ -314,7 +314,7 @@ def _lines_of_time(ax: Axes, bin_ms: float, left: float, height: float) -> None:
         )  # fmt: skip
 
 
-def _lines_of_frequency(ax: Axes, bin_ms: float, right: float, height: float) -> None:
+def _lines_of_frequency(ax: Axes, bin_ms: float, height: float) -> None:
     """Draw rays of one frequency, each named outside the circle."""
     last = 0.0
     for hertz in _NICE_HZ:

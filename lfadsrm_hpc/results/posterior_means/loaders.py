@@ -1,4 +1,4 @@
-"""Open posterior means lazily: one file as an xr.Dataset, many as one xr.DataTree.
+"""A file of posterior means, opened lazily as an xr.Dataset.
 
 Opening reads attributes, sizes, and what describes trials, bins and neurons; all else is read from disk when
 it is used, and only the chunks that are asked for. No dask is needed, and no file stays open that is not

@@ -97,7 +97,7 @@ class Wish:
     shown : sequence of Run, optional
         Whose rates and factors; None: of the best run of each run spec.
     metric : str, optional
-        By which runs are compared; see `results.best.choose`.
+        By which runs are compared; see `results.runs.best.choose`.
     made_by : str
         The command or call that makes the page.
     """

@@ -157,9 +157,7 @@ class Best(Mapping[str, BestRun[R]]):
         return "\n".join(map(str, self.values()))
 
 
-def choose(
-    runs: Sequence[R], table: pd.DataFrame, metric: str | None, *, include_bad: bool, top: int = 0
-) -> Best[R]:
+def choose(runs: Sequence[R], table: pd.DataFrame, metric: str | None, *, include_bad: bool) -> Best[R]:
     """Choose the best run of each run spec.
 
     Parameters

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from lfadsrm_hpc.command import Answer, ask
 from lfadsrm_hpc.errors import (
@@ -60,6 +61,21 @@ _HINTS = {
 }
 
 
+class Jobs(Protocol):
+    """What qstat said of jobs, in any of its forms."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it could be read."""
+
+    @property
+    def jobs(self) -> Sequence[object]:
+        """The records that could be read."""
+
+
+A = TypeVar("A", bound=Jobs)
+
+
 class PbsClient(BatchScheduler):
     """The calls that PBS Pro and Torque have in common."""
 
@@ -111,6 +127,20 @@ class PbsClient(BatchScheduler):
                 hint=unsupported,
             )
         _heed_errors("qalter", answer, job)
+
+    def _all(self, ask_all: Callable[[], tuple[int, A, str]]) -> A:
+        """Return what qstat says of all jobs; half of it would make jobs look absent, so that is refused."""
+        again = "nothing was changed; ask again in a minute"
+        try:
+            code, answer, error = ask_all()
+        except CommandError as failure:
+            raise SchedulerUnreachableError(failure.what, hint=again) from failure
+        if code != 0 or not answer.whole:
+            what = error if code else "its answer cannot be read whole"
+            raise SchedulerUnreachableError(f"qstat: {what}", hint=again)
+        if not answer.jobs:
+            self.version()  # a server that went away in between looks like one without jobs
+        return answer
 
     # -- calls -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from lfadsrm_hpc.errors import CommandError, SchedulerUnreachableError
+from lfadsrm_hpc.errors import CommandError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.schedulers.batch import Found, Job, Report
 from lfadsrm_hpc.schedulers.pbs.client import (
@@ -143,19 +143,7 @@ class PbsPro(PbsClient):
     # -- finding -----------------------------------------------------------------------------------------
 
     def find(self, names: Sequence[str], since: float) -> list[Found]:
-        try:
-            code, answer, error = self._full([])
-        except CommandError as failure:
-            raise SchedulerUnreachableError(
-                failure.what, hint="nothing was changed; ask again in a minute"
-            ) from failure
-        if code != 0 or not answer.whole:
-            raise SchedulerUnreachableError(
-                f"qstat: {error if code else 'its answer cannot be read whole'}",
-                hint="nothing was changed; ask again in a minute",
-            )
-        if not answer.jobs:
-            self.version()  # a server that went away in between looks like one without jobs
+        answer = self._all(lambda: self._full([]))
         return [
             Found(job.id, job.attributes["Job_Name"], job.variables.get(SUBMISSION, ""))
             for job in answer.jobs

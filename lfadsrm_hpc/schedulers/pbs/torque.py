@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from lfadsrm_hpc.errors import CommandError, SchedulerUnreachableError
+from lfadsrm_hpc.errors import CommandError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.schedulers.batch import Found, Job, Report
 from lfadsrm_hpc.schedulers.pbs.client import UNKNOWN_JOB, PbsClient, first_line, not_reached
@@ -80,19 +80,7 @@ class Torque(PbsClient):
             return said.returncode, parse(said.stdout), first_line(said)
 
     def find(self, names: Sequence[str], since: float) -> list[Found]:
-        try:
-            code, answer, error = self._qstat([])
-        except CommandError as failure:
-            raise SchedulerUnreachableError(
-                failure.what, hint="nothing was changed; ask again in a minute"
-            ) from failure
-        if code != 0 or not answer.whole:
-            raise SchedulerUnreachableError(
-                f"qstat: {error if code else 'its answer cannot be read whole'}",
-                hint="nothing was changed; ask again in a minute",
-            )
-        if not answer.jobs:
-            self.version()  # nothing is printed where there are no jobs, and where an answer was lost
+        answer = self._all(lambda: self._qstat([]))
         found = {}
         for job in answer.jobs:
             if job.name in names and _is_since(job, since):
