@@ -115,6 +115,7 @@ def test_readers(place: Path) -> None:
     assert (place / "reaching/runs/reaching/collection.json").is_file()
 
 
+@pytest.mark.slow
 def test_stitching(place: Path) -> None:
     matplotlib.use("Agg")
     names: dict[str, Any] = {"__name__": "stitching"}
