@@ -61,6 +61,10 @@ class NotFoundError(UsageError, LookupError):
     """A dataset, run, parameter or file was asked for that is not there."""
 
 
+class NotConfirmedError(UsageError):
+    """Something costly, or that cannot be undone, was not confirmed; nothing was done."""
+
+
 class ConfigError(LfadsrmError):
     """An experiment file, a site, a template or a stored collection is invalid."""
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
     {"errors", "_version"},
-    {"layout", "legacy_layout", "command", "stopping", "markup", "original_names"},
+    {"layout", "legacy_layout", "command", "stopping", "markup", "toml_lines", "original_names"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc.api.handing_over import HandingOver
-from lfadsrm_hpc.api.orders import Order, Planned, Submitted
+from lfadsrm_hpc.api.orders import Agree, Order, Planned, Submitted
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.api.tracking import TrackedCollection
 from lfadsrm_hpc.errors import NothingEligibleError, UsageError
@@ -82,6 +82,7 @@ class ClusterCollection(TrackedCollection):
         on_message: Tell | None = None,
         task_command: Sequence[str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        agree: Agree | None = None,
         **asked: Any,
     ) -> Submitted:
         """Hand runs to the scheduler of a site; what an interrupted submission left is handed over first.
@@ -110,6 +111,9 @@ class ClusterCollection(TrackedCollection):
             The program that does one run, where it is not this package's own.
         defaults : dict, optional
             As `asked`, but only for runs that have no earlier request to go by.
+        agree : callable, optional
+            Is told how many runs, and how many GPU hours they ask for, before anything is handed over; it
+            raises to refuse.
         **asked
             What a task asks for, in place of what the site says: `walltime` ("4:00:00"), `partition`,
             `memory` ("16G"), `cpus`, `gpus`, `gpu_type`.
@@ -146,6 +150,7 @@ class ClusterCollection(TrackedCollection):
             max_infrastructure_attempts,
             task_command=command,
             defaults=Asked(**(defaults or {})),
+            agree=agree,
         )
         return self._handing_over(runs, order, on_message).submit()
 
@@ -162,6 +167,7 @@ class ClusterCollection(TrackedCollection):
         on_message: Tell | None = None,
         task_command: Sequence[str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        agree: Agree | None = None,
         **asked: Any,
     ) -> Submitted:
         """Hand runs over again that did not end well, each with what its end asks for.
@@ -178,7 +184,7 @@ class ClusterCollection(TrackedCollection):
             That of the last submission unless given; its account and the like are kept too.
         max_attempts, max_infrastructure_attempts : int, optional
             In place of the site's [retry].
-        runs, sets, max_parallel, on_message, task_command, defaults, **asked
+        runs, sets, max_parallel, on_message, task_command, defaults, agree, **asked
             See `submit`; what is asked for takes the place of what the earlier attempt had.
 
         Returns
@@ -203,10 +209,17 @@ class ClusterCollection(TrackedCollection):
             again=True,
             task_command=command,
             defaults=Asked(**(defaults or {})),
+            agree=agree,
         )
         return self._handing_over(runs, order, on_message).submit()
 
-    def cancel(self, runs: Iterable[Run] | None = None, *, states: States = None) -> Cancelled:
+    def cancel(
+        self,
+        runs: Iterable[Run] | None = None,
+        *,
+        states: States = None,
+        agree: Callable[[int], None] | None = None,
+    ) -> Cancelled:
         """Cancel runs (all unless named) that wait or are at work: on record, then at the scheduler.
 
         Those at work checkpoint. A cancelled run is not started again unless it is asked for.
@@ -216,6 +229,8 @@ class ClusterCollection(TrackedCollection):
         runs : iterable of Run, optional
         states : iterable of RunState or str, optional
             Only runs that are in these states now.
+        agree : callable, optional
+            Is told how many runs wait or are at work, before any is cancelled; it raises to refuse.
 
         Returns
         -------
@@ -231,7 +246,10 @@ class ClusterCollection(TrackedCollection):
         """
         found = self.track(runs).statuses.values()
         wanted = _states(states, frozenset(RunState))
-        return controlling.cancel(self.layout, [status for status in found if status.state in wanted])
+        chosen = [status for status in found if status.state in wanted]
+        if agree is not None:
+            agree(sum(status.state.is_live for status in chosen))
+        return controlling.cancel(self.layout, chosen)
 
     def lift_cancellation(self, runs: Iterable[Run]) -> None:
         """Let cancelled runs be started on this machine again (`run_local`).

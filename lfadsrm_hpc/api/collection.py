@@ -13,6 +13,7 @@ from lfadsrm_hpc.api.collection_loading import CollectionLoading
 from lfadsrm_hpc.api.collection_scoring import CollectionScoring
 from lfadsrm_hpc.api.exporting import OwnExporting
 from lfadsrm_hpc.api.handing_over import queue_tasks
+from lfadsrm_hpc.api.keeping import CollectionKeeping
 from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.collection.run import check_inputs
@@ -31,6 +32,7 @@ _POLL_S = 1.0
 
 
 class RunCollection(
+    CollectionKeeping,
     CollectionReporting,
     CollectionScoring,
     CollectionDrawing,

@@ -153,6 +153,9 @@ class HandingOver:
         for warning in warnings:
             self.tell(f"warning: {warning}")
         check_inputs(self._runs_of(wishes))
+        if wishes and self.order.agree is not None:
+            gpu_seconds = sum(wish.request.gpus * wish.request.walltime_s for wish in wishes)
+            self.order.agree(len(wishes), gpu_seconds / 3600)
         sender = Sender(self.collection.layout, self.tell, occupied=_occupied(cleared.tracked))
         told = (*warnings, *map(_not_known, cleared.uncertain))
         try:
@@ -231,6 +234,8 @@ class HandingOver:
         if not runs:
             self._nothing(tracked, {})
         check_inputs(runs)
+        if self.order.agree is not None:
+            self.order.agree(len(runs), 0.0)
         options = sites.queue_options(dict(self.loaded.site.queue))
         script = local.write_queue_script(self.collection.layout, queue_tasks(runs), options, new_ulid())
         if RunState.CANCELLED in self.order.states:  # it is not in the default

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from lfadsrm_hpc.schedulers.submission import Draft, SentJob
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.costs import Cost
     from lfadsrm_hpc.schedulers.sites.site import Site
+
+Agree = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Order:
         The program that does one run, where it is not this package's own.
     defaults : Asked
         What a task needs that has no earlier request to go by, besides.
+    agree : callable or None
+        Is told how many runs, and how many GPU hours they ask for, before anything is handed over; it raises
+        to refuse.
     """
 
     states: frozenset[RunState]
@@ -54,6 +59,7 @@ class Order:
     again: bool = False
     task_command: tuple[str, ...] | None = None
     defaults: Asked = field(default_factory=Asked)
+    agree: Agree | None = None
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,9 +18,11 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.matlab_collections import best_of_matlab_collection, find_matlab_collection
 from lfadsrm_hpc.cli.terminal import terminal_width
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.manifest.publish import publish_new
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run
@@ -77,6 +79,10 @@ def best(
     Exit codes: 0 told; 1 no run is complete, or none has the score; 2 there is no such collection,
     run spec, hyperparameter or score.
     """
+    matlab = None if match or script else find_matlab_collection(where)
+    if matlab is not None:
+        best_of_matlab_collection(matlab, spec, metric, top, as_json=as_json)
+        return
     collection = open_collection(where)
     found = collection.best(metric, runs=select_runs(collection, spec, match), include_bad=include_bad)
     if script is not None:
@@ -98,13 +104,8 @@ def _write_script(found: Best[Run], path: Path) -> None:
             hint=f"--spec {next(iter(found))}",
         )
     text = found.only.script
-    try:
-        with path.open("x") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(
-            "there is such a file already", where=path, hint="name another one, or delete it"
-        ) from None
+    if not publish_new(path, text.encode()):
+        raise UsageError("there is such a file already", where=path, hint="name another one, or delete it")
     path.chmod(0o755)
     say(f"{path} reproduces {found.only.run.id}")
 

@@ -17,6 +17,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.confirming import confirm_above, yes_option
 from lfadsrm_hpc.errors import SchedulerUnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @selection_options
 @state_option
 @click.option("--all", "everything", is_flag=True, help="All runs that wait or are at work.")
+@yes_option
 @json_option
 def cancel(
     where: Path | None,
@@ -35,6 +37,7 @@ def cancel(
     match: tuple[str, ...],
     state_words: tuple[str, ...],
     everything: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Cancel runs of WHERE that wait in a queue or are at work.
@@ -59,8 +62,12 @@ def cancel(
         )
     collection = open_collection(where)
     states = parse_states(state_words) or None
+
+    def agree(runs: int) -> None:
+        confirm_above("RUNS", runs, f"cancel {runs} runs?", yes=yes)
+
     try:
-        done = collection.cancel(select_runs(collection, spec, match), states=states)
+        done = collection.cancel(select_runs(collection, spec, match), states=states, agree=agree)
     except SchedulerUnreachableError as error:
         if error.done is not None:
             _print(collection.path, error.done, as_json=as_json)

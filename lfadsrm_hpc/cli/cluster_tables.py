@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import print_json, say
-from lfadsrm_hpc.cli.plain_table import print_table
+from lfadsrm_hpc.cli.plain_table import bytes_text, print_table
 from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def cost_lines(cost: Cost) -> Iterator[str]:
         fits = {True: ", which fits", False: ", MORE than is asked for", None: ""}[cost.memory_fits]
         times = f"{cost.at_once} times " if cost.at_once > 1 else ""
         yield f"memory:   {times}{cost.peak_memory_mb:.0f} MiB at its peak{fits}"
-    yield f"disk:     {_bytes(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
+    yield f"disk:     {bytes_text(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
 
 
 def _hours(gpu_hours: float, core_hours: float, elapsed_s: float) -> str:
@@ -111,14 +111,6 @@ def _time(seconds: float | None) -> str:
     from lfadsrm_hpc.schedulers.units import format_time
 
     return format_time(seconds or 0)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _print_scripts(planned: Planned) -> None:

@@ -266,6 +266,7 @@ def draw(
     sd_ms: float,
 ) -> Path:
     """Draw what the best run found in its first session, and the learning curves of all; return the path."""
+    from lfadsrm_hpc.results.beside import appearing
     from lfadsrm_hpc.results.plots import demo_summary
 
     best = _best(collection.runs, scores)
@@ -281,8 +282,8 @@ def draw(
             title=f"{best.spec.name}, {best.params.factors_dim} factors: {session.dataset}, not trained on",
         )
     path = collection.layout.figures / "demo.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with appearing(path) as beside:
+        figure.savefig(beside, dpi=110, format="png")
     return path
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -56,6 +59,8 @@ _COMMANDS = {
     "plot": "Draw a figure of a run, or of all runs together, into a file.",
     "report": "Write one HTML page about a collection: states, table, curves, rates.",
     "tensorboard": "Start TensorBoard on a selection of runs.",
+    "clean": "Free space: delete what complete runs do not need any more.",
+    "archive": "Pack a collection into one verified file, and bring it back.",
     "show": "Show a collection, its datasets, its params, or one run.",
     "completion": "Print the script by which bash, zsh or fish completes commands and names.",
     "task": "Do one run (called by scripts).",
@@ -135,7 +140,8 @@ Examples:
 Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
 3 data, params, config, site or template invalid; 4 nothing to do; 5 some runs failed; 6 the scheduler
 does not answer; 7 partly submitted, the same again goes on; 9 it is uncertain whether a job was accepted,
-see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted.""",
+see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted;
+143, 129 ended by TERM, by the end of the terminal.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:
@@ -145,8 +151,39 @@ def lfadsrm() -> None:
     """
 
 
+class _Stopping:
+    """What TERM, and the end of the terminal or of an ssh connection, do: as Ctrl-C, with their own code.
+
+    A command ends where it is, and takes away what it was writing. Only the first of them counts, so that the
+    second does not interrupt that. Commands that know better (run, task) catch them by themselves.
+    """
+
+    def __init__(self) -> None:
+        self.code = EXIT_INTERRUPTED
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for other in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        self.code = 128 + number
+        raise KeyboardInterrupt
+
+
 def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
+    stopping = _Stopping()
+    try:
+        stopping.install()
+        _main(stopping)
+    except KeyboardInterrupt:  # while the end was being told
+        sys.exit(stopping.code)
+
+
+def _main(stopping: _Stopping) -> NoReturn:
     _ready_streams()
     try:
         code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False, color=may_colour())
@@ -159,12 +196,14 @@ def main() -> NoReturn:
         error.show()
         _fail(_of_variables(error.exit_code).lstrip("\n"), error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("interrupted", EXIT_INTERRUPTED)
+        _fail("interrupted", stopping.code)
     except _PipeClosed:
         # What is left in the buffer must have somewhere to go when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_PIPE_CLOSED)
     except OSError as error:
+        if stopping.code != EXIT_INTERRUPTED:  # the terminal has gone, and cannot be told
+            _fail("interrupted", stopping.code)
         where = f"\n  where: {error.filename}" if error.filename is not None else ""
         hint = f"\n  do: {_SHARED}" if isinstance(error, PermissionError) else ""
         _fail(
@@ -210,7 +249,8 @@ def _of_variables(code: int) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     if message:
-        click.echo(message, err=True)
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            click.echo(message, err=True)
     sys.exit(code)
 
 

@@ -68,8 +68,8 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
         raise NotFoundError(
             "this collection is one of the Matlab run manager",
             where=where or Path.cwd(),
-            hint="`lfadsrm show` lists its runs, `lfadsrm export` makes one file of it; in Python: "
-            "LegacyCollection.open(path)",
+            hint="`lfadsrm show`, `status` and `best` tell of its runs, `export` makes one file of it; in "
+            "Python: LegacyCollection.open(path)",
         )
     raise NotFoundError(
         "there is no run collection and no experiment.toml here",

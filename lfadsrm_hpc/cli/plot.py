@@ -285,8 +285,9 @@ def _draw(method: Any, arguments: Mapping[str, Any], path: Path, style: str, dpi
     import numpy as np
 
     from lfadsrm_hpc.results import plots
+    from lfadsrm_hpc.results.beside import appearing
 
     with plots.style(style):  # type: ignore[arg-type] # one of its choices
         axes = np.ravel(np.array(method(**arguments), dtype=object))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        axes[0].figure.savefig(path, dpi=dpi)
+        with appearing(path) as beside:
+            axes[0].figure.savefig(beside, dpi=dpi, format=path.suffix[1:].lower() or "png")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import json_option, print_json, say
+from lfadsrm_hpc.cli.confirming import confirm_above, yes_option
 from lfadsrm_hpc.cli.places import nearest_experiment
 from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
@@ -28,8 +29,9 @@ _MOST_LINES = 6
 @click.argument(
     "experiment", required=False, default=None, type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
 )
+@yes_option
 @json_option
-def prepare(experiment: Path | None, as_json: bool) -> None:
+def prepare(experiment: Path | None, yes: bool, as_json: bool) -> None:
     """Build the run collection of EXPERIMENT (a folder or its experiment.toml; without it, the nearest from
     here upwards) and write its inputs.
 
@@ -53,8 +55,11 @@ def prepare(experiment: Path | None, as_json: bool) -> None:
 
     place = experiment if experiment is not None else nearest_experiment()
     described = read_experiment(place)
-    queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
+    with described.pointing():
+        queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
     collection = described.build(RunCollection)
+    coming = _coming_gb(collection)
+    confirm_above("GB", coming, f"write about {coming:.0f} GB of inputs to {collection.path}?", yes=yes)
     with _progress() as progress:
         report = collection.prepare_for_lfads(progress, warn=False)
     for warning in report.warnings:
@@ -82,6 +87,24 @@ def prepare(experiment: Path | None, as_json: bool) -> None:
     say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
     click.echo(collection.path)
     say(f"Next: lfadsrm run {shell_quote(place)}")
+
+
+def _coming_gb(collection: RunCollection) -> float:
+    """Return about how much will be written, GB: a new input is about as large as its recording."""
+    files = {path: name for run in collection.runs for name, path in run.input_files().items()}
+    sizes = {
+        dataset.name: sum(part.stat().st_size for part in _parts(dataset.path))
+        for dataset in collection.dataset_collection or ()
+    }
+    return sum(sizes[name] for path, name in files.items() if not path.exists()) / 1e9
+
+
+def _parts(path: Path | None) -> Iterator[Path]:
+    """Yield the files of a recording, which may be a folder; none where it is not a file at all."""
+    if path is not None and path.is_file():
+        yield path
+    elif path is not None and path.is_dir():
+        yield from (part for part in path.rglob("*") if part.is_file())
 
 
 def _alignment(rows: list[dict[str, Any]]) -> list[str]:

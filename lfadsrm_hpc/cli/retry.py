@@ -24,6 +24,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.confirming import agree_to, yes_option
 
 
 @click.command()
@@ -33,12 +34,14 @@ from lfadsrm_hpc.cli.common import (
 @request_options
 @attempts_options
 @click.option("--dry-run", is_flag=True, help="Show jobs, runs and scripts; submit nothing.")
+@yes_option
 @json_option
 def retry(
     where: Path | None,
     spec: tuple[str, ...],
     match: tuple[str, ...],
     dry_run: bool,
+    yes: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -78,4 +81,7 @@ def retry(
             print_plan(planned, scripts=True)
             say("Nothing was submitted.")
         return
-    hand_over(lambda: collection.retry(runs, on_message=say, **order), as_json=as_json)
+    hand_over(
+        lambda: collection.retry(runs, on_message=say, agree=agree_to("retry", yes=yes), **order),
+        as_json=as_json,
+    )

@@ -147,7 +147,8 @@ def _experiment_options(place: Place) -> dict[str, Any]:
 
     if place.experiment is None:
         return {}
-    queue_options(place.experiment.queue, where=place.experiment.where("queue"))
+    with place.experiment.pointing():
+        queue_options(place.experiment.queue, where=place.experiment.where("queue"))
     return place.experiment.queue
 
 

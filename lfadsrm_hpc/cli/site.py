@@ -13,6 +13,7 @@ from lfadsrm_hpc.cli.common import json_option, print_json, print_rich_table, sa
 from lfadsrm_hpc.cli.completing import complete_sites
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.rendering import shell_quote
 
 if TYPE_CHECKING:
@@ -303,11 +304,8 @@ def init(
     else:
         text = _from_scheduler(name, timeout, day)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise UsageError("there is such a file already", where=path) from None
+    if not publish_new(path, text.encode()):
+        raise UsageError("there is such a file already", where=path)
     must = _to_mend(name, project=place)
     if must is not None:
         say(f"warning: {path} must be edited first: {must}")

@@ -21,6 +21,7 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.looking import Look, select, take_look, warn, with_messages, worth_showing
+from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, states_of_matlab_collection
 from lfadsrm_hpc.cli.state_tables import (
     cells,
     clock,
@@ -97,6 +98,10 @@ def status(
     \b
     Exit codes: 0 told; 2 there is nothing here; 5 with --fail: some runs have failed.
     """
+    matlab = None if spec or match or state_words or watch else find_matlab_collection(where)
+    if matlab is not None:
+        states_of_matlab_collection(matlab, as_json=as_json)
+        return
     if watch and as_json:
         raise UsageError("--watch and --json do not go together", hint="call `lfadsrm status --json` again")
     gc.disable()  # ten thousand runs are many objects, and all of them stay until the end

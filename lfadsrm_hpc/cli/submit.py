@@ -24,6 +24,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.confirming import agree_to, yes_option
 
 
 @click.command()
@@ -33,12 +34,14 @@ from lfadsrm_hpc.cli.common import (
 @request_options
 @attempts_options
 @click.option("--dry-run", is_flag=True, help="Show jobs, runs and scripts; submit nothing.")
+@yes_option
 @json_option
 def submit(
     where: Path | None,
     spec: tuple[str, ...],
     match: tuple[str, ...],
     dry_run: bool,
+    yes: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -49,7 +52,7 @@ def submit(
     It can be given again at any time, and by several people at once: a run that another submission has is
     left out, and nothing is submitted or trained twice. What an interrupted submission left is handed over
     first. The ids of the jobs go to standard output. On a site without a scheduler the local queue is
-    started in the background.
+    started in the background. Above 1000 runs or 1000 GPU hours it asks first (docs/cleaning.md).
 
     \b
     Examples:
@@ -77,4 +80,7 @@ def submit(
             print_plan(planned, scripts=True)
             say("Nothing was submitted.")
         return
-    hand_over(lambda: collection.submit(runs, on_message=say, **order), as_json=as_json)
+    hand_over(
+        lambda: collection.submit(runs, on_message=say, agree=agree_to("submit", yes=yes), **order),
+        as_json=as_json,
+    )

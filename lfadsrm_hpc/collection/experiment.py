@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lfadsrm_hpc.collection.experiment_datasets import (
     located,
     matches,
+    pointing,
     reader_options,
     refuse_unknown,
     sessions,
@@ -22,7 +23,14 @@ from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from lfadsrm_hpc.collection.collection import RunCollection
     from lfadsrm_hpc.collection.params import RunParams
     from lfadsrm_hpc.data.dataset import Dataset
@@ -116,6 +124,10 @@ class Experiment:
     def where(self, table: str, key: str = "") -> str:
         """Return file, table and key as messages name them."""
         return f"{self.path}, [{table}] {key}".rstrip()
+
+    def pointing(self) -> AbstractContextManager[None]:
+        """Return a block in which errors that name this file get the line that they are about."""
+        return pointing(self.path)
 
     def dataset_collection(self) -> DatasetCollection:
         """Find the recording sessions, without the small ones.
@@ -241,6 +253,10 @@ class Experiment:
         DataError
             A session cannot be read (only where `min_trials` asks for their sizes).
         """
+        with self.pointing():
+            return self._build(cls)
+
+    def _build(self, cls: type[C]) -> C:
         from lfadsrm_hpc.collection.run_spec import RunSpec
 
         params = self.all_params()
@@ -283,7 +299,16 @@ def read_experiment(path: Path | str) -> Experiment:
     file = Path(path)
     if file.is_dir():
         file = file / EXPERIMENT_FILE
-    content = _parse(file)
+    with pointing(file):
+        return _checked(_parse(file), file)
+
+
+def parse_experiment(text: str, file: Path) -> Experiment:
+    """Return the experiment that a file of this text would describe."""
+    return _checked(tomllib.loads(text), file)
+
+
+def _checked(content: dict[str, Any], file: Path) -> Experiment:
     refuse_unknown(content, list(_TABLES), file, "table")
     for table, keys in _TABLES.items():
         value = content.setdefault(table, {})
@@ -330,10 +355,6 @@ def _cluster(take: _Taker, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(file: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lfadsrm_hpc.errors import ConfigError, LfadsrmError, suggest
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.toml_lines import point
 
 Session = tuple[str, str, dict[str, Any]]
 _OPTIONS_EXAMPLE = "[datasets.options] on a line of its own, then lines such as bin_ms = 5"
@@ -130,12 +131,23 @@ def refuse_unknown(content: Mapping[str, Any], known: Sequence[str], where: obje
 
 
 @contextmanager
+def pointing(file: Path) -> Iterator[None]:
+    """Give errors that are about a TOML file the line that they are about."""
+    try:
+        yield
+    except ConfigError as error:
+        point(error, file)
+        raise
+
+
+@contextmanager
 def located(where: str) -> Iterator[None]:
     """Give errors of other rooms the place in the file that they are about."""
     try:
         yield
     except LfadsrmError as error:
-        if where in str(error.where):
-            raise
+        file = where.partition(", [")[0]
+        if str(error.where).startswith(f"{file}, ["):
+            raise  # it names a place of this file already, and knows better
         place = where if error.where is None else f"{where} ({error.where})"
         raise ConfigError(error.what, where=place, hint=error.hint) from None

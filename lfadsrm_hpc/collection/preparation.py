@@ -216,6 +216,7 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
         for run in runs:
             _publish_run(work, run, inputs)
             work.step(run.id)
+        _check_inputs_stayed(work, inputs)
 
 
 def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:
@@ -244,6 +245,22 @@ def _inputs(
         )
         work.step(f"inputs of {run.name}: {made.dataset}")
     return entries
+
+
+def _check_inputs_stayed(work: _Work, inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse inputs that `lfadsrm clean` took for unused just before the runs that need them were on disk.
+
+    It looks at the runs after it has put inputs aside, and this looks at the inputs after the runs: one of
+    the two sees the other.
+    """
+    for entry in inputs:
+        path = work.collection.path / entry["file"]
+        if not path.exists():
+            raise MismatchError(
+                "the input file was deleted while the runs that need it were prepared",
+                where=path,
+                hint="prepare again: it is written anew",
+            )
 
 
 # ---------------------------------------------------------------- runs and lists

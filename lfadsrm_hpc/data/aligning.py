@@ -73,9 +73,12 @@ class DatasetAligning:
 
         Examples
         --------
-        >>> ds = Dataset(dc, "day1.nwb", align_to="go_cue_time", after_ms=600)  # doctest: +SKIP
-        >>> ds.align_by(align_to="target_on_time", after_ms=400)  # doctest: +SKIP
-        >>> ds.align_by("around_the_cue/day1.h5")  # doctest: +SKIP
+        >>> from lfadsrm_hpc import Dataset, DatasetCollection
+        >>> from lfadsrm_hpc.data.readers import from_arrays
+        >>> counts = np.ones((3, 8, 2))
+        >>> ds = Dataset.from_arrays(DatasetCollection("recordings"), "day1", counts, bin_ms=5)
+        >>> ds.align_by(from_arrays(counts[:, :4], bin_ms=5)).name  # by their first 20 ms
+        'day1'
         """
         self._aligned_by, self._aligned_file, self._fingerprint = None, None, None
         self._aligned_with = {}

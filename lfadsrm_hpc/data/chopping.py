@@ -133,7 +133,7 @@ def chop(
     >>> long = from_arrays(np.arange(100).reshape(1, 100, 1), bin_ms=10)
     >>> parts = chop(long, window_ms=200, overlap_ms=50)
     >>> parts.sizes["trial"], parts.window_start.values.tolist()[:3]
-    (7, [0.0, 150.0, 350.0])
+    (6, [0.0, 150.0, 350.0])
     """
     given = [recordings] if isinstance(recordings, xr.Dataset) else list(recordings)
     if not given:

@@ -48,10 +48,13 @@ class Dataset(DatasetMaking, DatasetAligning):
 
     Examples
     --------
-    >>> dc = DatasetCollection("recordings")  # doctest: +SKIP
-    >>> ds = Dataset(dc, "dataset001.h5")  # doctest: +SKIP
-    >>> other = Dataset(dc, "day2.nwb", align_to="go_cue_time", after_ms=600, bin_ms=5)  # doctest: +SKIP
-    >>> ds.load().spikes.sum("time")  # doctest: +SKIP
+    >>> from lfadsrm_hpc import Dataset, DatasetCollection
+    >>> from lfadsrm_hpc.data.readers import from_arrays, save_dataset
+    >>> _ = save_dataset(from_arrays([[[0, 1], [1, 0]]] * 3, bin_ms=5), "recordings/day1.h5")
+    >>> dc = DatasetCollection("recordings")
+    >>> ds = Dataset(dc, "day1.h5")
+    >>> ds.load().spikes.sum("time").shape
+    (3, 2)
     """
 
     def __init__(

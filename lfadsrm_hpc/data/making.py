@@ -165,8 +165,14 @@ class DatasetMaking:
 
         Examples
         --------
-        >>> Dataset.from_file(dc, "day1.nwb", align_to="go_cue_time", after_ms=600, bin_ms=5)  # doctest:
-        +SKIP
+        >>> from lfadsrm_hpc import Dataset, DatasetCollection
+        >>> from lfadsrm_hpc.data.readers import from_arrays
+        >>> def read_text(path, *, bin_ms):
+        ...     return from_arrays(np.loadtxt(path)[:, :, None], bin_ms=bin_ms)
+        >>> np.savetxt("day1.txt", np.ones((3, 8)))
+        >>> ds = Dataset.from_file(DatasetCollection("."), "day1.txt", read_text, bin_ms=5)
+        >>> ds.load().spikes.shape
+        (3, 8, 1)
         """
         dataset = cls.__new__(cls)
         dataset._reader = reader

@@ -1,6 +1,6 @@
 """Is this machine ready? Python, TensorFlow and GPUs, scheduler, disk: each checked within a time limit."""
 
 from lfadsrm_hpc.doctor.checks import Result, Verdict
-from lfadsrm_hpc.doctor.examining import examine
+from lfadsrm_hpc.doctor.examining import Target, examine
 
-__all__ = ["Result", "Verdict", "examine"]
+__all__ = ["Result", "Target", "Verdict", "examine"]

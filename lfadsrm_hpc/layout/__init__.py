@@ -1,8 +1,23 @@
 """Every path of a run collection on disk, and nowhere else. Imports nothing of the package but errors."""
 
-from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, fitlog, glimpse, tensorboard_events
+from lfadsrm_hpc.layout.attempts import (
+    AdaptedLayout,
+    AttemptLayout,
+    checkpoint_files,
+    fitlog,
+    glimpse,
+    tensorboard_events,
+)
 from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
-from lfadsrm_hpc.layout.names import OutboxName, check_name, numbered, run_key
+from lfadsrm_hpc.layout.names import (
+    OutboxName,
+    check_name,
+    is_temporary,
+    numbered,
+    run_key,
+    unfinished,
+    unfinished_files,
+)
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
 __all__ = [
@@ -13,9 +28,13 @@ __all__ = [
     "RunLayout",
     "SubmissionLayout",
     "check_name",
+    "checkpoint_files",
     "fitlog",
     "glimpse",
+    "is_temporary",
     "numbered",
     "run_key",
     "tensorboard_events",
+    "unfinished",
+    "unfinished_files",
 ]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lfadsrm_hpc.layout.names import check_name
+from lfadsrm_hpc.layout.names import CHECKPOINT, check_name, names_in
 
 _ATTEMPT_FILE = re.compile(r"(claim|heartbeat|exit)\.r(\d+)(?:\.json)?")
 
@@ -95,6 +95,13 @@ class AdaptedLayout(TrainedLayout):
     def start(self, number: int) -> Path:
         """Return the folder of the short training that tries one of several starts."""
         return self.path / "starts" / str(number)
+
+
+def checkpoint_files(checkpoint_dir: Path) -> list[Path]:
+    """Return the checkpoints in the folder of one incarnation, the earliest step first."""
+    names = names_in(checkpoint_dir)
+    steps = {name: int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))}
+    return [checkpoint_dir / name for name in sorted(steps, key=lambda name: (steps[name], name))]
 
 
 def fitlog(checkpoint_dir: Path) -> Path:

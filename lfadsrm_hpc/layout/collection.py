@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.layout.attempts import AdaptedLayout, AttemptLayout, TrainedLayout, fitlog, glimpse
-from lfadsrm_hpc.layout.names import ATTEMPT, OutboxName, check_name, names_in, run_key
+from lfadsrm_hpc.layout.names import ATTEMPT, CHECKPOINT, OutboxName, check_name, names_in, run_key
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
 _INCARNATION = re.compile(r"(\d{3,})\.r(\d+)")
 _INDEX = re.compile(r"index-(\d+)\.json")
 _ROSTER = re.compile(r"roster-.+\.json")
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)(?:-best)?\.npz")
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _CANCELLATION = re.compile(r"cancel-([0-9A-HJKMNP-TV-Z]{26})\.json")
 
@@ -81,7 +81,7 @@ class RunLayout(TrainedLayout):
         """Return, by attempt and incarnation, the training step of the newest checkpoint, if any."""
         found = {}
         for attempt, incarnation, folder in self.checkpoint_dirs():
-            steps = [int(match[1]) for name in names_in(folder) if (match := _CHECKPOINT.fullmatch(name))]
+            steps = [int(match[1]) for name in names_in(folder) if (match := CHECKPOINT.fullmatch(name))]
             if steps:
                 found[attempt, incarnation] = max(steps)
         return found
@@ -105,6 +105,10 @@ class RunLayout(TrainedLayout):
     def deleted_attempts(self) -> Path:
         """Attempts that are being deleted, or whose deletion was killed."""
         return self.path / ".attempts.deleted"
+
+    def released_attempt(self, mark: str) -> Path:
+        """Return the name of an attempt that only held the run, while it is being deleted."""
+        return self.path / f".released.{mark}"
 
     @property
     def attempts_dir(self) -> Path:
@@ -148,6 +152,35 @@ class CollectionLayout:
         return self.path / "run_queue.sh"
 
     @property
+    def archive_manifest(self) -> Path:
+        """What an archive says of its files; it comes out of it with them."""
+        return self.path / "archive.json"
+
+    @property
+    def default_archive(self) -> Path:
+        return self.path.with_name(f"{self.name}.tar")
+
+    def put_aside(self, mark: str) -> Path:
+        """Return the name of the whole collection while it is looked at for the last time before it goes."""
+        return self.path.with_name(f".{self.name}.{mark}.aside")
+
+    def being_deleted(self, mark: str) -> Path:
+        """Return the name of the whole collection, archived and verified, while it is being deleted."""
+        return self.path.with_name(f".{self.name}.{mark}.deleted")
+
+    def left_aside(self) -> tuple[list[Path], list[Path]]:
+        """Return what was put aside, and what was being deleted, when something died."""
+        mark = f".{glob.escape(self.name)}." + "[0-9a-f]" * 16
+        found = (sorted(self.path.parent.glob(f"{mark}.{end}")) for end in ("aside", "deleted"))
+        return next(found), next(found)
+
+    def is_cache(self, path: Path) -> bool:
+        """Return whether a file of the collection is one that is made again when it is needed."""
+        return path.parent == self.state_dir and bool(
+            _INDEX.fullmatch(path.name) or _ROSTER.fullmatch(path.name)
+        )
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 
@@ -164,6 +197,20 @@ class CollectionLayout:
 
     def input_file(self, data_hash: str, spec: str, dataset: str) -> Path:
         return self.input_dir(data_hash, spec) / f"lfads_{dataset}.h5"
+
+    def input_dirs(self) -> list[Path]:
+        """Return the folders of input files on disk, one a data hash and run spec."""
+        found = self.path.glob("data_*/*")
+        return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+
+    def removed_inputs(self, folder: Path, mark: str) -> Path:
+        """Return the name of a folder of input files while it is being deleted."""
+        return folder.with_name(f".removed.{mark}.{folder.name}")
+
+    def inputs_put_aside(self) -> list[tuple[Path, Path]]:
+        """Return such folders that are on disk, and where their files come from."""
+        found = sorted(self.path.glob("data_*/.removed.*.*"))
+        return [(path, path.with_name(path.name.split(".", 3)[3])) for path in found]
 
     def run(self, param_hash: str, spec: str) -> RunLayout:
         return RunLayout(self.path / f"param_{param_hash}" / spec)

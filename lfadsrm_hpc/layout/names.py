@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from lfadsrm_hpc.errors import UsageError
 
 ATTEMPT = re.compile(r"\d{3,}")
+CHECKPOINT = re.compile(r"checkpoint-(\d+)(?:-best)?\.npz")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
 
 
@@ -31,6 +33,23 @@ def check_name(name: str, kind: str) -> str:
             f"the name of {kind} {name!r} contains {bad[0]!r}", hint="use printable characters without '/'"
         )
     return name
+
+
+def unfinished(path: Path, mark: str) -> Path:
+    """Return the hidden name beside a large file under which it is written."""
+    return path.with_name(f".{path.name}.{mark}.partial")
+
+
+def unfinished_files(path: Path) -> list[Path]:
+    """Return such files on disk."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether something of this name is being written or deleted, or was when its writer died."""
+    if name.startswith("."):
+        return name.endswith((".tmp", ".partial", ".deleted")) or name.startswith((".released.", ".removed."))
+    return False
 
 
 def names_in(folder: Path) -> list[str]:

@@ -67,7 +67,7 @@ def publish_replacing(path: Path, data: bytes) -> None:
     beside = _write_beside(path, data)
     try:
         os.rename(beside, path)
-    except OSError:
+    except BaseException:
         _unlink(beside)
         raise
     _flush_folder(path.parent)
@@ -97,15 +97,16 @@ def file_system_now(folder: Path) -> float | None:
     Ages of files are differences to this, so the clocks of the machines do not matter.
     """
     probe = folder / f".now.{os.urandom(8).hex()}.tmp"
-    try:
+    try:  # from before it is made: Ctrl-C may come just after
         handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            os.write(handle, b"\n")
+            return os.fstat(handle).st_mtime
+        finally:
+            os.close(handle)
     except OSError:
         return None
-    try:
-        os.write(handle, b"\n")
-        return os.fstat(handle).st_mtime
     finally:
-        os.close(handle)
         _unlink(probe)
 
 
@@ -113,7 +114,7 @@ def _write_beside(path: Path, data: bytes) -> Path:
     beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         _fill(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), data)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         _unlink(beside)
         raise
     return beside

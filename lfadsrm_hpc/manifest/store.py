@@ -123,13 +123,13 @@ def take_local(
         return done
     if not again:
         _refuse_unasked(run, facts)
-    number = _free_attempt(run, facts, freshness, identity.submission)
+    number = free_attempt(run, facts, freshness, identity.submission)
     if _reserve(run, number, Reservation(identity.submission, time.time(), Process.current())):
         return _claim(run, number, identity, requeued=False, redo=redo)
     # Reserved before: by a process that died, or ahead for this very submission. Its claim is still free.
     if number == facts.newest_number:
         return _claim(run, number, identity, requeued=False, redo=redo)
-    _lost_race(run)
+    lost_race(run)
 
 
 def reserve(run: RunLayout, submission: str) -> int:
@@ -145,9 +145,9 @@ def reserve(run: RunLayout, submission: str) -> int:
         raise ClaimLostError(
             "the run is complete already", where=run.path, hint="delete its outputs to run it again"
         )
-    number = _free_attempt(run, facts, look(_attempts_dir(run)), None)
+    number = free_attempt(run, facts, look(_attempts_dir(run)), None)
     if not _reserve(run, number, Reservation(submission, time.time(), Process.current(), ahead=True)):
-        _lost_race(run)
+        lost_race(run)
     return number
 
 
@@ -287,7 +287,7 @@ def _refuse_unasked(run: RunLayout, facts: RunFacts) -> None:
         )
 
 
-def _free_attempt(run: RunLayout, facts: RunFacts, freshness: Freshness, submission: str | None) -> int:
+def free_attempt(run: RunLayout, facts: RunFacts, freshness: Freshness, submission: str | None) -> int:
     """Return the attempt to take: the newest if it was reserved but is free, else the next.
 
     One whose owner is dead is closed on the way. `submission`: whose reservations may be used.
@@ -340,7 +340,10 @@ def _reserve(run: RunLayout, number: int, reservation: Reservation) -> bool:
     """
     attempt = run.attempt(number)
     make_folder(attempt.path)
-    return publish_new(attempt.reserved, to_json(reservation))
+    try:
+        return publish_new(attempt.reserved, to_json(reservation))
+    except FileNotFoundError:  # somebody who only held the run has let it go just now
+        lost_race(run)
 
 
 def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, redo: bool) -> Claim:
@@ -354,7 +357,7 @@ def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, r
             )
         taken = attempt.incarnations()["claim"]
         if taken and not (requeued and _is_requeue(run, number, taken, identity)):
-            _lost_race(run)
+            lost_race(run)
         k = taken[-1] + 1 if taken else 0
         mine = Claim(number, k, identity, Process.current(), new_token(), time.time(), redo)
         try:
@@ -367,7 +370,7 @@ def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, r
     # Between the look and the claim the attempt may have been closed, or one thought dead completed the run.
     if is_superseded(run, mine):
         close(run, number, SUPERSEDED, submission=identity.submission)
-        _lost_race(run)
+        lost_race(run)
     return mine
 
 
@@ -383,7 +386,7 @@ def _is_requeue(run: RunLayout, number: int, taken: list[int], identity: Identit
     return True  # nothing but void files
 
 
-def _lost_race(run: RunLayout) -> NoReturn:
+def lost_race(run: RunLayout) -> NoReturn:
     raise ClaimLostError(
         "another task took this run first", where=run.path, hint="nothing: the other one has it"
     )

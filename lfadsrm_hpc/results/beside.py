@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -30,6 +31,23 @@ def remove_leftovers(path: Path) -> None:
                     shutil.rmtree(leftover)
                 else:
                     leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside a file to write to; the file has its own name when the block has ended well.
+
+    What was there before is replaced in one step; a block that fails or is interrupted leaves it as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        remove_leftovers(path)
+        yield temporary
+        flush(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -41,8 +41,9 @@ def style(ground: Ground = "light") -> Iterator[None]:
 
     Examples
     --------
+    >>> from matplotlib.figure import Figure
     >>> with style("dark"):
-    ...     ax = learning_curves(run.load_fit_log())  # doctest: +SKIP
+    ...     ax = Figure().add_subplot()
     """
     import matplotlib
 

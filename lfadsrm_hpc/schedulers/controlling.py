@@ -248,6 +248,20 @@ class Throttled:
     warnings: tuple[str, ...] = ()
 
 
+def _live_arrays(
+    statuses: Mapping[str, RunStatus], handed: Mapping[str, Handed], submission: str
+) -> dict[str, tuple[Handed, Job, set[int]]]:
+    """Return the arrays that have live runs, by id: how one of these was handed over, and their indices."""
+    live: dict[str, tuple[Handed, Job, set[int]]] = {}
+    for run_id, one in handed.items():
+        job = one.job
+        if job is None or not job.size or not one.ulid.startswith(submission):
+            continue
+        if statuses[run_id].state.is_live:
+            live.setdefault(job.id, (one, job, set()))[2].add(one.index)
+    return live
+
+
 def throttle(
     statuses: Mapping[str, RunStatus], handed: Mapping[str, Handed], most: int, *, submission: str = ""
 ) -> Throttled:
@@ -272,16 +286,7 @@ def throttle(
     SchedulerRefusedError
         None of them was changed.
     """
-    live: dict[str, tuple[Handed, Job, set[int]]] = {}
-    for run_id, one in handed.items():
-        job = one.job
-        if (
-            job is not None
-            and job.size
-            and statuses[run_id].state.is_live
-            and one.ulid.startswith(submission)
-        ):
-            live.setdefault(job.id, (one, job, set()))[2].add(one.index)
+    live = _live_arrays(statuses, handed, submission)
     ours = {job: entry for job, entry in live.items() if not _is_copy(entry[0])}
     if not ours:
         others = [one.submission.plan.collection for one, _, _ in live.values() if one.submission]

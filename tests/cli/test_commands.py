@@ -132,7 +132,7 @@ class TestPrepare:
         assert said.code == 3
         assert "'slotz'" in said.err
         assert "did you mean 'slots'?" in said.err
-        assert "experiment.toml, [queue]" in said.err
+        assert "experiment.toml, line 20, [queue]" in said.err
 
     def test_from_here_upwards(self, call: Any, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As all other commands find theirs."""

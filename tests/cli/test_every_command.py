@@ -46,14 +46,24 @@ CODES = {
     "lfadsrm site detect": 4,  # the tests' cluster is none of them
     "lfadsrm site detect --json": 4,
     "lfadsrm retry --state OUT_OF_MEMORY --memory 64G": 4,  # no run is
+    # Nobody can be asked.
+    "lfadsrm archive my_experiment -o /archive/reaching.tar --remove": 2,
+    "lfadsrm clean my_experiment --kind tensorboard --kind attempts": 2,
+    "lfadsrm clean my_experiment --match factors_dim=8 --kind posterior-means": 2,
     "lfadsrm submit --failed --memory 32G": 3,  # no node of the tests' cluster has that much
 }
 STILL = "rm -r runs/example/param_*/single_day5/attempts"  # which would be waited for
+# What a run has that ended well, but not at once.
+LEFT = """for run in runs/example/param_*/*; do mkdir -p "$run/checkpoints/001.r0/tensorboard"
+    touch "$run/checkpoints/001.r0/tensorboard/events"; done"""
 SUBMITTED = "lfadsrm submit --state prepared --state failed --state preempted"
 # What comes before the examples of a command, or one example.
 BEFORE = {
     **dict.fromkeys(("throttle", "reconcile"), SUBMITTED),
     "cancel": f"{STILL} && {SUBMITTED}",
+    "clean": LEFT,
+    "archive": STILL,
+    "lfadsrm archive --check best.tar": "lfadsrm archive --match factors_dim=8 -o best.tar",
     **dict.fromkeys(("run", "lfadsrm status --watch"), STILL),
     "lfadsrm infer all day9_more.npz --adapted day9 --json": (
         "lfadsrm infer all day9.npz --adapt --max-epochs 1"

@@ -108,7 +108,24 @@ def test_show_lists_the_runs_of_a_collection_of_matlab(call: Any, matlab: Any, t
     assert runs[3]["state"] == "FAILED"
 
 
-@pytest.mark.parametrize("command", ["status", "best", "plan"])
+def test_states_and_the_best_runs_of_a_collection_of_matlab(call: Any, matlab: Any, tmp_path: Path) -> None:
+    made = matlab.Made(tmp_path / "old")
+    made.means_path("all", 3, "ds1", "valid").unlink()
+    said = call("status", made.path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[-1].startswith("3 complete")
+    assert "no posterior means of the valid trials of ds1" in said.out
+    states = call("status", made.path, "--json").json
+    assert states["counts"] == {"COMPLETED": 3, "FAILED": 1}
+    best = call("best", made.path)
+    assert (best.code, best.err) == (0, "")
+    assert best.out.splitlines()[0].split(": ")[1] == "best of 2 by lowest_valid_cost"
+    told = call("best", made.path, "--json", "--spec", "all").json["best"]
+    assert (list(told), told["all"]["value"], told["all"]["competed"]) == (["all"], 7.2, 1)
+    assert call("best", made.path, "--script", tmp_path / "x.py").code == 2
+
+
+@pytest.mark.parametrize("command", ["report", "metrics", "plan"])
 def test_other_commands_tell_what_to_do_with_a_collection_of_matlab(
     call: Any, matlab: Any, tmp_path: Path, command: str
 ) -> None:

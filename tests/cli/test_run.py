@@ -179,10 +179,11 @@ class TestQueueOptions:
 
     def test_a_slip_names_file_and_table(self, shell: Any, experiment: Path) -> None:
         text = (experiment / "experiment.toml").read_text()
+        line = 1 + text.splitlines().index("slots = 2")
         (experiment / "experiment.toml").write_text(text.replace("slots = 2", 'slots = "two"'))
         said = shell("run", experiment)
         assert said.code == 3
-        assert "experiment.toml, [queue]" in said.err
+        assert f"experiment.toml, line {line}, [queue]" in said.err
         assert "slots" in said.err
 
 

@@ -106,5 +106,5 @@ def test_other_data_that_are_not_there(
     file.write_text(file.read_text() + f'[datasets]\nalignment = "{value}"\n')
     heard = call("prepare", experiment)
     assert heard.code == 3
-    for text in (*said, "experiment.toml, [datasets] alignment"):
+    for text in (*said, "experiment.toml, line 21, [datasets] alignment"):
         assert text in heard.err

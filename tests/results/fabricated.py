@@ -118,10 +118,11 @@ def complete(
     verdict: str | None = None,
     reasons: Sequence[str] = (),
     code: int = 0,
+    reason: str = "failed",
     means: bool = True,
     device: str = "cpu, 1 threads",
 ) -> str:
-    """Let a run be done, and end with a code; return the token of its claim."""
+    """Let a run be done, and end with a code, which unless 0 has a reason; return the token of its claim."""
     with quickly():
         claim = store.take_local(run.layout, Identity.local("", 0))
         assert not isinstance(claim, store.AlreadyComplete)
@@ -134,7 +135,7 @@ def complete(
             write_model_params(run, claim.token, best, device)
             if metrics is not None or verdict is not None:
                 write_metrics(run, claim.token, metrics or {}, verdict, reasons)
-        end = Exit(code, "done" if code == 0 else "failed", peak_memory_mb=123.0, message="")
+        end = Exit(code, reason if code else "done", peak_memory_mb=123.0, message="")
         store.publish_exit(run.layout, claim, end)
     return claim.token
 

@@ -144,27 +144,11 @@ def read_source(
     DataError, UsageError
     """
     where = f"dataset {name!r}"
-    raw = source.known()
-    raw = {key: value for key, value in raw.items() if not _replaced(key, options)}
-    raw |= {ours: source.get(path) for ours, path in options.fields.items()}
-    extra = {key: source.get(path) for key, path in options.extra.items()}
-    if "spike_times" in options.fields and "spikes" not in options.fields:
-        raw = {key: value for key, value in raw.items() if "spikes" not in by_our_names({key: None})}
+    raw, extra = _asked_for(source, options)
     if not options.fields and "train_data" in raw:
         _refuse_with_parts(options, where)
         return with_further(from_fields(raw, name=name, bin_ms=bin_ms), extra, dims, where=where)
-    found = by_our_names(raw)
-    if "spikes" not in found and "spike_times" not in found and not raw_texts(raw):
-        raise DataError(
-            "there are no spikes under a name that is understood",
-            where=where,
-            hint="say where they are: fields = { spikes = '...' } or { spike_times = '...' }; "
-            f"there is: {some(source.there(), 20)}",
-        )
-    for key in ("start_ms", "stop_ms", "dims"):
-        if getattr(options, key) is not None:
-            found[key] = ",".join(options.dims or ()) if key == "dims" else getattr(options, key)
-    _in_ms(found, options)
+    found = _understood(raw, source, options, where)
     order = order_of(found, dims)
     notes: list[str] = []
     if "condition" in order and "spikes" in found:
@@ -182,6 +166,32 @@ def read_source(
     )
     ds = with_further(ds, extra, order, where=where)
     return ds.assign_attrs(notes=notes) if notes else ds
+
+
+def _asked_for(source: Source, options: Plain) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a file holds by its names, or by ours where options say which; and further variables."""
+    raw = {key: value for key, value in source.known().items() if not _replaced(key, options)}
+    raw |= {ours: source.get(path) for ours, path in options.fields.items()}
+    if "spike_times" in options.fields and "spikes" not in options.fields:
+        raw = {key: value for key, value in raw.items() if "spikes" not in by_our_names({key: None})}
+    return raw, {key: source.get(path) for key, path in options.extra.items()}
+
+
+def _understood(raw: Mapping[str, Any], source: Source, options: Plain, where: str) -> dict[str, Any]:
+    """Return arrays by our names, with what options say of their times and dimensions; refuse no spikes."""
+    found = by_our_names(raw)
+    if "spikes" not in found and "spike_times" not in found and not raw_texts(raw):
+        raise DataError(
+            "there are no spikes under a name that is understood",
+            where=where,
+            hint="say where they are: fields = { spikes = '...' } or { spike_times = '...' }; "
+            f"there is: {some(source.there(), 20)}",
+        )
+    for key in ("start_ms", "stop_ms", "dims"):
+        if getattr(options, key) is not None:
+            found[key] = ",".join(options.dims or ()) if key == "dims" else getattr(options, key)
+    _in_ms(found, options)
+    return found
 
 
 def _refuse_with_parts(options: Plain, where: str) -> None:

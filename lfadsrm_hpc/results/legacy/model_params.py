@@ -133,11 +133,7 @@ def to_ours(
     for net in ("con", "gen"):
         if f"{net}_GenGRU_Gates_h_2_ru_W" in left:
             found |= _generator(left, net)
-    for ours, theirs in POSTERIORS.items():
-        for kind in ("W", "b"):
-            if f"{theirs}_mean_{kind}" in left:
-                parts = [left.pop(f"{theirs}_{part}_{kind}") for part in ("mean", "logvar")]
-                found[f"{ours}/{kind}"] = _plain(kind, np.concatenate(parts, axis=-1))
+    found |= _posteriors(left)
     if _LOGVAR in left:
         raw = _vector(left.pop(_LOGVAR))
         # Trained, it was log(min + (max - min) s(exp(v))); ours is s(v).
@@ -148,6 +144,17 @@ def to_ours(
         found[f"readout/{datasets[0]}/W"] = np.eye(size, dtype=found["factors/W"].dtype)
         found[f"readout/{datasets[0]}/b"] = np.zeros(size, found["factors/W"].dtype)
     return found, sorted(left)
+
+
+def _posteriors(left: Arrays) -> Arrays:
+    """Return the maps to posteriors: ours have means and log variances side by side."""
+    found: Arrays = {}
+    for ours, theirs in POSTERIORS.items():
+        for kind in ("W", "b"):
+            if f"{theirs}_mean_{kind}" in left:
+                parts = [left.pop(f"{theirs}_{part}_{kind}") for part in ("mean", "logvar")]
+                found[f"{ours}/{kind}"] = _plain(kind, np.concatenate(parts, axis=-1))
+    return found
 
 
 def _is_trained(hyperparameters: Mapping[str, Any]) -> bool:

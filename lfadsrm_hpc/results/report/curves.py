@@ -268,10 +268,10 @@ def thin(costs: Costs, most: int) -> npt.NDArray[np.int64]:
 
     Examples
     --------
-    >>> valid = np.array([9.0, 5.0, 5.1, 8.0, 5.0, 4.9, 4.8, 4.7])
+    >>> valid = np.array([5.2, 5.0, 5.1, 8.0, 5.0, 4.9, 4.8, 4.7])
     >>> some = Costs(np.arange(1.0, 9.0), valid, valid, np.ones(8, bool))
-    >>> thin(some, 6).tolist()  # the ends, the spike at 3, and the lowest
-    [0, 1, 3, 7]
+    >>> thin(some, 7).tolist()  # the ends, and of both halves the lowest and the highest: the spike at 3
+    [0, 1, 3, 4, 7]
     """
     count = len(costs.epoch)
     if count <= most:

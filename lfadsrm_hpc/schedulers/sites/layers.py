@@ -21,6 +21,7 @@ from lfadsrm_hpc.schedulers.sites.schema import (
     keys_of,
     table_classes,
 )
+from lfadsrm_hpc.toml_lines import point
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -154,6 +155,14 @@ def _handed_on(layer: Layer) -> Layer:
 
 
 def _read(path: Path) -> Content:
+    try:
+        return _checked(path)
+    except ConfigError as error:
+        point(error, path)
+        raise
+
+
+def _checked(path: Path) -> Content:
     content = check_shape(parse(path), path)
     check_values(content, path)
     named = content.get("site", {}).get("name", path.stem)

@@ -1,0 +1,138 @@
+"""`lfadsrm clean`: list what may be deleted, with sizes, and delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lfadsrm_hpc.cli.common import (
+    json_option,
+    open_collection,
+    print_json,
+    say,
+    select_runs,
+    selection_options,
+    where_argument,
+)
+from lfadsrm_hpc.cli.confirming import confirm, yes_option
+from lfadsrm_hpc.cli.plain_table import bytes_text, plain_table
+
+if TYPE_CHECKING:
+    from lfadsrm_hpc.collection.cleaning import Cleaned, Removable
+
+_MOST_RUNS = 20
+
+
+@click.command()
+@where_argument
+@selection_options
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only files of this kind; may be repeated. Needed for caches, last-checkpoint, posterior-means.",
+)
+@click.option("--dry-run", is_flag=True, help="List what may be deleted; delete nothing.")
+@yes_option
+@json_option
+def clean(
+    where: Path | None,
+    spec: tuple[str, ...],
+    match: tuple[str, ...],
+    kinds: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Free space in WHERE: list by kind and run what complete runs do not need, ask, and delete it.
+
+    A run that works, waits, is uncertain or did not come to its end keeps all its files; so does one that
+    somebody starts meanwhile. The last checkpoint, which holds the best parameters, and the posterior means
+    stay unless their kind is named.
+
+    \b
+    checkpoints      older checkpoints of the training that completed a run
+    attempts         checkpoints of attempts that did not complete their run
+    tensorboard      TensorBoard events; the costs stay in fitlog.csv
+    inputs           input files that no run uses
+    leftovers        unfinished files, a day old, of commands that were killed
+    caches           what status need not read again           only where named
+    last-checkpoint  no infer, adapt, start_from afterwards    only where named
+    posterior-means  the results                               only where named
+
+    \b
+    Examples:
+      lfadsrm clean --dry-run
+      lfadsrm clean my_experiment --kind tensorboard --kind attempts
+      lfadsrm clean my_experiment --match factors_dim=8 --kind posterior-means
+      lfadsrm clean --yes --json
+
+    \b
+    Exit codes: 0 deleted, or listed with --dry-run; 2 usage, or not confirmed; 4 nothing to delete.
+    """
+    from lfadsrm_hpc.errors import NothingEligibleError
+
+    collection = open_collection(where)
+    runs = select_runs(collection, spec, match) if spec or match else None
+    found = collection.removable(runs, kinds=kinds or None)
+    if not found:
+        raise NothingEligibleError("there is nothing to delete", where=collection.path)
+    if dry_run:
+        if as_json:
+            print_json({"collection": collection.path, "removed": False, **_json(found)})
+        else:
+            click.echo("\n".join(_lines(found)))
+            say("Nothing was deleted.")
+        return
+    if not as_json:
+        say("\n".join(_lines(found)))
+    size = sum(item.size for item in found)
+    confirm(f"delete {len(found)} files and folders, {bytes_text(size)}?", yes=yes)
+    done = collection.clean(found)
+    _tell(collection.path, done, as_json=as_json)
+
+
+def _tell(place: Path, done: Cleaned, *, as_json: bool) -> None:
+    for run_id, why in done.skipped.items():
+        say(f"left alone: {run_id}: {why}")
+    if as_json:
+        print_json({"collection": place, "removed": True, **_json(done.removed), "skipped": done.skipped})
+        return
+    click.echo(f"{bytes_text(done.size)} freed")
+
+
+def _json(items: Sequence[Removable]) -> dict[str, Any]:
+    listed = [
+        {"kind": i.kind, "run_id": i.run_id or None, "path": i.path, "files": i.files, "size_bytes": i.size}
+        for i in items
+    ]
+    return {"size_bytes": sum(item.size for item in items), "items": listed}
+
+
+def _lines(items: Sequence[Removable]) -> list[str]:
+    """Return two tables: what each kind and each run holds, the largest runs first."""
+    by_kind = _sums(items, [item.kind for item in items])
+    by_run = _sums(items, [item.run_id for item in items])
+    by_run.pop("", None)
+    rows = [(kind, str(files), bytes_text(size)) for kind, (files, size) in by_kind.items()]
+    rows.append(("all", str(sum(i.files for i in items)), bytes_text(sum(i.size for i in items))))
+    lines = [plain_table(("kind", "files", "size"), rows, numbers=("files", "size"))]
+    largest = sorted(by_run.items(), key=lambda entry: -entry[1][1])
+    if largest:
+        shown = [(run_id, str(files), bytes_text(size)) for run_id, (files, size) in largest[:_MOST_RUNS]]
+        lines += ["", plain_table(("run", "files", "size"), shown, numbers=("files", "size"))]
+    if len(largest) > _MOST_RUNS:
+        lines.append(f"and {len(largest) - _MOST_RUNS} more runs (--json lists all)")
+    return lines
+
+
+def _sums(items: Sequence[Removable], keys: Sequence[str]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for item, key in zip(items, keys, strict=True):
+        files, size = found.get(key, (0, 0))
+        found[key] = files + item.files, size + item.size
+    return found
