@@ -79,6 +79,20 @@ class TemplateError(ConfigError):
     """A template cannot be found or rendered, or a text cannot be quoted for a shell."""
 
 
+class UntrustedError(ConfigError):
+    """A file of a project would run commands as the user, who has not trusted it yet.
+
+    Attributes
+    ----------
+    place : object
+        The file or folder that is to be trusted.
+    """
+
+    def __init__(self, what: str, *, where: object, hint: str, place: object) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.place = place
+
+
 class MismatchError(ConfigError):
     """What is on disk was made from other data or parameters than those at hand."""
 

@@ -1,5 +1,7 @@
 """The Jinja environment: StrictUndefined, one shell-quoting filter, and the template search path.
 
+Templates run in Jinja's sandbox, and those of a project only when the user has trusted them (`trust.py`).
+
 In `*.html.j2` every value is escaped. Filters for scripts: `q` for every text that reaches a shell, `comment`
 for what stands behind a `#`, and for the lines that a scheduler reads (`#SBATCH`, `#PBS`) `word`,
 `slurm_path`, `pbs_path` and `directive`, which refuse what cannot stand there.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import as_file, files
@@ -19,6 +21,8 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import TemplateError
+from lfadsrm_hpc.plain_files import read_bytes
+from lfadsrm_hpc.trust import require_file
 
 if TYPE_CHECKING:
     import jinja2
@@ -144,17 +148,45 @@ def _is_page(template: str | None) -> bool:
     return template is not None and template.endswith(".html.j2")
 
 
+Source = tuple[str, str, Callable[[], bool]]
+
+
+def _trusted_loader(folders: Sequence[Path]) -> Callable[[str], Source | None]:
+    """Return what loads a template from the first folder that has it, if its content is trusted.
+
+    Raises
+    ------
+    UntrustedError
+        Here, from what Jinja calls: the content that is judged is the content that is used.
+    """
+
+    def load(name: str) -> Source | None:
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            return None
+        for path in (folder / name for folder in folders):
+            if path.is_file():
+                data = read_bytes(path)
+                require_file(path, data, "a template")
+                # Read anew for each rendering: trust can be taken back, and a file be changed.
+                return data.decode(), str(path), lambda: False
+        return None
+
+    return load
+
+
 @lru_cache(maxsize=8)
 def _environment(packaged: Path, search: tuple[Path, ...]) -> jinja2.Environment:
     import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
 
     ours = jinja2.FileSystemLoader(str(packaged))
-    environment = jinja2.Environment(
+    theirs = [path for path in search if path.resolve() != packaged.resolve()]  # in a clone they may be one
+    environment = SandboxedEnvironment(
         loader=jinja2.ChoiceLoader(
             [
                 # What a template of the same name extends.
                 jinja2.PrefixLoader({"packaged": ours}),
-                jinja2.FileSystemLoader([str(path) for path in search]),
+                jinja2.FunctionLoader(_trusted_loader(theirs)),
                 ours,
             ]
         ),
@@ -206,9 +238,13 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
     Raises
     ------
     TemplateError
-        The template does not exist, names a value that was not given, or is malformed.
+        The template does not exist, names a value that was not given, is malformed, or reaches for what the
+        sandbox does not give.
+    UntrustedError
+        It is a project's, and the user has not trusted it.
     """
     import jinja2
+    from jinja2.exceptions import SecurityError
 
     with packaged_folder("templates") as packaged:
         try:
@@ -218,6 +254,12 @@ def render(template: str, values: Mapping[str, object], *, search: Sequence[Path
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"template {error.name}: {error.message}", where=f"{error.filename}, line {error.lineno}"
+            ) from error
+        except SecurityError as error:
+            raise TemplateError(
+                f"template {template} reaches for what templates may not use: {error.message}",
+                where=_line_of(error, search) or template,
+                hint="a template may use the values that it is given, and no Python behind them",
             ) from error
         except jinja2.UndefinedError as error:
             raise TemplateError(f"template {template}: {error.message}", where=template) from error

@@ -101,6 +101,7 @@ def _foreign_settings() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(FOREIGN) and name not in KEPT:
                 patch.delenv(name)
+        patch.setenv("LFADSRM_TRUSTED", "/")  # what tests write; those of trust take this away
         # These stay theirs: matplotlib's list of fonts takes seconds to make, and packages may live at home.
         patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
         patch.setenv("PYTHONUSERBASE", site.getuserbase())

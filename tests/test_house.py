@@ -141,6 +141,7 @@ OWN_TO_PYTHON = {
     "manifest/records.py": {"TypeError"},
     "model/fields.py": {"ValueError"},
     "model/hyperparameters.py": {"ValueError"},
+    "plain_files.py": {"OSError", "IsADirectoryError", "ValueError"},
     "results/model_params.py": {"ValueError"},
     "stopping.py": {"KeyboardInterrupt"},
 }

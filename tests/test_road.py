@@ -94,6 +94,7 @@ class Shell:
         self.environment = kept | {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "LFADSRM_THREADS": "1",
+            "LFADSRM_TRUSTED": "/",
             "CUDA_VISIBLE_DEVICES": "",
         }
 

@@ -16,7 +16,17 @@ PACKAGE = ROOT / "lfadsrm_hpc"
 # Floors from the ground up: a module may import from its own floor's room and from floors below.
 FLOORS = [
     {"errors", "_version"},
-    {"layout", "legacy_layout", "command", "stopping", "markup", "toml_lines", "original_names"},
+    {
+        "layout",
+        "legacy_layout",
+        "command",
+        "stopping",
+        "markup",
+        "toml_lines",
+        "original_names",
+        "plain_files",
+    },
+    {"trust"},
     {"rendering", "data", "manifest", "model"},
     {"collection"},
     {"results", "schedulers"},

@@ -22,7 +22,7 @@ PICTURE = house.ROOT / "docs" / "images" / "house.svg"
 GROUND_FLOORS = 2
 WIDTH, LABEL = 880, 76
 ROW, BOX = 88, 50
-SIDE = 18
+SIDE = 10
 NOT_SHOWN = {"_version", "__init__"}
 # One colour a kind of floor; text on them is white (contrast 4.5 and more).
 COLORS = {"ground": "#5b6470", "room": "#1f6f8b", "top": "#8a4b2f"}
@@ -170,11 +170,13 @@ def _box(box: Box, n_floors: int, *, numbers: bool) -> str:
         text = f"{n_lines:,} lines"
         lines.append(f"{n_files} files, {text}" if n_files > 1 else text)
     if box.floor < GROUND_FLOORS:
-        lines.append(f"imported by {importers(box.room)} rooms")
+        lines.append(f"used by {importers(box.room)} rooms")
     texts = []
     top = box.y + BOX / 2 - 8 * (len(lines) - 1) + 5
     for number, line in enumerate(lines):
-        look = 'font-size="15" font-weight="600"' if number == 0 else 'font-size="11.5"'
+        most = (box.width - 12) / (0.62 * len(line))  # so that the widest letters fit too
+        size = min(15.0 if number == 0 else 11.5, round(most, 1))
+        look = f'font-size="{size:g}"' + (' font-weight="600"' if number == 0 else "")
         texts.append(
             f'<text x="{box.middle:.0f}" y="{top + 15 * number:.0f}" text-anchor="middle" fill="#ffffff" '
             f"{look}>{escape(line)}</text>"

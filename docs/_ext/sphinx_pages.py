@@ -28,9 +28,9 @@ ELSEWHERE = {
 # Types of ours that a signature may name and that users need not know: unions, protocols, paths on disk.
 INSIDE = {
     "AdaptedLayout", "Architecture", "Array", "Chunks", "Claim", "Collection", "CollectionLayout", "Data",
-    "Draft", "Floats", "Handed", "Home", "Kept", "LegacyCollectionLayout", "LegacyInputs", "LegacyRunLayout",
-    "Names", "OnBlock", "Owner", "Point", "Process", "RunLayout", "Site", "Source", "Summary", "Which",
-    "Wish",
+    "Draft", "Extra", "Floats", "Handed", "Home", "Judged", "Kept", "LegacyCollectionLayout",
+    "LegacyInputs", "LegacyRunLayout", "Names", "OnBlock", "Owner", "Point", "Process", "Reconstruction",
+    "RunLayout", "SentJob", "Site", "Source", "Summary", "Which", "Wish",
 }  # fmt: skip
 _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of a longer annotation
 
@@ -100,6 +100,9 @@ def shorter(
         return None
     if what == "class" and issubclass(thing, Hyperparameters):  # they have a page of their own
         return "(**hyperparameters)", None
+    signature = signature.replace(
+        "<factory>", "..."
+    )  # made anew for each object; it cannot be read as a value
     for long, short in _LONG.items():
         signature = signature.replace(long, short)
         returned = returned.replace(long, short) if returned else returned

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lfadsrm_hpc import markup
 from lfadsrm_hpc.collection.labels import varying_names
-from lfadsrm_hpc.collection.words import value_text
+from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
@@ -73,7 +73,9 @@ def collection_html(collection: RunCollection[Any]) -> str:
         for name in varying
         if (found := list(dict.fromkeys(value_text(one.get(name)) for one in values)))
     ]
-    listed = [(spec.name, spec.n_datasets, _listed(spec.dataset_names)) for spec in specs[: markup.MOST_ROWS]]
+    listed = [
+        (spec.name, spec.n_datasets, listing(spec.dataset_names, 5)) for spec in specs[: markup.MOST_ROWS]
+    ]
     return markup.block(
         markup.title(type(collection).__name__, collection.name),
         markup.pairs(about),
@@ -102,7 +104,7 @@ def run_html(run: Run) -> str:
     status = store.run_status(run.layout) if run.layout.params_json.is_file() else None
     about: dict[str, object] = {
         "run spec": run.spec.name,
-        "datasets": _listed(run.dataset_names),
+        "datasets": listing(run.dataset_names, 5),
         "differs from the defaults in": run.params.diff_text() or "nothing",
         "folder": run.path,
     }
@@ -137,7 +139,3 @@ def _word(state: RunState) -> str:
 
 def _number(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, int | float) else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

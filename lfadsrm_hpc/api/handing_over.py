@@ -24,6 +24,7 @@ from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import new_ulid
+from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
 from lfadsrm_hpc.schedulers import known, local
@@ -185,6 +186,7 @@ class HandingOver:
         """Send what earlier submissions left, then what is wanted now."""
         for on_disk in unfinished(self.collection.layout):
             if any(chunk.state is ChunkState.UNSENT for chunk in on_disk.chunks):
+                require_trust(on_disk.layout)
                 self.tell(f"goes on with submission {on_disk.plan.ulid}")
                 sender.send(on_disk.layout)
         if wishes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.api.run_loading import RunLoading
-from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, suggest
+from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, NotFoundError, ResultsError, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,5 +222,14 @@ def _evaluate(run: RunLoading, token: str) -> RunMetrics:
     found = []
     for name in run.dataset_names:
         with _opened(run, name) as (means, inputs):
-            found.append(assess(means, inputs))
+            try:
+                found.append(assess(means, inputs))
+            except (LookupError, TypeError, AttributeError) as error:
+                if isinstance(error, LfadsrmError):
+                    raise
+                raise ResultsError(
+                    f"the posterior means or the inputs of dataset {name!r} lack a part: {error}",
+                    where=run.layout.posterior_means(name),
+                    hint="copy the files again, or sample anew: `lfadsrm run --posterior-only`",
+                ) from error
     return run_metrics(fit, found, token=token)

@@ -22,11 +22,11 @@ from lfadsrm_hpc.cli.common import (
 )
 from lfadsrm_hpc.cli.confirming import confirm, yes_option
 from lfadsrm_hpc.cli.places import find_place
-from lfadsrm_hpc.cli.plain_table import bytes_text
 from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.rendering import shell_quote
+from lfadsrm_hpc.schedulers.units import format_bytes
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.archive import Archived
@@ -133,7 +133,7 @@ def _check(path: Path, *, as_json: bool) -> None:
         return
     click.echo(
         f"{content.collection}, packed {content.created}: {len(content.files)} files, "
-        f"{bytes_text(content.size)}; {len(content.runs)} runs: "
+        f"{format_bytes(content.size)}; {len(content.runs)} runs: "
         + (", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "none")
     )
     say("Every checksum is right.")
@@ -155,7 +155,7 @@ def _tell(place: Path, done: Archived, *, as_json: bool) -> None:
         return
     click.echo(done.path)
     verb = "packed and verified" if done.made else "were in the archive already, which was verified"
-    say(f"{len(done.content.files)} files, {bytes_text(done.content.size)}, {verb}.")
+    say(f"{len(done.content.files)} files, {format_bytes(done.content.size)}, {verb}.")
     if done.removed:
         say(f"{place} was deleted. To bring it back: tar -xf {shell_quote(done.path)}")
 

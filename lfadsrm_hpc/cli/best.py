@@ -104,9 +104,8 @@ def _write_script(found: Best[Run], path: Path) -> None:
             hint=f"--spec {next(iter(found))}",
         )
     text = found.only.script
-    if not publish_new(path, text.encode()):
+    if not publish_new(path, text.encode(), script=True):
         raise UsageError("there is such a file already", where=path, hint="name another one, or delete it")
-    path.chmod(0o755)
     say(f"{path} reproduces {found.only.run.id}")
 
 

@@ -18,7 +18,8 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.confirming import confirm, yes_option
-from lfadsrm_hpc.cli.plain_table import bytes_text, plain_table
+from lfadsrm_hpc.cli.plain_table import plain_table
+from lfadsrm_hpc.schedulers.units import format_bytes
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.cleaning import Cleaned, Removable
@@ -91,7 +92,7 @@ def clean(
     if not as_json:
         say("\n".join(_lines(found)))
     size = sum(item.size for item in found)
-    confirm(f"delete {len(found)} files and folders, {bytes_text(size)}?", yes=yes)
+    confirm(f"delete {len(found)} files and folders, {format_bytes(size)}?", yes=yes)
     done = collection.clean(found)
     _tell(collection.path, done, as_json=as_json)
 
@@ -102,7 +103,7 @@ def _tell(place: Path, done: Cleaned, *, as_json: bool) -> None:
     if as_json:
         print_json({"collection": place, "removed": True, **_json(done.removed), "skipped": done.skipped})
         return
-    click.echo(f"{bytes_text(done.size)} freed")
+    click.echo(f"{format_bytes(done.size)} freed")
 
 
 def _json(items: Sequence[Removable]) -> dict[str, Any]:
@@ -118,12 +119,12 @@ def _lines(items: Sequence[Removable]) -> list[str]:
     by_kind = _sums(items, [item.kind for item in items])
     by_run = _sums(items, [item.run_id for item in items])
     by_run.pop("", None)
-    rows = [(kind, str(files), bytes_text(size)) for kind, (files, size) in by_kind.items()]
-    rows.append(("all", str(sum(i.files for i in items)), bytes_text(sum(i.size for i in items))))
+    rows = [(kind, str(files), format_bytes(size)) for kind, (files, size) in by_kind.items()]
+    rows.append(("all", str(sum(i.files for i in items)), format_bytes(sum(i.size for i in items))))
     lines = [plain_table(("kind", "files", "size"), rows, numbers=("files", "size"))]
     largest = sorted(by_run.items(), key=lambda entry: -entry[1][1])
     if largest:
-        shown = [(run_id, str(files), bytes_text(size)) for run_id, (files, size) in largest[:_MOST_RUNS]]
+        shown = [(run_id, str(files), format_bytes(size)) for run_id, (files, size) in largest[:_MOST_RUNS]]
         lines += ["", plain_table(("run", "files", "size"), shown, numbers=("files", "size"))]
     if len(largest) > _MOST_RUNS:
         lines.append(f"and {len(largest) - _MOST_RUNS} more runs (--json lists all)")

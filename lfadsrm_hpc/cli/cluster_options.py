@@ -135,7 +135,14 @@ def order_of(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `RunCollection.submit` and its kin take: options over the experiment's [cluster].
 
     What the experiment says of a task's needs holds only where no earlier request goes before it.
+
+    Raises
+    ------
+    UntrustedError
+        It sets something of the site, and the user has not trusted that.
     """
+    if place.experiment is not None:
+        place.experiment.require_trust()
     table = dict(place.experiment.cluster) if place.experiment is not None else {}
     account = options.get("account") or table.get("account")
     sets = [*table.get("set", ()), *([f"options.account={account}"] if account else []), *options["sets"]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import print_json, say
-from lfadsrm_hpc.cli.plain_table import bytes_text, print_table
+from lfadsrm_hpc.cli.plain_table import print_table
 from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _rows(planned: Planned) -> Iterator[tuple[str, ...]]:
 
 def cost_lines(cost: Cost) -> Iterator[str]:
     """Yield what it will cost, a line each: at most, as expected, memory, disk."""
+    from lfadsrm_hpc.schedulers.units import format_bytes
+
     yield f"at most:  {_hours(cost.gpu_hours_at_most, cost.core_hours_at_most, cost.elapsed_at_most_s)}"
     if cost.gpu_hours is not None and cost.core_hours is not None and cost.elapsed_s is not None:
         yield f"expected: {_hours(cost.gpu_hours, cost.core_hours, cost.elapsed_s)} (from {cost.basis})"
@@ -99,7 +101,7 @@ def cost_lines(cost: Cost) -> Iterator[str]:
         fits = {True: ", which fits", False: ", MORE than is asked for", None: ""}[cost.memory_fits]
         times = f"{cost.at_once} times " if cost.at_once > 1 else ""
         yield f"memory:   {times}{cost.peak_memory_mb:.0f} MiB at its peak{fits}"
-    yield f"disk:     {bytes_text(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
+    yield f"disk:     {format_bytes(cost.disk_bytes)} of posterior means ({cost.disk_basis})"
 
 
 def _hours(gpu_hours: float, core_hours: float, elapsed_s: float) -> str:

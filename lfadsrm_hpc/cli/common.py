@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lfadsrm_hpc.cli.completing import complete_conditions, complete_runs, complete_specs
+from lfadsrm_hpc.cli.guarding import console_on
 from lfadsrm_hpc.cli.places import Place as Place
 from lfadsrm_hpc.cli.places import find_place as find_place
 from lfadsrm_hpc.cli.places import is_place as is_place
@@ -201,11 +202,9 @@ def say(text: str) -> None:
 
 def console(*, stderr: bool = False) -> Console:
     """Return a rich console; wide when its output is not a terminal, so that no table is cut."""
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr,
+    return console_on(
+        stream,
         highlight=False,
         emoji=False,
         width=None if stream.isatty() else 200,

@@ -37,8 +37,8 @@ def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None
       lfadsrm init reaching --python        its experiment.toml as a script
 
     \b
-    Exit codes: 0 written; 2 there is such a file already, or the name cannot be one; 3 experiment.toml
-    is invalid.
+    Exit codes: 0 written; 2 there is such a file already, or the name cannot be one;
+    3 experiment.toml is invalid.
     """
     from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
     from lfadsrm_hpc.collection.experiment_script import SCRIPT_FILE

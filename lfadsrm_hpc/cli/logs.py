@@ -23,6 +23,7 @@ from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import NotFoundError, UsageError
 from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.plain_files import check_regular
 from lfadsrm_hpc.schedulers.attempts import attempts_of
 
 
@@ -88,6 +89,7 @@ def logs(
 
 
 def _opened(log: Path) -> TextIO:
+    check_regular(log)
     return log.open(encoding="utf-8", errors="replace")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lfadsrm_hpc.cli.common import pick_one, say, select_runs
 from lfadsrm_hpc.collection.roster import Entry, Roster
+from lfadsrm_hpc.errors import UntrustedError
 from lfadsrm_hpc.manifest.reading import states_of
 from lfadsrm_hpc.manifest.reconcile import is_settled
 from lfadsrm_hpc.manifest.states import RunState
@@ -140,17 +141,34 @@ def take_look(
     from lfadsrm_hpc.schedulers.tracking import track
 
     tracked = track(roster.layout, open_)
-    sites = {one.ulid: one for one in tracked.handed_runs.values()}
-    notify = [one.site.notify.command for one in sites.values() if one.site is not None]
+    notify, untrusted = _commands(tracked.handed_runs.values())
     return Look(
         entries,
         files,
         {**files, **tracked.statuses},
         _jobs(tracked.handed_runs),
-        tuple(dict.fromkeys(command for command in notify if command)),
-        tracked.warnings,
+        notify,
+        (*tracked.warnings, *untrusted),
         tracked.queried,
     )
+
+
+def _commands(handed: Iterable[Handed]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the commands of the sites, as plans keep them, and warnings of those that are not run."""
+    from lfadsrm_hpc.manifest.sealed import require_trust
+
+    commands: dict[str, None] = {}
+    warnings = []
+    for one in {one.ulid: one for one in handed}.values():
+        command = one.site.notify.command if one.site is not None else ""
+        if not command or one.submission is None:
+            continue
+        try:
+            require_trust(one.submission.layout)
+            commands[command] = None
+        except UntrustedError as error:
+            warnings.append(f"notify.command is not run: {error}")
+    return tuple(commands), tuple(warnings)
 
 
 def _jobs(handed: Mapping[str, Handed]) -> dict[str, str]:

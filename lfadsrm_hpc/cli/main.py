@@ -17,8 +17,9 @@ import click
 
 from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.cli.environment import name_variables, variables_at_work
+from lfadsrm_hpc.cli.guarding import guarded
 from lfadsrm_hpc.cli.terminal import may_colour
-from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, suggest
+from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, UntrustedError, suggest
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -45,7 +46,7 @@ _COMMANDS = {
     "cancel": "Cancel runs, on record, and tell what was running.",
     "throttle": "Change how many runs of a submission work at once.",
     "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
-    "site": "List, show, check, detect and write site descriptions.",
+    "site": "List, show, check, detect, write and trust site descriptions.",
     "logs": "Print the log of a run.",
     "doctor": "Check this machine, its scheduler and the disk, and suggest fixes.",
     "why": "Tell why a run is at what it is at, and what to do next.",
@@ -175,6 +176,8 @@ class _Stopping:
 
 def main() -> NoReturn:
     """Run the command line; never shows a traceback to the user, and always ends with a documented code."""
+    # Whatever the user's own leaves, nothing is written for everybody to change.
+    os.umask(os.umask(0o002) | 0o002)
     stopping = _Stopping()
     try:
         stopping.install()
@@ -186,7 +189,7 @@ def main() -> NoReturn:
 def _main(stopping: _Stopping) -> NoReturn:
     _ready_streams()
     try:
-        code = lfadsrm.main(prog_name="lfadsrm", standalone_mode=False, color=may_colour())
+        code = _called()
         with _noting_closed_pipe():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
@@ -220,11 +223,25 @@ def _main(stopping: _Stopping) -> NoReturn:
         )
 
 
+def _called() -> Any:
+    """Run the command; where it wants something trusted and a terminal can be asked, ask and run it again."""
+    while True:
+        try:
+            return lfadsrm.main(prog_name="lfadsrm", standalone_mode=False, color=may_colour())
+        except UntrustedError as error:
+            from lfadsrm_hpc.cli.trusting import ask_trust
+
+            if not ask_trust(error):
+                raise
+
+
 def _ready_streams() -> None:
     """Let no name that the terminal cannot show, and no warning, look like a crash."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Nor any name or log do to a terminal what it says.
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
     usual = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -35,18 +35,3 @@ def plain_table(
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str]) -> None:
     """Print such a table on standard output."""
     click.echo(plain_table(header, rows, numbers=numbers))
-
-
-def bytes_text(size: float) -> str:
-    """Return a number of bytes for people.
-
-    Examples
-    --------
-    >>> bytes_text(1536)
-    '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -29,9 +29,15 @@ _MOST_LINES = 6
 @click.argument(
     "experiment", required=False, default=None, type=click.Path(path_type=Path), metavar="[EXPERIMENT]"
 )
+@click.option(
+    "--silence",
+    multiple=True,
+    metavar="NAME",
+    help="Do not give warnings of this name, as they tell it at their end; may be repeated.",
+)
 @yes_option
 @json_option
-def prepare(experiment: Path | None, yes: bool, as_json: bool) -> None:
+def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Build the run collection of EXPERIMENT (a folder or its experiment.toml; without it, the nearest from
     here upwards) and write its inputs.
 
@@ -42,6 +48,7 @@ def prepare(experiment: Path | None, yes: bool, as_json: bool) -> None:
     Examples:
       lfadsrm prepare                 the experiment in this folder
       lfadsrm prepare my_experiment --json
+      lfadsrm prepare my_experiment --silence drifting_rates
       lfadsrm prepare my_experiment/co_dim.toml     another experiment on the same datasets
 
     \b
@@ -61,7 +68,7 @@ def prepare(experiment: Path | None, yes: bool, as_json: bool) -> None:
     coming = _coming_gb(collection)
     confirm_above("GB", coming, f"write about {coming:.0f} GB of inputs to {collection.path}?", yes=yes)
     with _progress() as progress:
-        report = collection.prepare_for_lfads(progress, warn=False)
+        report = collection.prepare_for_lfads(progress, warn=False, silence=(*described.silence, *silence))
     for warning in report.warnings:
         say(f"warning: {warning}")
     left_out = _left_out(described, collection)
@@ -78,6 +85,7 @@ def prepare(experiment: Path | None, yes: bool, as_json: bool) -> None:
                 "inputs_kept": report.inputs_kept,
                 "left_out": left_out,
                 "warnings": report.warnings,
+                "notes": [note.to_json() for note in report.notes],
                 "alignment": report.alignment,
             }
         )

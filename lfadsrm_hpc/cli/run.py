@@ -149,6 +149,7 @@ def _experiment_options(place: Place) -> dict[str, Any]:
         return {}
     with place.experiment.pointing():
         queue_options(place.experiment.queue, where=place.experiment.where("queue"))
+        place.experiment.require_trust()
     return place.experiment.queue
 
 

@@ -1,7 +1,8 @@
-"""`lfadsrm site`: list, show, check, detect and write site descriptions."""
+"""`lfadsrm site`: list, show, check, detect, write and trust site descriptions."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import click
 
 from lfadsrm_hpc.cli.common import json_option, print_json, print_rich_table, say
 from lfadsrm_hpc.cli.completing import complete_sites
+from lfadsrm_hpc.cli.trusting import trust
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.rendering import shell_quote
+from lfadsrm_hpc.trust import file_key, remember, user_folder
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.schedulers.sites.compare import Finding
@@ -52,7 +55,7 @@ _timeout_option = click.option(
 
 @click.group()
 def site() -> None:
-    """List, show, check, detect and write descriptions of clusters.
+    """List, show, check, detect, write and trust descriptions of clusters.
 
     A site is described by TOML files of its name, each laid over the one before, key by key: packaged,
     system (folders in LFADSRM_SITE_PATH), user (~/.config/lfadsrm/site_configs), project (site_configs beside
@@ -66,7 +69,11 @@ def site() -> None:
       lfadsrm site show perlmutter
       lfadsrm site check
       lfadsrm site init ourcluster
+      lfadsrm site trust
     """
+
+
+site.add_command(trust)
 
 
 @site.command("list", context_settings=_CONTEXT)
@@ -287,7 +294,7 @@ def init(
       lfadsrm site init perlmutter
       lfadsrm site init ours --from generic-pbspro --here
     """
-    from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names, user_folder
+    from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names
     from lfadsrm_hpc.schedulers.sites.loading import load_site
     from lfadsrm_hpc.schedulers.sites.writing import overlay_text
 
@@ -306,6 +313,9 @@ def init(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not publish_new(path, text.encode()):
         raise UsageError("there is such a file already", where=path)
+    if here:
+        with contextlib.suppress(ConfigError):  # it is this user's own
+            remember(file_key(path), text.encode(), "a site file")
     must = _to_mend(name, project=place)
     if must is not None:
         say(f"warning: {path} must be edited first: {must}")

@@ -11,6 +11,8 @@ import shutil
 import sys
 from typing import TextIO
 
+from lfadsrm_hpc.cli.guarding import trusted, visible
+
 _PLAIN = ("dumb", "unknown")
 
 
@@ -30,13 +32,16 @@ def may_change(stream: TextIO | None = None) -> bool:
 
 def clear_screen() -> None:
     """Let what is printed next begin at the top of an empty terminal; only where lines `may_change`."""
-    sys.stdout.write("\x1b[H\x1b[J")  # click would take it for a colour, and NO_COLOR is about those alone
+    stream = trusted(sys.stdout)
+    stream.write("\x1b[H\x1b[J")  # click would take it for a colour, and NO_COLOR is about those alone
+    stream.flush()
 
 
 def change_line(text: str) -> None:
     """Replace the last line on standard error; only where lines `may_change`."""
-    sys.stderr.write(f"\r\x1b[K{text}")
-    sys.stderr.flush()
+    stream = trusted(sys.stderr)
+    stream.write(f"\r\x1b[K{visible(text)}")
+    stream.flush()
 
 
 def terminal_width() -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from lfadsrm_hpc.collection import outputs, preparation, summary
 from lfadsrm_hpc.collection.contents import Contents, R
@@ -39,7 +39,7 @@ class RunCollection(Contents[R]):
     """
 
     def prepare_for_lfads(
-        self, progress: preparation.Progress | None = None, *, warn: bool = True
+        self, progress: preparation.Progress | None = None, *, warn: bool = True, silence: Sequence[str] = ()
     ) -> preparation.PrepareReport:
         """Write what the runs need: inputs, `params.json`, `collection.json`, summary, TensorBoard script.
 
@@ -52,6 +52,8 @@ class RunCollection(Contents[R]):
             Called with (done, total, text).
         warn : bool
             Give what is odd about the data as `DataWarning` too, not in the report alone.
+        silence : sequence of str
+            Names of warnings that are not wanted, such as "drifting_rates"; each tells its name.
 
         Returns
         -------
@@ -66,7 +68,7 @@ class RunCollection(Contents[R]):
         UsageError
             There is nothing to prepare, or no dataset collection.
         """
-        report, self._stored = preparation.prepare(self, progress)
+        report, self._stored = preparation.prepare(self, progress, silence)
         if warn:
             preparation.give_warnings(report)
         return report

@@ -5,6 +5,7 @@ A Python file serves for all that this form cannot say; both give the same colle
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from lfadsrm_hpc.collection.experiment_datasets import (
 from lfadsrm_hpc.collection.experiment_template import template as template
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.layout import check_name
+from lfadsrm_hpc.plain_files import read_bytes
+from lfadsrm_hpc.trust import require_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +46,10 @@ _CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
 # The keys of each table; in those with none they are names that other rooms know.
 _TABLES: dict[str, tuple[str, ...]] = {
     "collection": ("name", "root", "comment"),
-    "datasets": ("path", "files", "min_trials", "options", "sessions", "alignment", "alignment_options"),
+    "datasets": (
+        *("path", "files", "min_trials", "options", "sessions", "alignment", "alignment_options"),
+        "silence",
+    ),
     "params": (),
     "sweep": (),
     "run_specs": ("singles", "stitched", "specs"),
@@ -51,6 +57,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "cluster": (*_CLUSTER_TEXTS, *_CLUSTER_COUNTS, "set"),
 }
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number"}
+_QUEUE_COMMANDS = ("environment", "task_command")  # of [queue]
 _SPECS_EXAMPLE = 'specs = [{ name = "two_days", datasets = ["day1", "day2"] }]'
 C = TypeVar("C", bound="RunCollection[Any]")
 
@@ -82,6 +89,8 @@ class Experiment:
     alignment_options : dict
         How these are read, besides `options`; without such a folder: how the sessions' own files are read to
         align them.
+    silence : tuple of str
+        Names of warnings about sessions that are not wanted.
     params, sweep : dict
         Hyperparameters, and the values to sweep over as a full grid. Their names and values are checked by
         `build`.
@@ -108,6 +117,7 @@ class Experiment:
     sessions: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     alignment: Path | None = None
     alignment_options: dict[str, Any] = field(default_factory=dict)
+    silence: tuple[str, ...] = ()
     comment: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     sweep: dict[str, list[Any]] = field(default_factory=dict)
@@ -120,6 +130,27 @@ class Experiment:
     @property
     def collection_path(self) -> Path:
         return self.root / self.name
+
+    @property
+    def commands(self) -> bytes:
+        """What in the file ends up as commands: of [queue] and of [cluster]; empty where nothing does.
+
+        The user trusts this and not the whole file: other hyperparameters need not be trusted again.
+        """
+        found: dict[str, Any] = {name: self.queue[name] for name in _QUEUE_COMMANDS if name in self.queue}
+        found |= {name: self.cluster[name] for name in ("set",) if name in self.cluster}
+        return json.dumps(found, sort_keys=True, default=str).encode() if found else b""
+
+    def require_trust(self) -> None:
+        """Refuse an experiment whose commands the user has not trusted.
+
+        Raises
+        ------
+        UntrustedError
+        """
+        if self.commands:
+            what = f"{', '.join(_QUEUE_COMMANDS)} of [queue] and set of [cluster]"
+            require_file(self.path, self.commands, what)
 
     def where(self, table: str, key: str = "") -> str:
         """Return file, table and key as messages name them."""
@@ -332,6 +363,7 @@ def _checked(content: dict[str, Any], file: Path) -> Experiment:
         alignment_options=reader_options(
             content["datasets"].get("alignment_options", {}), where=f"{file}, [datasets.alignment_options]"
         ),
+        silence=_silence(take, content["datasets"]),
         params=dict(content["params"]),
         sweep=take.lists("sweep"),
         singles=take("run_specs", "singles", bool, True),
@@ -356,7 +388,7 @@ def _cluster(take: _Taker, content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
@@ -365,6 +397,8 @@ def _parse(file: Path) -> dict[str, Any]:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=file) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML: {error}", where=file) from None
+    except RecursionError:
+        raise ConfigError("not valid TOML: it nests too deeply", where=file) from None
 
 
 def _files(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -372,6 +406,15 @@ def _files(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
     if "files" not in content and "sessions" in content:
         return ()
     return tuple(take.texts("datasets", "files", ["*"]))
+
+
+def _silence(take: _Taker, content: Mapping[str, Any]) -> tuple[str, ...]:
+    if "silence" not in content:
+        return ()
+    from lfadsrm_hpc.data.notes import check_names
+
+    with located(f"{take.file}, [datasets] silence"):
+        return check_names(take.texts("datasets", "silence", []))
 
 
 def _specs(file: Path, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -18,6 +18,7 @@ path = "datasets"            # one file a recording session: .h5, .nc, .npz, .ma
 files = ["*"]                # names or patterns, in this order
 # min_trials = 50            # leave smaller sessions out
 # options = { bin_ms = 5 }   # how to read them, where the files do not say it: docs/readers.md
+# silence = ["rare_neurons"]  # warnings of `prepare` that are not wanted, by the names at their ends
 # alignment = "alignment"    # stitched runs: align by the files of the same names in there, not by these
 
 [params]                     # hyperparameters; what is not named keeps its default (`lfadsrm show --params`)

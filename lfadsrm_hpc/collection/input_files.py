@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lfadsrm_hpc.data.dataset import Dataset
     from lfadsrm_hpc.data.inputs import SessionInputs
+    from lfadsrm_hpc.data.notes import Note
 
 
 _SIZES = ("trials", "bins", "neurons", "external_inputs", "bin_ms", "start_ms")
@@ -44,7 +45,7 @@ class Session:
 
     inputs: SessionInputs
     written: Path | None = None
-    _validated: dict[tuple[str, int, int], list[str]] = field(default_factory=dict)
+    _validated: dict[tuple[str, int, int], list[Note]] = field(default_factory=dict)
 
     @functools.cached_property
     def extra_fingerprint(self) -> str:
@@ -53,7 +54,7 @@ class Session:
 
         return digest(self.inputs.extra, self.inputs.extra_attrs)
 
-    def warnings(self, output_dist: str, ext_input_dim: int, batch_size: int) -> list[str]:
+    def warnings(self, output_dist: str, ext_input_dim: int, batch_size: int) -> list[Note]:
         """Return what is odd about them; checked once for each kind of use.
 
         Raises

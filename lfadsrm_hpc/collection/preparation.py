@@ -18,6 +18,7 @@ from lfadsrm_hpc.collection import stored as stored_file
 from lfadsrm_hpc.collection.input_checks import check
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run, check_same_run, read_record
+from lfadsrm_hpc.data.notes import Note, check_names, is_silenced
 from lfadsrm_hpc.errors import DataWarning, MismatchError, NotFoundError, ParamsError, UsageError
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest.publish import publish_new, publish_replacing
@@ -40,7 +41,9 @@ class PrepareReport:
         Ids of the runs that are new, and of those that were prepared before.
     inputs_written, inputs_kept : list of Path
     warnings : list of str
-        What is odd about the data.
+        What is odd about the data; those of `notes` among them.
+    silenced : int
+        Warnings that the user did not want.
     alignment : list of dict
         How well each dataset of each stitched run spec is aligned, for each data hash; see
         `lfadsrm_hpc.collection.alignment_table.alignment_rows`.
@@ -51,13 +54,19 @@ class PrepareReport:
     inputs_written: list[Path] = field(default_factory=list)
     inputs_kept: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    silenced: int = 0
     alignment: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[Note]:
+        """The warnings about sessions, with names and numbers."""
+        return [text for text in self.warnings if isinstance(text, Note)]
 
     def __str__(self) -> str:
         return (
             f"{len(self.written)} runs prepared, {len(self.kept)} kept; "
             f"{len(self.inputs_written)} input files written, {len(self.inputs_kept)} kept; "
-            f"{len(self.warnings)} warnings"
+            f"{len(self.warnings)} warnings" + (f" ({self.silenced} silenced)" if self.silenced else "")
         )
 
 
@@ -70,7 +79,9 @@ class _Work:
     report: PrepareReport
     progress: Progress | None
     total: int
+    silence: tuple[str, ...] = ()
     done: int = 0
+    silenced: set[str] = field(default_factory=set)
     loaded: dict[str, input_files.Loaded] = field(default_factory=dict)
     infos: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -79,7 +90,13 @@ class _Work:
         return [] if self.stored is None else list(self.stored["datasets"]["items"])
 
     def warn(self, warnings: Iterable[str]) -> None:
-        self.report.warnings += [text for text in dict.fromkeys(warnings) if text not in self.report.warnings]
+        told = set(self.report.warnings)
+        for text in dict.fromkeys(warnings):
+            if is_silenced(text, self.silence):
+                self.silenced.add(text)
+                self.report.silenced = len(self.silenced)
+            elif text not in told:
+                self.report.warnings.append(text)
 
     def step(self, text: str) -> None:
         self.done += 1
@@ -88,16 +105,17 @@ class _Work:
 
 
 def prepare(
-    collection: Contents[Any], progress: Progress | None = None
+    collection: Contents[Any], progress: Progress | None = None, silence: Sequence[str] = ()
 ) -> tuple[PrepareReport, dict[str, Any]]:
     """Do what `RunCollection.prepare_for_lfads` says; return the report and `collection.json`'s content."""
+    silence = check_names(silence)
     runs = collection.runs
     stored = stored_file.read_stored(collection.layout)
     _check_plan(collection, runs, stored)
     groups = _by_inputs(runs)
     report = PrepareReport(warnings=list(dict.fromkeys(_check_starts(collection, runs))))
     n_files = sum(runs[0].n_datasets for of_spec in groups.values() for runs in of_spec.values())
-    work = _Work(collection, stored, report, progress, total=n_files + len(runs))
+    work = _Work(collection, stored, report, progress, total=n_files + len(runs), silence=silence)
     last_use = {name: spec for spec, of_spec in groups.items() for name in _first(of_spec).dataset_names}
     for spec, of_spec in groups.items():
         _prepare_spec(work, of_spec)
@@ -207,6 +225,7 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
     for runs in of_spec.values():
         sessions = [item.session(runs[0].params) for item in loaded]
         work.warn(check(sessions, runs))
+        work.warn(_few_shared(loaded, sessions, runs[0]))
         inputs = _inputs(work, loaded, sessions, runs[0])
         aligned = alignment_table.alignment_rows(runs[0])
         work.report.alignment += aligned
@@ -217,6 +236,19 @@ def _prepare_spec(work: _Work, of_spec: Mapping[str, list[Run]]) -> None:
             _publish_run(work, run, inputs)
             work.step(run.id)
         _check_inputs_stayed(work, inputs)
+
+
+def _few_shared(
+    loaded: Sequence[input_files.Loaded], sessions: Sequence[input_files.Session], run: Run
+) -> list[Note]:
+    """Return which sessions cannot be aligned by the conditions that they share."""
+    if run.n_datasets < 2 or not run.params.aligned(run.n_datasets):
+        return []
+    from lfadsrm_hpc.data.early_warnings import few_shared
+
+    if any(item.alignment_data is not None for item in loaded):
+        return []  # their conditions are not those of the sessions
+    return list(few_shared([session.inputs for session in sessions], run.params.factors_dim))
 
 
 def _load(work: _Work, dataset: Dataset) -> input_files.Loaded:

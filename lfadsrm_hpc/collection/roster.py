@@ -23,6 +23,7 @@ from lfadsrm_hpc.collection.words import listing, value_text
 from lfadsrm_hpc.errors import NotFoundError, suggest
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.publish import publish_new
+from lfadsrm_hpc.plain_files import read_json
 
 FORMAT = 1
 _LARGE = 1_000_000  # bytes of a collection.json that is worth a cache
@@ -243,7 +244,7 @@ def _stamp(layout: CollectionLayout) -> str | None:
 
 def _read_cache(layout: CollectionLayout, stamp: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(layout.roster(stamp).read_bytes())
+        content = read_json(layout.roster(stamp))
     except (OSError, ValueError):
         return None
     whole = isinstance(content, dict) and {"specs", "common", "own", "extra", "absent"} <= content.keys()

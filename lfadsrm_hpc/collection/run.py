@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.errors import ConfigError, MismatchError, NotFoundError, suggest
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.plain_files import read_json
 
 
 class Home(Protocol):
@@ -148,7 +148,7 @@ class Run:
 def read_record(path: Path) -> dict[str, Any]:
     """Read a `params.json`."""
     try:
-        record = json.loads(path.read_bytes())
+        record = read_json(path)
     except FileNotFoundError:
         raise NotFoundError(
             "the run is not prepared", where=path, hint="call prepare_for_lfads(), or `lfadsrm prepare`"

@@ -10,6 +10,7 @@ from lfadsrm_hpc._version import __version__
 from lfadsrm_hpc.errors import ConfigError, MismatchError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.publish import publish_replacing
+from lfadsrm_hpc.plain_files import read_json
 
 FORMAT = 1
 _KEYS = ("comment", "params", "run_specs", "runs", "datasets")
@@ -33,7 +34,7 @@ def read_stored(layout: CollectionLayout) -> dict[str, Any] | None:
     """
     path = layout.collection_json
     try:
-        stored = json.loads(path.read_bytes())
+        stored = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:

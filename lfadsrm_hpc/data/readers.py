@@ -30,6 +30,7 @@ import xarray as xr
 from lfadsrm_hpc.data.arrays import from_arrays, from_spike_times
 from lfadsrm_hpc.data.chopping import chop
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.formats.netcdf import from_xarray, save_dataset
 from lfadsrm_hpc.data.formats.registry import (
     Reader,
@@ -203,6 +204,7 @@ def _info(
 def _guarded(path: Path, call: Callable[[], T]) -> T:
     """Say which file it is when a library stumbles over it."""
     try:
+        check_file(path)
         return call()
     except LfadsrmError as error:
         if str(path) not in str(error.where):

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lfadsrm_hpc.data.coincidence import coincident_pairs
+from lfadsrm_hpc.data.early_warnings import session_warnings
+from lfadsrm_hpc.data.notes import Note, joined
 from lfadsrm_hpc.errors import DataError
 from lfadsrm_hpc.model.hyperparameters import COUNT_DISTS
 
@@ -18,11 +20,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _SPLITS = ("train", "valid")
-_MOST_NAMES = 20
 _NAMES = {"data": "the data", "truth": "the true rates", "ext_input": "the external input"}
 
 
-def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_input_dim: int) -> list[str]:
+def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_input_dim: int) -> list[Note]:
     """Check what would break or mislead a fit.
 
     Parameters
@@ -35,9 +36,8 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
 
     Returns
     -------
-    list of str
-        Warnings: silent neurons, fewer training trials than a batch, neurons whose spikes coincide, windows
-        of a recording that do not lie on the model's bins.
+    list of Note
+        Warnings, which are texts with a name: see docs/early_warnings.md.
 
     Raises
     ------
@@ -54,11 +54,14 @@ def validate(inputs: SessionInputs, *, output_dist: str, batch_size: int, ext_in
     _check_alignment(inputs)
     warnings = _silent_warnings(inputs)
     if len(inputs.train_data) < batch_size:
-        warnings.append(
-            f"dataset {inputs.dataset!r}: {len(inputs.train_data)} training trials are fewer than a batch of "
-            f"{batch_size}; batches are filled up with repeats"
+        text = (
+            f"{len(inputs.train_data)} training trials are fewer than a batch of {batch_size}; batches are "
+            "filled up with repeats"
         )
+        numbers = {"trials": len(inputs.train_data), "batch_size": batch_size}
+        warnings.append(Note("few_trials", inputs.dataset, text, numbers=numbers))
     if output_dist in COUNT_DISTS:
+        warnings += session_warnings(inputs)
         warnings += _coincidence_warnings(inputs)
     return warnings + _window_warnings(inputs)
 
@@ -194,20 +197,22 @@ def _check_alignment(inputs: SessionInputs) -> None:
     finite = np.isfinite(matrix).all(axis=1) & np.isfinite(bias)
     if not finite.all():
         names = inputs.neuron_names[~finite]
-        raise DataError(f"not finite for neurons {_join(names)}", where=where)
+        raise DataError(f"not finite for neurons {joined(names)}", where=where)
 
 
-def _silent_warnings(inputs: SessionInputs) -> list[str]:
+def _silent_warnings(inputs: SessionInputs) -> list[Note]:
     silent = inputs.neuron_names[~np.any(inputs.train_data, axis=(0, 1))]
     if not len(silent):
         return []
-    return [
-        f"dataset {inputs.dataset!r}: {len(silent)} of {len(inputs.neuron_names)} neurons are silent in the "
-        f"training trials: {_join(silent)}"
-    ]
+    text = (
+        f"{len(silent)} of {len(inputs.neuron_names)} neurons are silent in the training trials: "
+        f"{joined(silent)}"
+    )
+    numbers = {"neurons": len(silent)}
+    return [Note("silent_neurons", inputs.dataset, text, neurons=silent, numbers=numbers)]
 
 
-def _coincidence_warnings(inputs: SessionInputs) -> list[str]:
+def _coincidence_warnings(inputs: SessionInputs) -> list[Note]:
     pairs = coincident_pairs(inputs.train_data)
     if not pairs:
         return []
@@ -217,13 +222,16 @@ def _coincidence_warnings(inputs: SessionInputs) -> list[str]:
         f"beyond the {p.expected_fraction:.0%} expected)"
         for p in pairs
     ]
-    return [
-        f"dataset {inputs.dataset!r}: spikes of these neurons fall into the same bins suspiciously often; "
-        f"they may be duplicates, split units or cross-talk: {_join(texts, '; ')}"
-    ]
+    text = (
+        "spikes of these neurons fall into the same bins suspiciously often; they may be duplicates, split "
+        f"units or cross-talk: {joined(texts, '; ')}"
+    )
+    those = [names[i] for i in dict.fromkeys(i for p in pairs for i in (p.first, p.second))]
+    numbers = {"pairs": len(pairs), "most": pairs[0].fraction}
+    return [Note("coincident_neurons", inputs.dataset, text, neurons=those, numbers=numbers)]
 
 
-def _window_warnings(inputs: SessionInputs) -> list[str]:
+def _window_warnings(inputs: SessionInputs) -> list[Note]:
     """Say so before training, not when windows are to be merged."""
     places = inputs.extra.get("window_start")
     labels = inputs.extra.get("recording")
@@ -234,15 +242,9 @@ def _window_warnings(inputs: SessionInputs) -> list[str]:
     for label in np.unique(of_window):
         steps = (starts[of_window == label] - starts[of_window == label].min()) / inputs.bin_ms
         if (np.abs(steps - np.rint(steps)) > 1e-3).any():
-            return [
-                f"dataset {inputs.dataset!r}: windows of recording {label} do not start on bins of "
-                f"{inputs.bin_ms:g} ms, so what is inferred cannot be merged; choose a window and an overlap "
-                "that are multiples of spike_bin_ms"
-            ]
+            text = (
+                f"windows of recording {label} do not start on bins of {inputs.bin_ms:g} ms, so what is "
+                "inferred cannot be merged; choose a window and an overlap that are multiples of spike_bin_ms"
+            )
+            return [Note("window_starts", inputs.dataset, text)]
     return []
-
-
-def _join(names: Any, separator: str = ", ") -> str:
-    rest = len(names) - _MOST_NAMES
-    text = separator.join(str(name) for name in names[:_MOST_NAMES])
-    return f"{text} and {rest} more" if rest > 0 else text

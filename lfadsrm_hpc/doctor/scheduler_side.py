@@ -19,6 +19,7 @@ SLURM = ("sbatch", "squeue", "scancel", "sacct", "scontrol")
 PBS = ("qsub", "qstat", "qdel")
 _NEEDED = {"slurm": ("sbatch", "squeue", "scancel", "scontrol"), "pbs": PBS}
 VERSION_S = 5.0
+_SILENT = "on a login node: try again later, then ask the operators; elsewhere runs go through `lfadsrm run`"
 _ELSEWHERE = "on a login node they are often there after `module load`; runs can go through `lfadsrm run`"
 
 
@@ -50,6 +51,8 @@ def _version(names: Sequence[str]) -> str:
         answer = ask([names[0], "--version"], timeout_s=VERSION_S, check=False)
     except CommandError as error:
         return error.what
+    if answer.returncode:  # as Slurm's where no slurm.conf can be found, which the next check tells
+        return "no version is told"
     lines = (answer.stdout.strip() or answer.stderr.strip()).splitlines()  # PBS says it among its errors
     return lines[-1].strip() if lines else "no version is told"
 
@@ -63,9 +66,7 @@ def slurm_answers(timeout_s: float) -> Callable[[], Found]:
         try:
             config = slurm_config(timeout_s)
         except CommandError as error:
-            return problem(
-                f"the controller does not answer: {_short(error)}", "try again later; ask the operators"
-            )
+            return problem(f"the controller does not answer: {_short(error)}", _SILENT)
         name = config.get("ClusterName", "?")
         said = f"cluster {name}, Slurm {config.get('SLURM_VERSION', '?')}"
         try:
@@ -87,9 +88,7 @@ def pbs_answers(timeout_s: float) -> Callable[[], Found]:
         try:
             name = pbs_server(timeout_s)
         except CommandError as error:
-            return problem(
-                f"the server does not answer: {_short(error)}", "try again later; ask the operators"
-            )
+            return problem(f"the server does not answer: {_short(error)}", _SILENT)
         return ok(f"server {name or 'without a name'}", server=name)
 
     return look

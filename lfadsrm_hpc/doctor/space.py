@@ -15,6 +15,7 @@ from lfadsrm_hpc.command import ask
 from lfadsrm_hpc.doctor.checks import Found, absent, ok, problem, warning
 from lfadsrm_hpc.doctor.mounts import Mount
 from lfadsrm_hpc.errors import CommandError
+from lfadsrm_hpc.schedulers.units import format_bytes
 
 QUOTA_S = 10.0
 _GIB = 1 << 30
@@ -38,22 +39,13 @@ def free(place: Path) -> Callable[[], Found]:
 
 def judge_free(size: int, files: int | None) -> Found:
     """Return what follows from so many free bytes and inodes (None: not counted); pure."""
-    said = f"{bytes_text(size)} free" + ("" if files is None else f", {files} more files")
+    said = f"{format_bytes(size)} free" + ("" if files is None else f", {files} more files")
     details = {"bytes": size, "files": files}
     if size < _NONE or (files is not None and files < _NO_FILES):
         return problem(said, _MAKE_ROOM, **details)
     if size < _LITTLE or (files is not None and files < _FEW_FILES):
         return warning(said, _MAKE_ROOM, **details)
     return ok(said, **details)
-
-
-def bytes_text(size: float) -> str:
-    """Return a size for people: 12.3 GiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 # -- quotas ----------------------------------------------------------------------------------------------
@@ -177,8 +169,8 @@ def _share(quota: Quota) -> float:
 
 
 def _quota_text(quota: Quota) -> str:
-    of = f" of {bytes_text(quota.limit_kb * 1024)}" if quota.limit_kb else ""
-    text = f"{quota.place}: {bytes_text(quota.used_kb * 1024)}{of}"
+    of = f" of {format_bytes(quota.limit_kb * 1024)}" if quota.limit_kb else ""
+    text = f"{quota.place}: {format_bytes(quota.used_kb * 1024)}{of}"
     return text + (f", {quota.files} of {quota.files_limit} files" if quota.files_limit else "")
 
 
@@ -217,7 +209,7 @@ def judge_limits(soft: Mapping[str, int], memory: int | None) -> Found:
             told.append(f"{name}: {value}")
             fixes.append(fix)
     if memory is not None and memory < _LITTLE_MEMORY:
-        told.append(f"memory of this session: {bytes_text(memory)}")
+        told.append(f"memory of this session: {format_bytes(memory)}")
         fixes.append("train in jobs: `lfadsrm submit`")
     details = {
         "limits": {k: None if v == resource.RLIM_INFINITY else v for k, v in soft.items()},

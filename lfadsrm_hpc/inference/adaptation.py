@@ -38,6 +38,7 @@ from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.model.held_out import held_out_mask
 from lfadsrm_hpc.model.training import checkpoints
 from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.plain_files import read_json
 from lfadsrm_hpc.results.posterior_means.loaders import open_posterior_means
 from lfadsrm_hpc.results.posterior_means.sampled import Trials, write_means
 from lfadsrm_hpc.results.runs.fitlog import read_fitlog
@@ -212,7 +213,7 @@ def adapted(run: Run, name: str) -> AdaptedModel:
     """
     layout = run.layout.adapted(name)
     try:
-        record = json.loads(layout.record.read_bytes())
+        record = read_json(layout.record)
     except FileNotFoundError:
         names = run.layout.adapted_names()
         raise NotFoundError(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.data import form, readers
 from lfadsrm_hpc.data.dataset import Dataset
 from lfadsrm_hpc.data.inputs import SessionInputs, new_inputs
@@ -20,7 +21,6 @@ Array = npt.NDArray[Any]
 Data: TypeAlias = Dataset | xr.Dataset | str | os.PathLike[str] | npt.ArrayLike
 
 NAME = "new_trials"  # of plain arrays without one
-_MOST_NAMED = 12
 
 
 def take(
@@ -145,7 +145,7 @@ def check_neurons(ds: xr.Dataset, trained: Array) -> None:
     parts = [f"there are {len(names)} neurons; the model was trained on {len(known)} of this session"]
     for what, one, other in (("missing", known, names), ("unknown", names, known)):
         apart = [name for name in one if name not in set(other)]
-        parts += [f"{what}: {_listed(apart)}"] if named and apart else []
+        parts += [f"{what}: {listing(apart)}"] if named and apart else []
     raise MismatchError(
         "; ".join(parts),
         where=where,
@@ -155,8 +155,3 @@ def check_neurons(ds: xr.Dataset, trained: Array) -> None:
 
 def _are_numbers(names: list[str]) -> bool:
     return names == [f"n{i:03d}" for i in range(len(names))]
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -11,6 +11,7 @@ from lfadsrm_hpc.layout.attempts import (
 from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
 from lfadsrm_hpc.layout.names import (
     OutboxName,
+    TrustLayout,
     check_name,
     is_temporary,
     numbered,
@@ -27,6 +28,7 @@ __all__ = [
     "OutboxName",
     "RunLayout",
     "SubmissionLayout",
+    "TrustLayout",
     "check_name",
     "checkpoint_files",
     "fitlog",

@@ -94,3 +94,13 @@ class OutboxName:
         """Read a file name; None if it is not one of ours."""
         match = _OUTBOX.fullmatch(name)
         return cls(match[1], int(match[2]), int(match[3]), match[4], int(match[5])) if match else None
+
+
+@dataclass(frozen=True)
+class TrustLayout:
+    """What the user has trusted: `trusted/` in the user's own settings, one file an answer."""
+
+    path: Path
+
+    def record(self, name: str) -> Path:
+        return self.path / "trusted" / name

@@ -68,6 +68,10 @@ class SubmissionLayout:
                 found[int(match[1])] = max(int(match[2]), found.get(int(match[1]), 0))
         return found
 
+    def scripts(self) -> list[Path]:
+        """Return all scripts on disk, sorted: those of the jobs, and the local queues of packed tasks."""
+        return sorted([*self.path.glob("script-*.sh"), *self.path.glob("queues/*.sh")])
+
     def script_count(self) -> int:
         """List the folder once: how many chunks have a script."""
         return sum(_SCRIPT.fullmatch(name) is not None for name in names_in(self.path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from lfadsrm_hpc.layout import AttemptLayout, RunLayout
 from lfadsrm_hpc.manifest.facts import Fact, RunFacts, gather
 from lfadsrm_hpc.manifest.process import hostname
 from lfadsrm_hpc.manifest.records import Claim, Closed, Exit, Heartbeat, Reservation, from_json
+from lfadsrm_hpc.plain_files import MOST_BYTES, parse_json
 
 T = TypeVar("T")
 
@@ -188,9 +188,11 @@ def read_record(kind: type[T], path: Path | str) -> tuple[T | None, float | None
     """
     for _ in range(3):
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                modified, data = os.fstat(handle).st_mtime, _whole(handle)
+                found = os.fstat(handle)
+                plain = stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES
+                modified, data = found.st_mtime, _whole(handle) if plain else b""
             finally:
                 os.close(handle)
             break
@@ -205,7 +207,7 @@ def read_record(kind: type[T], path: Path | str) -> tuple[T | None, float | None
             hint="check its permissions; a claim that cannot be read cannot be judged",
         ) from error
     try:
-        quick = _built(kind, json.loads(data.decode())) if kind in _QUICK else None
+        quick = _built(kind, parse_json(data.decode())) if kind in _QUICK else None
         return (from_json(kind, data) if quick is None else quick), modified
     except (ManifestError, ValueError):
         return None, modified

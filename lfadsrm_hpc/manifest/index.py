@@ -32,6 +32,7 @@ from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import publish_new
 from lfadsrm_hpc.manifest.records import Claim, Identity
 from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.plain_files import read_json
 
 FORMAT = 1
 RACY_S = LATENCY_S  # clocks of machines that write into one folder (Lustre takes theirs) may differ by less
@@ -168,7 +169,7 @@ def _read_newest(layout: CollectionLayout) -> tuple[int, dict[str, Row]]:
         if number == 0:
             break
         try:
-            content = json.loads(layout.index(number).read_bytes())
+            content = read_json(layout.index(number))
             if content["format"] == FORMAT and content["fields"] == _FIELDS:
                 return number, dict(content["runs"])
             break

@@ -4,6 +4,8 @@ A file is written under a hidden name beside its place, flushed to disk, and the
 by rename(2) where it has one writer, by link(2) where several may compete, since link fails when the name is
 taken. Both are atomic on NFSv3 and later; locks and appends are not, so there are none here.
 
+Files get the mode that the user's umask leaves, but never write permission for everybody.
+
 The calls are plain `os` functions, one system call a line: tests kill the process between any two of them.
 """
 # ruff: noqa: PTH102, PTH103, PTH104, PTH108, PTH121
@@ -14,6 +16,9 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+
+_MODE = 0o664
+_MODE_OF_SCRIPTS = 0o775
 
 # What link(2) answers where the file system (or a container) has no hard links.
 _NO_LINKS = {
@@ -27,8 +32,10 @@ _NO_LINKS = {
 }
 
 
-def publish_new(path: Path, data: bytes) -> bool:
+def publish_new(path: Path, data: bytes, *, script: bool = False) -> bool:
     """Publish a file that several may compete for; return whether this call made it.
+
+    A `script` can be executed by those who can read it.
 
     Where hard links do not exist the file is created exclusively. It is then visible before it is filled:
     a writer killed in between leaves it empty, and readers take such a file as void.
@@ -38,7 +45,8 @@ def publish_new(path: Path, data: bytes) -> bool:
     OSError
         The folder is missing, full or not writable.
     """
-    beside = _write_beside(path, data)
+    mode = _MODE_OF_SCRIPTS if script else _MODE
+    beside = _write_beside(path, data, mode)
     try:
         os.link(beside, path)
     except OSError as error:
@@ -49,22 +57,24 @@ def publish_new(path: Path, data: bytes) -> bool:
             return False
         if error.errno not in _NO_LINKS:
             raise
-        return _create_new(path, data)
+        return _create_new(path, data, mode)
     finally:
         _unlink(beside)
         _flush_folder(path.parent)
     return True
 
 
-def publish_replacing(path: Path, data: bytes) -> None:
+def publish_replacing(path: Path, data: bytes, *, script: bool = False) -> None:
     """Publish a file that has one writer; what was there before is replaced in one step.
+
+    A `script` can be executed by those who can read it.
 
     Raises
     ------
     OSError
         The folder is missing, full or not writable.
     """
-    beside = _write_beside(path, data)
+    beside = _write_beside(path, data, _MODE_OF_SCRIPTS if script else _MODE)
     try:
         os.rename(beside, path)
     except BaseException:
@@ -76,7 +86,7 @@ def publish_replacing(path: Path, data: bytes) -> None:
 def publish_name(path: Path) -> None:
     """Make an empty file, whose name is all that it says; one that exists is left alone."""
     os.makedirs(path.parent, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o666))
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _MODE))
     _flush_folder(path.parent)
 
 
@@ -98,7 +108,7 @@ def file_system_now(folder: Path) -> float | None:
     """
     probe = folder / f".now.{os.urandom(8).hex()}.tmp"
     try:  # from before it is made: Ctrl-C may come just after
-        handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE)
         try:
             os.write(handle, b"\n")
             return os.fstat(handle).st_mtime
@@ -110,19 +120,19 @@ def file_system_now(folder: Path) -> float | None:
         _unlink(probe)
 
 
-def _write_beside(path: Path, data: bytes) -> Path:
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
-        _fill(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), data)
+        _fill(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), data)
     except BaseException:  # Ctrl-C too
         _unlink(beside)
         raise
     return beside
 
 
-def _create_new(path: Path, data: bytes) -> bool:
+def _create_new(path: Path, data: bytes, mode: int) -> bool:
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     except FileExistsError:
         return False
     _fill(handle, data)

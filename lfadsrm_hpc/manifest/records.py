@@ -49,6 +49,7 @@ from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.manifest.evidence import same_job
 from lfadsrm_hpc.manifest.process import Process, boot_id, hostname
 from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.plain_files import parse_json
 
 DONE = "done"
 FAILED = "failed"
@@ -327,7 +328,7 @@ def from_json(cls: type[T], data: bytes) -> T:
         It is not a JSON object, lacks a key that it needs, or a value has the wrong type.
     """
     try:
-        value = json.loads(data)
+        value = parse_json(data)
         if not isinstance(value, dict):
             raise TypeError(f"a JSON object is needed, not {type(value).__name__}")
         return _build(cls, value)

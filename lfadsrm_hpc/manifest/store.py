@@ -387,6 +387,7 @@ def _is_requeue(run: RunLayout, number: int, taken: list[int], identity: Identit
 
 
 def lost_race(run: RunLayout) -> NoReturn:
+    """Raise `ClaimLostError`: somebody else was faster."""
     raise ClaimLostError(
         "another task took this run first", where=run.path, hint="nothing: the other one has it"
     )

@@ -13,6 +13,7 @@ from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.facts import LATENCY_S
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.submissions import HEADER, Plan, PlannedChunk, PlannedTask, Receipt, Sending
+from lfadsrm_hpc.plain_files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def read_submissions(layout: CollectionLayout, now: float) -> list[SubmissionOnD
 def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:
     """Return the lines of `tasks.tsv` that can be read, and what is wrong with it ("": nothing)."""
     try:
-        text = layout.tasks.read_bytes().decode("utf-8", errors="replace")
+        text = read_bytes(layout.tasks).decode("utf-8", errors="replace")
     except OSError as error:
         return (), f"{layout.tasks.name} cannot be read: {error.strerror}"
     lines = text.split("\n")

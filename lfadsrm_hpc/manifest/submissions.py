@@ -31,6 +31,7 @@ from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import make_folder, publish_new, publish_replacing
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import to_json
+from lfadsrm_hpc.manifest.sealed import remember_planned
 
 HEADER = "chunk\tindex\trun\tattempt\n"
 
@@ -166,13 +167,14 @@ def write_plan(
     for name, text in scripts.items():
         path = layout.path / name
         path.parent.mkdir(exist_ok=True)
-        _publish_part(path, text)
-        path.chmod(0o755)
-    _publish_part(layout.plan, to_json(plan).decode())
+        _publish_part(path, text, script=True)
+    text = to_json(plan).decode()
+    remember_planned(layout, text.encode())
+    _publish_part(layout.plan, text)
 
 
-def _publish_part(path: Path, text: str) -> None:
-    if not publish_new(path, text.encode()):
+def _publish_part(path: Path, text: str, *, script: bool = False) -> None:
+    if not publish_new(path, text.encode(), script=script):
         raise ManifestError("there is a plan already", where=path)
 
 

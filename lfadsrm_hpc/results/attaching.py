@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.inputs import FORMAT
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.results.arrays.split import SPLITS, InOrder, Piece, Places
@@ -187,6 +188,7 @@ class Inputs:
     @classmethod
     def read(cls, path: Path) -> Inputs:
         try:
+            check_file(path)
             source = Source.of(path)
             with source.opened() as file:
                 if file.attrs.get("format") != FORMAT:

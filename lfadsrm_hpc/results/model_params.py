@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
+from lfadsrm_hpc.results.arrays.stored import stored_here
 
 Array = npt.NDArray[Any]
 Named = dict[str, tuple[tuple[str, ...], Array]]
@@ -140,14 +142,15 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Array], dict[st
 
     def keep(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item[()])
+            found[name] = np.asarray(stored_here(item.file, item.name)[()])
 
     try:
+        check_file(path)
         with h5py.File(path, locking=False) as file:
             if arrays:
                 file.visititems(keep)
             attrs = {n: v.item() if isinstance(v, np.generic) else v for n, v in file.attrs.items()}
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ResultsError(f"the model parameters cannot be read ({error})", where=path) from error
     return found, attrs
 

@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 from lfadsrm_hpc.results.scoring.trial_blocks import forward_bins
 
@@ -236,6 +237,7 @@ def _windows(means: xr.Dataset, factor: int) -> dict[str, slice]:
 
 def _copy_others(source: Path, file: h5py.File, group_name: str) -> None:
     try:
+        check_file(source)
         with h5py.File(source, "r", locking=False) as before:
             for name in before:
                 if name != group_name:

@@ -20,6 +20,7 @@ from lfadsrm_hpc.errors import CommandError, NotFoundError, NothingEligibleError
 from lfadsrm_hpc.layout import CollectionLayout, run_key
 from lfadsrm_hpc.manifest.process import Process, hostname
 from lfadsrm_hpc.manifest.publish import publish_replacing
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.rendering import render
 from lfadsrm_hpc.schedulers.queue_tasks import LiveTask, QueueTask
 from lfadsrm_hpc.schedulers.resources import check_count
@@ -266,8 +267,7 @@ def write_queue_script(
 
 
 def _publish_script(path: Path, text: str) -> None:
-    publish_replacing(path, text.encode())
-    path.chmod(0o755)
+    publish_replacing(path, text.encode(), script=True)
 
 
 def _write_run_script(
@@ -380,7 +380,7 @@ def read_live_tasks(layout: CollectionLayout, host: str | None = None) -> list[L
     found = []
     for path in layout.queue_state_dir(host).glob("*.running"):
         try:
-            pid, start, boot, gpu, memory_mb, run_id = path.read_text().rstrip("\n").split(" ", 5)
+            pid, start, boot, gpu, memory_mb, run_id = read_bytes(path).decode().rstrip("\n").split(" ", 5)
             boot_id, _, namespace = boot.partition("/")
             process = Process(host, boot_id, namespace, int(pid), int(start))
             memory = int(memory_mb)

@@ -1,4 +1,4 @@
-"""Times and memory as people and schedulers write them."""
+"""Times, memory and sizes as people and schedulers write them."""
 
 from __future__ import annotations
 
@@ -113,3 +113,18 @@ def format_memory(mib: int) -> str:
     ('16G', '1500M')
     """
     return f"{mib // 1024}G" if mib % 1024 == 0 else f"{mib}M"
+
+
+def format_bytes(size: float) -> str:
+    """Return a size on disk for people.
+
+    Examples
+    --------
+    >>> format_bytes(12), format_bytes(13_207_024_435)
+    ('12 bytes', '12.3 GiB')
+    """
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

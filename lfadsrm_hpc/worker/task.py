@@ -105,7 +105,7 @@ def _log_to(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o664)
     saved = os.dup(1), os.dup(2)
     sys.stdout.flush()
     sys.stderr.flush()

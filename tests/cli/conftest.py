@@ -79,7 +79,10 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("LFADSRM_", "CUDA_", "OMP_", "COLUMNS", "PYTEST_"))
     }
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))}
+    return kept | {
+        "LFADSRM_TRUSTED": "/",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
+    }
 
 
 @pytest.fixture

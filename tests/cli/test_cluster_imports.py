@@ -28,6 +28,7 @@ except SystemExit as ended:
     [
         (["plan", "--site", "generic-slurm", "--walltime", "1:00:00"], 0, MODEL),
         (["reconcile"], 0, MODEL | {"numpy", "h5py", "jinja2"}),
+        (["clean"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
         (["cancel", "--all"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
         (["throttle", "3"], 4, MODEL | {"numpy", "h5py", "jinja2"}),
         (["site", "detect"], 4, MODEL | {"numpy", "h5py", "jinja2"}),

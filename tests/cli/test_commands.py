@@ -436,7 +436,7 @@ def test_a_file_that_cannot_be_read_is_no_bug(
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, os.strerror(13), str(small / "collection.json"))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("lfadsrm_hpc.collection.stored.read_json", refuse)
     said = call("status", small)
     assert said.code == 1
     assert "Permission denied" in said.err

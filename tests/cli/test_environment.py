@@ -16,7 +16,17 @@ from lfadsrm_hpc.cli.main import lfadsrm
 
 ROOT = Path(__file__).resolve().parents[2]
 # All that has no variable. A new entry here is a decision: what confirms is said each time.
-UNSET = {"cancel --all", "export --overwrite", "infer --overwrite"}
+UNSET = {
+    "archive --yes",
+    "cancel --all",
+    "cancel --yes",
+    "clean --yes",
+    "export --overwrite",
+    "infer --overwrite",
+    "prepare --yes",
+    "retry --yes",
+    "submit --yes",
+}
 OF_TASK = {"LFADSRM_CLUSTER", "LFADSRM_JOB", "LFADSRM_DEADLINE"}
 SAMPLES: dict[type[click.ParamType], str] = {
     click.types.IntRange: "3",

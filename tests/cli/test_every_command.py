@@ -211,6 +211,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, programs: Path, matlab: 
         matlab.Made(home / "matlab/runs/of_2018")
     foreign = ("LFADSRM_", "XDG_", "PYTEST_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept["LFADSRM_TRUSTED"] = str(home)
     paths = {"PATH": f"{programs}:{kept['PATH']}", "PYTHONPATH": str(forking.ROOT), "HOME": str(home)}
     return Laboratory(home, kept | paths | QUICKLY)
 

@@ -73,15 +73,17 @@ LIGHT = [
     ["completion", "bash"],
     ["completion", "fish"],
     ["reconcile"],
+    ["archive", "-o", "runs.tar"],
     ["why", "single_day1"],
     ["why", "single_day1", "--json"],
     ["site", "list"],
     ["site", "show", "generic-slurm"],
     ["site", "check", "generic-slurm"],
+    ["site", "trust", "--list"],
     ["site", "init", "ours", "--from", "generic-slurm", "--here"],
 ]
 # Those that end otherwise than with 0 where nothing has been run are in test_cluster_imports.py.
-ELSEWHERE = {("cancel",), ("throttle",), ("site", "detect")}
+ELSEWHERE = {("clean",), ("cancel",), ("throttle",), ("site", "detect")}
 # All others build, train, load, draw or examine something.
 HEAVY_COMMANDS = {
     (name,)
@@ -154,6 +156,7 @@ def test_help_imports_no_command(imported: Any, tmp_path: Path) -> None:
         "lfadsrm_hpc.cli",
         "lfadsrm_hpc.cli.environment",
         "lfadsrm_hpc.cli.main",
+        "lfadsrm_hpc.cli.guarding",
         "lfadsrm_hpc.cli.terminal",
         "lfadsrm_hpc.errors",
     }

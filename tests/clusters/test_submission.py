@@ -295,10 +295,10 @@ def test_a_kill_between_any_two_writes_can_be_gone_on_from(
     count = itertools.count()
     real = publishing.publish_new
 
-    def dying(path: Path, data: bytes) -> bool:
+    def dying(path: Path, data: bytes, **more: bool) -> bool:
         if next(count) == step:
             raise Killed
-        return real(path, data)
+        return real(path, data, **more)
 
     for module in ("store", "submissions", "closing"):
         monkeypatch.setattr(f"lfadsrm_hpc.manifest.{module}.publish_new", dying)

@@ -406,7 +406,7 @@ def test_other_params_with_the_same_hash_are_refused(
     monkeypatch.setattr(params_module, "short_hash", lambda text: "a" * 12)
     collection.clear_params()
     collection.add_params(base.replace(seed=1))
-    collection.prepare_for_lfads()
+    collection.prepare_for_lfads(warn=False)
     second = RunCollection(collection.root, collection.name, datasets)
     second.add_params(base.replace(seed=2))
     second.add_run_spec(collection.run_specs)
@@ -498,11 +498,21 @@ def test_nothing_to_prepare(tmp_path: Path, datasets: DatasetCollection, base: R
 def test_odd_data_is_a_warning_and_in_the_report(collection: RunCollection, base: RunParams) -> None:
     collection.clear_params()
     collection.add_params(base.generate_sweep("batch_size", [4, 64, 100]))
-    with pytest.warns(DataWarning, match="fewer than a batch of 100"):
+    with pytest.warns(DataWarning) as given:
         report = collection.prepare_for_lfads()
+    assert any("fewer than a batch of 100" in str(one.message) for one in given)
     assert len([text for text in report.warnings if "batch of" in text]) == 3  # one a dataset
+    assert [note.name for note in report.notes] == ["few_trials"] * 3 + ["few_shared_conditions"] * 3
+    assert {note.numbers["factors_dim"] for note in report.notes[3:]} == {50}
     quiet = collection.prepare_for_lfads(warn=False)
     assert quiet.warnings == report.warnings
+    silenced = collection.prepare_for_lfads(silence=["few_trials", "few_shared_conditions"])
+    assert not silenced.notes
+    assert silenced.silenced == 6
+    assert "(6 silenced)" in str(silenced)
+    with pytest.raises(UsageError, match="few_trial'") as refused:
+        collection.prepare_for_lfads(silence=["few_trial"])
+    assert refused.value.hint == "did you mean 'few_trials'?"
 
 
 def test_bad_data_names_the_dataset(tmp_path: Path, base: RunParams) -> None:

@@ -206,7 +206,10 @@ def test_warnings_name_neurons_and_numbers(inputs: SessionInputs) -> None:
     data = inputs.train_data.copy()
     data[:, :, [1, 4]] = 0
     data[:, :, 5] = data[:, :, 0]
-    warnings = validate(replace(inputs, train_data=data), **{**POISSON, "batch_size": 41})
+    valid = inputs.valid_data.copy()
+    valid[:, :, [1, 4]] = 0
+    changed = replace(inputs, train_data=data, valid_data=valid)
+    warnings = validate(changed, **{**POISSON, "batch_size": 41})
     assert len(warnings) == 3
     assert "b2, e5" in warnings[0]
     assert "40 training trials" in warnings[1]

@@ -128,11 +128,11 @@ def test_a_job_found_between_look_and_sending_is_not_sent_again(
 
     real = submissions.publish_new
 
-    def found_first(path: Path, data: bytes) -> bool:
+    def found_first(path: Path, data: bytes, **more: bool) -> bool:
         if path.name == "sending-0.2.json":
             monkeypatch.setattr(submissions, "publish_new", real)
             record_receipt(planned, 0, Receipt("77", adopted=True))
-        return real(path, data)
+        return real(path, data, **more)
 
     begin_sending(planned, 0, 1)
     record_refusal(planned, 0, 1, "not found")

@@ -38,10 +38,12 @@ import numpy as np
 
 from lfadsrm_hpc.data.alignment import record as alignment_record
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.hdf5_arrays import optional, store, store_vector, text
 from lfadsrm_hpc.data.inputs.session import SPLITS, Array, SessionInputs
 from lfadsrm_hpc.data.validation import trial_arrays
-from lfadsrm_hpc.errors import DataError, NotFoundError
+from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError
+from lfadsrm_hpc.plain_files import parse_json
 
 FORMAT = "lfadsrm-inputs-1"
 
@@ -130,11 +132,8 @@ def read_inputs(path: str | os.PathLike[str]) -> SessionInputs:
     DataError
         It is not such a file, or damaged.
     """
-    with _open(path) as file:
-        try:
-            return _session(file)
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
+    with _reading(path) as file:
+        return _session(file)
 
 
 @contextlib.contextmanager
@@ -149,10 +148,8 @@ def open_inputs(path: str | os.PathLike[str]) -> Iterator[SessionInputs]:
         As `read_inputs`.
     """
     with _open(path) as file:
-        try:
+        with _damage_named(path):
             session = _session(file, on_disk=True)
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
         yield session
 
 
@@ -175,7 +172,7 @@ def _session(file: h5py.File, *, on_disk: bool = False) -> SessionInputs:
         alignment_bias_c=optional(file, "alignment_bias_c"),
         reconstruction=alignment_record.read(file),
         fingerprint=str(file.attrs["fingerprint"]),
-        attributes=json.loads(file.attrs["attributes"]),
+        attributes=parse_json(file.attrs["attributes"]),
         extra=extra,
         extra_attrs=extra_attrs,
         **parts,
@@ -190,7 +187,7 @@ def read_fingerprint(path: str | os.PathLike[str]) -> str:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return str(file.attrs["fingerprint"])
 
 
@@ -202,7 +199,7 @@ def read_extra_fingerprint(path: str | os.PathLike[str]) -> str:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return str(file.attrs.get("extra_fingerprint", ""))
 
 
@@ -214,8 +211,8 @@ def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
-        return dict(json.loads(file.attrs["attributes"]))
+    with _reading(path) as file:
+        return dict(parse_json(file.attrs["attributes"]))
 
 
 def read_reconstruction(path: str | os.PathLike[str]) -> alignment_record.Reconstruction | None:
@@ -228,7 +225,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> alignment_record.Recons
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return alignment_record.read(file)
 
 
@@ -240,7 +237,7 @@ def read_head(path: str | os.PathLike[str]) -> tuple[Array, int]:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return text(file["neuron_names"]), len(file["time_ms"])
 
 
@@ -252,8 +249,25 @@ def read_times(path: str | os.PathLike[str]) -> Array:
     NotFoundError, DataError
         As `read_inputs`.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         return np.asarray(file["time_ms"][()])
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    with _open(path) as file, _damage_named(path):
+        yield file
+
+
+@contextlib.contextmanager
+def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say which file it is when its parts are missing, or not what they should be."""
+    try:
+        yield
+    except LfadsrmError:
+        raise
+    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
 
 
 def _open(path: str | os.PathLike[str]) -> h5py.File:
@@ -262,6 +276,7 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
             "there is no such input file", where=path, hint="prepare the collection: lfadsrm prepare"
         )
     try:
+        check_file(Path(path))
         # no lock: the file never changes, and locks fail on many cluster file systems
         file = h5py.File(path, "r", locking=False)
     except OSError as error:

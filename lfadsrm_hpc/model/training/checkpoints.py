@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError
 from lfadsrm_hpc.model.training.schedule import COLUMNS
+from lfadsrm_hpc.plain_files import parse_json
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -180,7 +181,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def _meta(file: Any, path: Path) -> dict[str, Any]:
-    meta: dict[str, Any] = json.loads(str(file["meta"]))
+    meta: dict[str, Any] = parse_json(str(file["meta"]))
     if meta["format"] != FORMAT:
         raise ModelError(
             f"this checkpoint has format {meta['format']}, and this version reads {FORMAT}",

@@ -28,6 +28,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.plain_files import check_regular
 
 Array = npt.NDArray[Any]
 Key = tuple[Any, ...]  # for each axis an integer, a slice that goes forward, or an array of integers
@@ -66,6 +67,7 @@ class Source:
         OSError
             It is not there, or may not be read.
         """
+        check_regular(os.fspath(path))
         with Path(path).open("rb") as file:
             return cls(os.fspath(path), _stamp(file.fileno()))
 
@@ -108,18 +110,35 @@ class Source:
             return known
         try:
             with self.opened() as file:
-                stored = file[name]
+                stored = stored_here(file, name)
                 trials = _trials_beside(stored, key)
                 if trials is None:
                     part = _part(stored, key)
                     return _as_texts(part) if part.dtype.kind in "OS" else part
                 block = _part(stored, (trials, *key[1:]))
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ResultsError(
                 f"{name} cannot be read ({error})", where=self.path, hint="copy the file again"
             ) from error
         _kept.add(self, name, key, trials.start, block)
         return np.array(block[key[0] - trials.start])
+
+
+def stored_here(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return an array of a file, if its values are in that file.
+
+    HDF5 would open whatever other file is named in their place: a named pipe, a device, a private file.
+
+    Raises
+    ------
+    ResultsError
+        They are elsewhere, or there is no such array.
+    """
+    link = file.get(name, getlink=True)
+    stored = file[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(stored, h5py.Dataset) or stored.is_virtual or stored.external:
+        raise ResultsError(f"{name} is no array of this file", where=file.filename)
+    return stored
 
 
 def _open(path: str) -> h5py.File:

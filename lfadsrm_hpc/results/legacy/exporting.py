@@ -25,6 +25,7 @@ import numpy as np
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.words import value_text
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import ResultsError, UsageError
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.results.arrays.split import SPLITS
@@ -222,6 +223,7 @@ class _Writer:
             self._note(*files.write_info(source, info, data))
         for link, file in ((target.input_link(dataset), inputs), (target.info_link(dataset), info)):
             _link(link, file)
+        check_file(source)
         with h5py.File(source, "r", locking=False) as stored:
             inds = {split: files.inds_of(stored, split) for split in SPLITS}
             bins = int(stored["train_data"].shape[1])
@@ -239,6 +241,7 @@ class _Writer:
             if isinstance(item, h5py.Dataset):
                 arrays[name] = np.asarray(item[()])
 
+        check_file(run.layout.model_params)
         with h5py.File(run.layout.model_params, "r", locking=False) as file:
             file.visititems(keep)
             step = int(file.attrs.get("step", 0))

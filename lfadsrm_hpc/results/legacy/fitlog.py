@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.results.runs.fit_summary import FitSummary
 from lfadsrm_hpc.results.runs.fitlog import as_frame
 
@@ -111,7 +112,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
 def _lines(path: Path) -> Iterator[str]:
     """Yield the complete lines that hold something."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except FileNotFoundError as error:
         raise ResultsError("there is no fit log here", where=path) from error
     except (OSError, UnicodeDecodeError) as error:

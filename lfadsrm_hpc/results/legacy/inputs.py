@@ -21,6 +21,7 @@ from scipy.io.matlab import MatReadError
 from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.data.formats import matlab
 from lfadsrm_hpc.data.formats.fields import bin_width
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.formats.lfads_file import InputInfo
 from lfadsrm_hpc.errors import DataError, NotFoundError, ResultsError
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout, LegacyRunLayout, resolve_link
@@ -161,6 +162,7 @@ def read_legacy_inputs(
     try:
         if data is None:
             return _from_info_alone(info, n_bins, bin_ms, where)
+        check_file(data)
         source = Source.of(data)
         with source.opened() as file:
             return _from_file(source, file, info, bin_ms)

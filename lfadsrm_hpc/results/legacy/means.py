@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError
 from lfadsrm_hpc.results.arrays.split import SPLITS, InOrder, Piece, Places
 from lfadsrm_hpc.results.arrays.stored import Source, lazy
@@ -88,6 +89,7 @@ class MeansFiles:
 
     def _look_at(self, split: str, path: Path) -> None:
         try:
+            check_file(path)
             self.sources[split] = source = Source.of(path)
             with source.opened() as file:
                 known = {name: file[name].shape for name in (*NAMES, OUTPUTS) if name in file}

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.original_names import LOGVARS, MEANS, POSTERIORS, RATES, READIN, SAME
 from lfadsrm_hpc.results.model_params import assembled
@@ -79,6 +80,7 @@ def _read(path: Path) -> tuple[Arrays, int | None]:
     found: Arrays = {}
     step = None
     try:
+        check_file(path)
         with h5py.File(path, "r", locking=False) as file:
             for key, item in file.items():
                 name = _NAME.fullmatch(key)

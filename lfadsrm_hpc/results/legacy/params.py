@@ -8,7 +8,6 @@ decimals, so that a learning rate of 1e-7 became 0.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.errors import LfadsrmError, ResultsError
+from lfadsrm_hpc.plain_files import read_bytes, read_json
 from lfadsrm_hpc.results.legacy.matlab_params import ALIGNMENT, ALL_STEPS, BY_NAME, PROPERTIES, RETIRED
 
 _PARAMS = re.compile(r"\[\d+ (?:param_)?(?P<param>\S+?)(?: data_(?P<data>\S+))?\] \S+")
@@ -77,7 +77,7 @@ class LegacyParams:
 def read_summary(path: Path) -> Summary:
     """Read `summary.txt`; empty where there is none, or where it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(path).decode(errors="replace").splitlines()
     except OSError:
         return Summary()
     specs: dict[str, list[str]] = {}
@@ -107,7 +107,7 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
         It cannot be read.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise ResultsError(f"the hyperparameters cannot be read ({error})", where=path) from error
     if not isinstance(values, dict):
@@ -118,7 +118,7 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
 def read_flags(path: Path) -> dict[str, Any]:
     """Return what the script that trained a run passes on to LFADS; empty where there is no script."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(path).decode(errors="replace")
     except OSError:
         return {}
     found: dict[str, Any] = {}

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.hdf5_arrays import optional
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.results.arrays.split import SPLITS
@@ -60,6 +61,7 @@ def write_info(source: Path, target: Path, data_hash: str) -> list[str]:
     """Write `inputInfo_<dataset>.mat` from the input file of a run; return what it does not hold."""
     from scipy.io import savemat
 
+    check_file(source)
     with h5py.File(source, "r", locking=False) as file:
         inds = {split: inds_of(file, split) for split in SPLITS}
         count = int(max(own.max(initial=-1) for own in inds.values())) + 1

@@ -76,7 +76,7 @@ def open_posterior_means(
             where=path,
             hint="ask the owner of the file for the right to",
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"the posterior means are incomplete or damaged ({error})",
             where=path,
@@ -132,6 +132,9 @@ def _dataset(source: Source, file: h5py.File, expect_token: str | None, *, cache
     attrs = _attributes(group)
     _check(attrs, Path(source.path), expect_token)
     names = [name.decode() for name in group]
+    for name in names:  # HDF5 would open whatever file an external link names
+        if group.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ResultsError(f"{name} is no array of this file", where=source.path)
     looked_at = {n: h5d.open(group, n.encode()) for n in names if n not in VARIABLES}
     sizes = {name: one.shape[0] for name, one in looked_at.items() if len(one.shape) == 1}
     data, coords = {}, {}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.errors import ResultsError
 from lfadsrm_hpc.layout import fitlog
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.results.colors import INFERRED, NAMED, VALID
 from lfadsrm_hpc.results.report.figures import Axes, Figure, Floats, Line, axes_of
 from lfadsrm_hpc.results.runs.fitlog import read_rows
@@ -238,7 +239,7 @@ def read_costs(run: Run) -> Costs | None:
 def _quickly(path: Path) -> tuple[list[str], Floats] | None:
     """Return a log that is as it should be, without a look at each cell; None: it needs one."""
     try:
-        head, _, body = path.read_text(encoding="utf-8").partition("\n")
+        head, _, body = read_bytes(path).decode().partition("\n")
     except (OSError, UnicodeDecodeError):
         return None
     names = head.split(",")

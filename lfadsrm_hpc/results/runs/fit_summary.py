@@ -6,10 +6,10 @@ import math
 import operator
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.plain_files import read_bytes
 
 _NEEDED = ("epoch", "valid_total", "kl_weight", "l2_weight")
 Columns = tuple[list[float], list[float], list[float], list[float]]
@@ -48,7 +48,7 @@ def read_fit_summary(path: str | os.PathLike[str]) -> FitSummary | None:
         A line other than the last is not what the header announces.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

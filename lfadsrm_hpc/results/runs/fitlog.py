@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lfadsrm_hpc.errors import ResultsError
+from lfadsrm_hpc.plain_files import read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[list[float]
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except FileNotFoundError as error:
         raise ResultsError(
             "there is no fit log here",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.manifest.publish import publish_replacing
+from lfadsrm_hpc.plain_files import read_json
 
 SCHEMA_VERSION = 1
 _MAPPINGS = ("versions", "metrics", "train_metrics", "datasets", "quality")
@@ -70,7 +71,7 @@ def read_metrics(path: str | os.PathLike[str], *, expect_token: str | None = Non
         None where the file is absent or damaged, of another claim, or of a newer release.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = read_json(Path(path))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _MAPPINGS):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.errors import ConfigError, suggest
+from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.rendering import packaged_folder
 from lfadsrm_hpc.schedulers.sites.checks import check_values
 from lfadsrm_hpc.schedulers.sites.schema import (
@@ -22,6 +23,7 @@ from lfadsrm_hpc.schedulers.sites.schema import (
     table_classes,
 )
 from lfadsrm_hpc.toml_lines import point
+from lfadsrm_hpc.trust import require_file, user_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -102,14 +104,6 @@ def site_folders(project: Path | None = None, search: Sequence[Path] = ()) -> It
         yield list(seen.values())
 
 
-def user_folder() -> Path:
-    """Return the folder of the user's own settings, `$XDG_CONFIG_HOME/lfadsrm` or `~/.config/lfadsrm`."""
-    given = os.environ.get("XDG_CONFIG_HOME", "")
-    home = os.environ.get("HOME", "")
-    # A relative XDG_CONFIG_HOME has no meaning, says its specification.
-    return (Path(given) if given.startswith("/") else Path(home or "/") / ".config") / "lfadsrm"
-
-
 def template_folders(project: Path | None = None) -> tuple[Path, ...]:
     """Return where templates are searched before the packaged ones: the project's folder, then the user's."""
     user = user_folder() / "templates"
@@ -128,9 +122,11 @@ def read_layers(name: str, folders: Sequence[Folder], *, trail: tuple[str, ...] 
     ------
     ConfigError
         There is no such site, a file is invalid, or sites extend each other in a circle.
+    UntrustedError
+        The user has not trusted a file of the project.
     """
     found = [(folder.path / f"{name}.toml", folder.layer) for folder in folders]
-    layers = [Layer(str(path), _read(path), path, kind) for path, kind in found if path.is_file()]
+    layers = [Layer(str(path), _read(path, kind), path, kind) for path, kind in found if path.is_file()]
     if not layers:
         known = site_names(folders)
         hint = suggest(name, known) or "describe it: `lfadsrm site init NAME`"
@@ -154,16 +150,16 @@ def _handed_on(layer: Layer) -> Layer:
     return replace(layer, content=content)
 
 
-def _read(path: Path) -> Content:
+def _read(path: Path, kind: str) -> Content:
     try:
-        return _checked(path)
+        return _checked(path, kind)
     except ConfigError as error:
         point(error, path)
         raise
 
 
-def _checked(path: Path) -> Content:
-    content = check_shape(parse(path), path)
+def _checked(path: Path, kind: str) -> Content:
+    content = check_shape(parse(path, project=kind == PROJECT), path)
     check_values(content, path)
     named = content.get("site", {}).get("name", path.stem)
     if named != path.stem:
@@ -175,20 +171,27 @@ def _checked(path: Path) -> Content:
     return content
 
 
-def parse(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+def parse(path: Path, *, project: bool = False) -> dict[str, Any]:
+    """Read a site file; with `project` it must be one that the user has trusted.
 
     Raises
     ------
     ConfigError
         It cannot be read, or is no TOML.
+    UntrustedError
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        data = read_bytes(path)
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=path) from None
+    if project:
+        require_file(path, data, "a site file")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"this site file is not valid TOML: {error}", where=path) from None
+    except RecursionError:
+        raise ConfigError("this site file is not valid TOML: it nests too deeply", where=path) from None
 
 
 def set_layers(sets: Sequence[str]) -> list[Layer]:
