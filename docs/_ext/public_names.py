@@ -118,7 +118,7 @@ def every_public() -> list[Public]:
 def homes() -> dict[str, str]:
     """Return the shown name of each class and function by what signatures call it.
 
-    That is the name under which it was defined, the bare name where an annotation is a text, and, of a class,
+    That is the name under which it was defined, a part of it where an annotation is a text, and, of a class,
     also those of its bases that have the same name: a run of `lfadsrm_hpc.collection` is shown as `Run`.
     """
     found_homes: dict[str, str] = {}
@@ -129,6 +129,8 @@ def homes() -> dict[str, str]:
             if base.__qualname__ == one.value.__qualname__ and base.__module__.startswith("lfadsrm_hpc"):
                 found_homes.setdefault(f"{base.__module__}.{base.__qualname__}", one.name)
                 found_homes.setdefault(base.__qualname__, one.name)
+                last = base.__module__.rpartition(".")[2]  # as where a module is imported, not its names
+                found_homes.setdefault(f"{last}.{base.__qualname__}", one.name)
     return found_homes
 
 

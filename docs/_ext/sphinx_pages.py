@@ -29,7 +29,8 @@ ELSEWHERE = {
 INSIDE = {
     "AdaptedLayout", "Architecture", "Array", "Chunks", "Claim", "Collection", "CollectionLayout", "Data",
     "Draft", "Extra", "Floats", "Handed", "Home", "Judged", "Kept", "LegacyCollectionLayout",
-    "LegacyInputs", "LegacyRunLayout", "Names", "OnBlock", "Owner", "Point", "Process", "Reconstruction",
+    "LegacyInputs", "LegacyRunLayout", "Names", "OnBlock", "Owner", "Packed", "Point", "Process",
+    "Reconstruction",
     "RunLayout", "SentJob", "Site", "Source", "Summary", "Which", "Wish",
 }  # fmt: skip
 _NO_NAME = re.compile(r"(.*\.)?[A-Z]|\w+\[.*")  # a variable of types, a part of a longer annotation

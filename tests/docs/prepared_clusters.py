@@ -160,7 +160,7 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("fabricated").complete(stopped, code=75, reason="timeout")
 
     place.smaller = {
-        "max_epochs=60": "max_epochs=2",
+        "max_epochs=60": "max_epochs=2, num_samples_posterior=4",
         "max_epochs=50": "max_epochs=2",
         # Which is too short for a good fit.
         "rc.best()": "rc.best(include_bad=True)",
@@ -265,3 +265,12 @@ def looking(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         rf"^(?:ok|warning|n/a|PROBLEM) +|(?<=\w: ).*|^  .*|\d+ \w+, .*|process \d+|{VARIES.pattern}"
     )
     yield
+
+
+@page("docs/cleaning.md")
+def cleaning(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    experiment = Experiment(place, request.getfixturevalue("fabricated"))
+    for run in experiment.rc.runs:
+        experiment.fabricated.complete(run)
+    yield
+    assert (place.folder / "runs/reaching/collection.json").is_file()
