@@ -24,6 +24,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import site
 import sys
 from collections.abc import Callable, Iterator
