@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from lfadsrm_hpc.errors import ConfigError, UntrustedError
@@ -18,6 +19,18 @@ from lfadsrm_hpc.layout import TrustLayout
 
 TRUSTED_VARIABLE = "LFADSRM_TRUSTED"
 COMMAND = "lfadsrm site trust"
+PLAIN_SETTINGS = frozenset(
+    {
+        *("options.account", "options.qos", "options.filesystems"),
+        *(f"request.{key}" for key in ("walltime", "partition", "memory", "cpus", "gpus", "gpu_type")),
+        *("stopping.signal", "stopping.warning", "stopping.requeue"),
+        *("retry.max_attempts", "retry.max_infrastructure_attempts"),
+        *("escalation.memory_factor", "escalation.walltime_factor"),
+        *("limits.largest_array_index", "limits.array_tasks", "limits.jobs", "limits.submissions_per_minute"),
+        *("packing.runs", "packing.slots", "client.timeout_s", "filesystem.latency_s"),
+    }
+)
+"""Keys of a site that hold a number, a time or one word, and never a command: they need no trust."""
 
 
 def user_folder() -> Path:
@@ -67,9 +80,22 @@ def require_file(path: Path, content: bytes, what: str) -> None:
         raise UntrustedError(
             f"{what} of a project can run commands as you, and you have not trusted this one",
             where=path,
-            hint=f"read it, then: {COMMAND} (in that project's folder)",
+            hint=trusting(path),
             place=path,
         )
+
+
+def may_run_commands(setting: str) -> bool:
+    """Return whether a `KEY=VALUE` over a site could put commands into a script.
+
+    What is not known to be plain could: a key that is written in another way (quoted, say) is not known.
+    """
+    return setting.partition("=")[0].strip() not in PLAIN_SETTINGS
+
+
+def trusting(path: Path) -> str:
+    """Return what a user does about a file that is not trusted yet."""
+    return f"read it, then: {COMMAND} {shlex.quote(os.fspath(path))}"
 
 
 def remember(key: str, content: bytes, what: str) -> bool:

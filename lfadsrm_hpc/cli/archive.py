@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @selection_options
 @click.option(
     "-o",
-    "--output",
+    "--out",
+    "output",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Ends in .tar or .tar.gz; <collection>.tar beside the collection unless given.",

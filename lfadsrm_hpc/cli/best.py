@@ -73,7 +73,7 @@ def best(
       lfadsrm best my_experiment --metric co_bps --top 10
       lfadsrm best --spec single_day1 --match seed=0
       lfadsrm best --spec all --script reproduce.py     then: python reproduce.py --train
-      lfadsrm best --json | jq -r '.best[].run'
+      lfadsrm best --json | jq -r '.best[].run_id'
 
     \b
     Exit codes: 0 told; 1 no run is complete, or none has the score; 2 there is no such collection,
@@ -172,11 +172,11 @@ def _wrapped(text: str, width: int | None, indent: str = "  ") -> str:
 
 def _plain(one: BestRun[Run], top: int) -> dict[str, Any]:
     ranking = [
-        {"run": str(run_id), one.metric: float(row[one.metric])}
+        {"run_id": str(run_id), one.metric: float(row[one.metric])}
         for run_id, row in one.ranking.iloc[:top].iterrows()
     ]
     return {
-        "run": one.run.id,
+        "run_id": one.run.id,
         "metric": one.metric,
         "value": one.value,
         "differences": one.differences,

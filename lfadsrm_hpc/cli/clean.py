@@ -17,11 +17,13 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.completing import complete_kinds
 from lfadsrm_hpc.cli.confirming import confirm, yes_option
 from lfadsrm_hpc.cli.plain_table import plain_table
 from lfadsrm_hpc.schedulers.units import format_bytes
 
 if TYPE_CHECKING:
+    from lfadsrm_hpc.api import Run, RunCollection
     from lfadsrm_hpc.collection.cleaning import Cleaned, Removable
 
 _MOST_RUNS = 20
@@ -35,7 +37,14 @@ _MOST_RUNS = 20
     "kinds",
     multiple=True,
     metavar="KIND",
+    shell_complete=complete_kinds,
     help="Only files of this kind; may be repeated. Needed for caches, last-checkpoint, posterior-means.",
+)
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Delete all that the selected runs have made, so that they start from nothing: results, "
+    "checkpoints, attempts, logs. Needs --spec or --match.",
 )
 @click.option("--dry-run", is_flag=True, help="List what may be deleted; delete nothing.")
 @yes_option
@@ -45,6 +54,7 @@ def clean(
     spec: tuple[str, ...],
     match: tuple[str, ...],
     kinds: tuple[str, ...],
+    restart: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -59,11 +69,15 @@ def clean(
     checkpoints      older checkpoints of the training that completed a run
     attempts         checkpoints of attempts that did not complete their run
     tensorboard      TensorBoard events; the costs stay in fitlog.csv
+    glimpses         trials that peek showed while complete runs trained
     inputs           input files that no run uses
     leftovers        unfinished files, a day old, of commands that were killed
     caches           what status need not read again           only where named
     last-checkpoint  no infer, adapt, start_from afterwards    only where named
     posterior-means  the results                               only where named
+
+    With --restart nothing is kept of the runs that --spec and --match select, complete or not, but what they
+    were prepared from: after their data were mended, say. Runs that work or wait are refused.
 
     \b
     Examples:
@@ -71,15 +85,20 @@ def clean(
       lfadsrm clean my_experiment --kind tensorboard --kind attempts
       lfadsrm clean my_experiment --match factors_dim=8 --kind posterior-means
       lfadsrm clean --yes --json
+      lfadsrm clean --spec single_day3 --restart --yes && lfadsrm run --spec single_day3 --dry-run
 
     \b
     Exit codes: 0 deleted, or listed with --dry-run; 2 usage, or not confirmed; 4 nothing to delete.
     """
+    from lfadsrm_hpc.collection.cleaning import Cleaned
     from lfadsrm_hpc.errors import NothingEligibleError
 
     collection = open_collection(where)
     runs = select_runs(collection, spec, match) if spec or match else None
-    found = collection.removable(runs, kinds=kinds or None)
+    if restart:
+        found = _outputs(collection, runs, kinds)
+    else:
+        found = collection.removable(runs, kinds=kinds or None)
     if not found:
         raise NothingEligibleError("there is nothing to delete", where=collection.path)
     if dry_run:
@@ -93,8 +112,28 @@ def clean(
         say("\n".join(_lines(found)))
     size = sum(item.size for item in found)
     confirm(f"delete {len(found)} files and folders, {format_bytes(size)}?", yes=yes)
-    done = collection.clean(found)
+    if restart:
+        collection.delete_outputs(runs, yes=True)
+        done = Cleaned(removed=list(found))
+    else:
+        done = collection.clean(found)
     _tell(collection.path, done, as_json=as_json)
+
+
+def _outputs(
+    collection: RunCollection, runs: Sequence[Run] | None, kinds: Sequence[str]
+) -> Sequence[Removable]:
+    """Return all that chosen runs have made; refuse where it is not said which, or one may be running."""
+    from lfadsrm_hpc.collection.cleaning import outputs_of
+    from lfadsrm_hpc.collection.outputs import refuse_live
+    from lfadsrm_hpc.errors import UsageError
+
+    if runs is None or kinds:
+        raise UsageError(
+            "--restart deletes all that some runs have made", hint="give --spec or --match, and no --kind"
+        )
+    refuse_live(collection.layout, runs)
+    return outputs_of([run.layout for run in runs])
 
 
 def _tell(place: Path, done: Cleaned, *, as_json: bool) -> None:

@@ -99,6 +99,12 @@ def _submissions(ctx: click.Context, incomplete: str) -> list[str]:
     return [one.path.name for one in _roster(ctx).layout.submissions()]
 
 
+def _kinds(ctx: click.Context, incomplete: str) -> Iterable[str]:
+    from lfadsrm_hpc.collection.cleaning import KINDS
+
+    return KINDS
+
+
 complete_runs = _completing(_runs)
 complete_runs_and_places = _completing(_runs_and_places)
 complete_specs = _completing(_specs)
@@ -106,4 +112,5 @@ complete_swept = _completing(_swept)
 complete_conditions = _completing(_conditions)
 complete_states = _completing(_states)
 complete_sites = _completing(_sites)
+complete_kinds = _completing(_kinds)
 complete_submissions = _completing(_submissions)

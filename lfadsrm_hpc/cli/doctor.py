@@ -29,7 +29,7 @@ _MARGIN = 9
 @click.command()
 @where_argument
 @click.option(
-    "--timeout",
+    "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     default=15.0,
     show_default=True,
@@ -37,7 +37,7 @@ _MARGIN = 9
     help="Time limit of one call of the scheduler.",
 )
 @json_option
-def doctor(where: Path | None, timeout: float, as_json: bool) -> None:
+def doctor(where: Path | None, time_limit: float, as_json: bool) -> None:
     """Check this machine: Python and packages, TensorFlow and GPUs, scheduler and site, and the file system
     that WHERE is on: a run collection, an experiment, any folder, or the current one.
 
@@ -64,7 +64,7 @@ def doctor(where: Path | None, timeout: float, as_json: bool) -> None:
             shown.append(result.group)
 
     with as_interrupt():
-        results = examine(tell=tell, locate=lambda: _target(where), scheduler_s=timeout)
+        results = examine(tell=tell, locate=lambda: _target(where), scheduler_s=time_limit)
     counts = Counter(result.verdict.value for result in results)
     if as_json:
         print_json({"counts": dict(counts), "checks": [result.to_dict() for result in results]})

@@ -60,6 +60,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
     "--out",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="The netCDF file; otherwise inferred/<name>.nc in the folder of the run.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier inference of this name.")
@@ -121,7 +122,7 @@ def infer(
     with means:
         file = means.encoding["source"]
         if as_json:
-            print_json({"run": found.id, "file": file, **_about(means)})
+            print_json({"run_id": found.id, "file": file, **_about(means)})
         else:
             click.echo(file)
     return 0

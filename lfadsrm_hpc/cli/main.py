@@ -32,41 +32,53 @@ EXIT_PIPE_CLOSED = 141
 
 _SHARED = "if it is another user's, ask for write access: a shared collection needs one group and umask 002"
 
-# name -> first line of its help: `lfadsrm --help` loads none of the modules.
-_COMMANDS = {
-    "demo": "Make data, train a small sweep, and show what comes out.",
-    "init": "Write a commented experiment.toml into a folder.",
-    "prepare": "Build the run collection and its inputs from experiment.toml.",
-    "run": "Train on this machine with the local queue, over GPUs or CPU slots.",
-    "plan": "Show what would be submitted to a cluster, and what it will cost.",
-    "time": "Time some training steps here, for the costs that plan tells.",
-    "submit": "Hand runs to the scheduler of a cluster.",
-    "status": "Tell the state of every run.",
-    "retry": "Submit runs again that failed, each as its failure asks for.",
-    "cancel": "Cancel runs, on record, and tell what was running.",
-    "throttle": "Change how many runs of a submission work at once.",
-    "reconcile": "Clear up what is uncertain or lost, from the scheduler and the files.",
-    "site": "List, show, check, detect, write and trust site descriptions.",
-    "logs": "Print the log of a run.",
-    "doctor": "Check this machine, its scheduler and the disk, and suggest fixes.",
-    "why": "Tell why a run is at what it is at, and what to do next.",
-    "peek": "Draw learning curve and rates of a run into the terminal, while it trains too.",
-    "best": "Name the best run of each run spec, and what to write about it.",
-    "infer": "Infer the rates of new trials, or of a new session, with a trained run.",
-    "metrics": "Tell how good runs are: bits per spike, co-smoothing, R2.",
-    "check-runs": "Judge what runs have learned: good, suspect or bad, and why.",
-    "nlb": "Write a submission file of the Neural Latents Benchmark.",
-    "export": "Write results into one file, or in the layout of the Matlab run manager.",
-    "plot": "Draw a figure of a run, or of all runs together, into a file.",
-    "report": "Write one HTML page about a collection: states, table, curves, rates.",
-    "tensorboard": "Start TensorBoard on a selection of runs.",
-    "clean": "Free space: delete what complete runs do not need any more.",
-    "archive": "Pack a collection into one verified file, and bring it back.",
-    "show": "Show a collection, its datasets, its params, or one run.",
-    "completion": "Print the script by which bash, zsh or fish completes commands and names.",
-    "task": "Do one run (called by scripts).",
+# subject -> name -> first line of its help: `lfadsrm --help` loads none of the modules.
+_SECTIONS = {
+    "Begin": {
+        "demo": "Make data, train a small sweep, and show what comes out.",
+        "init": "Write a commented experiment.toml into a folder.",
+        "prepare": "Build the run collection and its inputs from experiment.toml.",
+    },
+    "Run": {
+        "run": "Train on this machine, over GPUs or CPU slots.",
+        "time": "Time some training steps here, for the costs that plan tells.",
+        "plan": "Show what would be submitted to a cluster, and what it costs.",
+        "submit": "Hand runs to the scheduler of a cluster.",
+        "retry": "Submit runs again that failed, each as its failure asks for.",
+        "cancel": "Cancel runs, on record, and tell what was running.",
+        "throttle": "Change how many runs of a submission work at once.",
+        "reconcile": "Clear up what is uncertain or lost, from scheduler and files.",
+    },
+    "Look": {
+        "status": "Tell the state of every run.",
+        "why": "Tell why a run is at what it is at, and what to do next.",
+        "peek": "Draw a run's learning curve and rates, while it trains too.",
+        "logs": "Print the log of a run.",
+        "show": "Show a collection, its datasets, its params, or one run.",
+        "tensorboard": "Start TensorBoard on a selection of runs.",
+    },
+    "Results": {
+        "best": "Name the best run of each run spec, and what to write about it.",
+        "metrics": "Tell how good runs are: bits per spike, co-smoothing, R2.",
+        "check-runs": "Judge what runs have learned: good, suspect or bad, and why.",
+        "infer": "Infer rates of new trials, or of a new session.",
+        "export": "Write results into one file, or as the Matlab run manager does.",
+        "nlb": "Write a submission file of the Neural Latents Benchmark.",
+        "plot": "Draw a figure of a run, or of all runs together, into a file.",
+        "report": "Write one HTML page: states, table, curves, rates.",
+    },
+    "Keep": {
+        "clean": "Free space: delete what complete runs do not need any more.",
+        "archive": "Pack a collection into one verified file, and bring it back.",
+    },
+    "Machine": {
+        "doctor": "Check this machine, scheduler and disk, and suggest fixes.",
+        "site": "List, show, check, detect, write and trust site descriptions.",
+        "completion": "Print the script by which bash, zsh or fish completes names.",
+    },
 }
-_HIDDEN = {"task"}
+_HIDDEN = {"task": "Do one run (called by scripts)."}
+_COMMANDS = {**{name: line for one in _SECTIONS.values() for name, line in one.items()}, **_HIDDEN}
 
 
 class _PipeClosed(Exception):
@@ -106,8 +118,10 @@ class _Commands(click.Group):
         return [*(CompletionItem(name, help=_COMMANDS[name]) for name in found), *own]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+        widest = max(map(len, self.list_commands(ctx)))
+        for subject, commands in _SECTIONS.items():
+            with formatter.section(subject):
+                formatter.write_dl([(f"{name:<{widest}}", line) for name, line in commands.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -141,8 +155,8 @@ Examples:
 Exit codes: 0 done; 1 failed (of a bug, the path of a report is printed); 2 usage;
 3 data, params, config, site or template invalid; 4 nothing to do; 5 some runs failed; 6 the scheduler
 does not answer; 7 partly submitted, the same again goes on; 9 it is uncertain whether a job was accepted,
-see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted;
-143, 129 ended by TERM, by the end of the terminal.""",
+see `lfadsrm reconcile`; 75 stopped, start it again; 130 interrupted; 143 ended by TERM; 129 by the end of
+the terminal.""",
 )
 @click.version_option(__version__, prog_name="lfadsrm")
 def lfadsrm() -> None:

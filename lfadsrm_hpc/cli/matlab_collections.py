@@ -35,13 +35,14 @@ def show_matlab_collection(collection: LegacyCollection, *, as_json: bool) -> No
     table = collection.runs_table()
     swept = list(table.attrs["swept"])
     names = ["state", *swept, *_FIT, "reasons"]
-    rows = [{"run": str(run), **{name: _plain(row[name]) for name in names}} for run, row in table.iterrows()]
+    rows = [
+        {"run_id": str(run), **{name: _plain(row[name]) for name in names}} for run, row in table.iterrows()
+    ]
     if as_json:
         print_json({"collection": str(collection.path), "made_by": _MADE_BY, "runs": rows})
         return
-    header = ["run", *names]
-    texts = [["" if row[name] is None else str(row[name]) for name in header] for row in rows]
-    click.echo(f"{collection!r}\n\n" + plain_table(header, texts, numbers=(*swept, *_FIT)))
+    texts = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    click.echo(f"{collection!r}\n\n" + plain_table(("run", *names), texts, numbers=(*swept, *_FIT)))
 
 
 def states_of_matlab_collection(collection: LegacyCollection, *, as_json: bool) -> None:
@@ -49,7 +50,7 @@ def states_of_matlab_collection(collection: LegacyCollection, *, as_json: bool) 
     found = collection.status()
     counts = Counter(one.state.value for one in found)
     if as_json:
-        runs = [{"run": one.run_id, "state": one.state.value, "detail": one.detail} for one in found]
+        runs = [{"run_id": one.run_id, "state": one.state.value, "detail": one.detail} for one in found]
         print_json({"collection": str(collection.path), "made_by": _MADE_BY, "counts": counts, "runs": runs})
         return
     rows = [(one.run_id, one.state.value, one.detail) for one in found]
@@ -66,11 +67,11 @@ def best_of_matlab_collection(
     if as_json:
         best = {
             name: {
-                "run": one.run.id,
+                "run_id": one.run.id,
                 "metric": one.metric,
                 "value": one.value,
                 "ranking": [
-                    {"run": str(run_id), one.metric: float(row[one.metric])}
+                    {"run_id": str(run_id), one.metric: float(row[one.metric])}
                     for run_id, row in one.ranking.iloc[:top].iterrows()
                 ],
                 "competed": len(one.ranking),

@@ -64,6 +64,6 @@ def nlb(
     found = find_one_run(open_collection(where), run, match)
     path = found.write_nlb_submission(file, name, bin_ms, dataset=dataset, evaluation=evaluation, add=add)
     if as_json:
-        print_json({"run": found.id, "file": str(path)})
+        print_json({"run_id": found.id, "file": str(path)})
     else:
         click.echo(path)

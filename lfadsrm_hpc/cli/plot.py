@@ -132,7 +132,11 @@ def _help() -> str:
 @click.argument("what", metavar="RUN|WHERE", shell_complete=complete_runs_and_places)
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file: .png, .pdf or .svg."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The file: .png, .pdf or .svg.",
 )
 @click.option(
     "-C",

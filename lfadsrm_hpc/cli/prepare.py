@@ -52,8 +52,8 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
       lfadsrm prepare my_experiment/co_dim.toml     another experiment on the same datasets
 
     \b
-    Exit codes: 0 prepared; 3 data, params or the file are invalid, or not what earlier runs were
-    prepared with.
+    Exit codes: 0 prepared; 2 there is no experiment, or it was not confirmed; 3 data, params or
+    the file are invalid, or not what earlier runs were prepared with.
     """
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment import read_experiment

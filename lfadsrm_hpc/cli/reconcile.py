@@ -31,8 +31,8 @@ def reconcile(where: Path | None, as_json: bool) -> None:
       lfadsrm reconcile my_experiment --json
 
     \b
-    Exit codes: 0 all is clear; 6 a scheduler gave no answer; 9 a job is still uncertain: try again
-    in a minute or two.
+    Exit codes: 0 all is clear; 2 there is no such collection; 6 a scheduler gave no answer; 9 a
+    job is still uncertain: try again in a minute or two.
     """
     collection = open_collection(where)
     cleared = collection.reconcile()

@@ -90,7 +90,8 @@ def run(
       lfadsrm run --dry-run                     then read run_queue.sh
 
     \b
-    Exit codes: 0 all complete; 4 nothing to do; 5 some failed; 130 interrupted.
+    Exit codes: 0 all complete; 2 usage; 3 options of [queue] are invalid or not trusted; 4
+    nothing to do; 5 some failed; 130 interrupted.
     """
     from lfadsrm_hpc.api import RunCollection
 

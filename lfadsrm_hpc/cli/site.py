@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_INVALID = 3
 EXIT_NOTHING = 4
-_TIMEOUT_S = 15.0
+_TIME_LIMIT_S = 15.0
 _CONTEXT = {"max_content_width": 100}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,10 +43,10 @@ _project_option = click.option(
 _set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Over all files, such as options.account=lab."
 )
-_timeout_option = click.option(
-    "--timeout",
+_time_limit_option = click.option(
+    "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
-    default=_TIMEOUT_S,
+    default=_TIME_LIMIT_S,
     show_default=True,
     metavar="SECONDS",
     help="Time limit of one call of the scheduler.",
@@ -86,6 +86,9 @@ def list_(project: Path | None, as_json: bool) -> None:
     Examples:
       lfadsrm site list
       lfadsrm site list --json
+
+    \b
+    Exit codes: 0 listed, with what is invalid; 2 usage.
     """
     from lfadsrm_hpc.schedulers.sites.loading import LoadedSite, list_sites
 
@@ -145,6 +148,9 @@ def show(
       lfadsrm site show
       lfadsrm site show polaris --origin
       lfadsrm site show generic-slurm --all --set request.partition=gpu
+
+    \b
+    Exit codes: 0 shown; 2 usage; 3 there is no such site, or it is invalid or not trusted.
     """
     from lfadsrm_hpc.schedulers.sites.loading import choose_site, to_settings
     from lfadsrm_hpc.schedulers.sites.writing import site_text
@@ -168,14 +174,14 @@ def show(
 @site.command(context_settings=_CONTEXT)
 @_name_argument
 @click.option("--live", is_flag=True, help="Ask the scheduler and compare what it says with the description.")
-@_timeout_option
+@_time_limit_option
 @_set_option
 @_project_option
 @json_option
 def check(
     name: str | None,
     live: bool,
-    timeout: float,
+    time_limit: float,
     sets: tuple[str, ...],
     project: Path | None,
     as_json: bool,
@@ -192,7 +198,7 @@ def check(
       lfadsrm site check generic-slurm --live --set partitions.gpu.max_walltime=2d --json
 
     \b
-    Exit codes: 0 nothing is wrong; 3 something is; 6 the scheduler does not answer.
+    Exit codes: 0 nothing is wrong; 2 usage; 3 something is; 6 the scheduler does not answer.
     """
     from lfadsrm_hpc.schedulers.sites.compare import check_requests, compare
     from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
@@ -206,7 +212,7 @@ def check(
             raise UsageError(
                 f"the site {loaded.site.name!r} has no scheduler to ask", hint="leave --live out"
             )
-        answer = ask_scheduler(loaded.site.scheduler, timeout)
+        answer = ask_scheduler(loaded.site.scheduler, time_limit)
         found += compare(loaded.site, answer)
     _tell(loaded, found, answer, as_json)
     if any(finding.wrong for finding in found):
@@ -250,7 +256,7 @@ def detect(project: Path | None, as_json: bool) -> None:
       lfadsrm site detect --json
 
     \b
-    Exit codes: 0 one or more; 4 none.
+    Exit codes: 0 one or more; 2 usage; 3 a file is invalid or not trusted; 4 none.
     """
     from dataclasses import asdict
 
@@ -276,11 +282,11 @@ def detect(project: Path | None, as_json: bool) -> None:
     help="Extend this site; otherwise the scheduler is asked.",
 )
 @click.option("--here", is_flag=True, help="Write into site_configs of the project, not of the user.")
-@_timeout_option
+@_time_limit_option
 @_project_option
 @json_option
 def init(
-    name: str, base: str | None, here: bool, timeout: float, project: Path | None, as_json: bool
+    name: str, base: str | None, here: bool, time_limit: float, project: Path | None, as_json: bool
 ) -> None:
     """Write a commented site file NAME.toml; one that is there is never changed.
 
@@ -293,6 +299,10 @@ def init(
       lfadsrm site init ourcluster
       lfadsrm site init perlmutter
       lfadsrm site init ours --from generic-pbspro --here
+
+    \b
+    Exit codes: 0 written; 2 there is such a file already, or the name cannot be one; 3 SITE is
+    invalid; 6 no scheduler answers here.
     """
     from lfadsrm_hpc.schedulers.sites.layers import FOLDER, site_folders, site_names
     from lfadsrm_hpc.schedulers.sites.loading import load_site
@@ -309,7 +319,7 @@ def init(
     if base is not None or known:
         text = overlay_text(name, load_site(base or name, project=place).site, day)
     else:
-        text = _from_scheduler(name, timeout, day)
+        text = _from_scheduler(name, time_limit, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not publish_new(path, text.encode()):
         raise UsageError("there is such a file already", where=path)
@@ -326,12 +336,12 @@ def init(
     say(f"Next: edit it, then: lfadsrm site check {shell_quote(name)} --live")
 
 
-def _from_scheduler(name: str, timeout: float, day: str) -> str:
+def _from_scheduler(name: str, time_limit: float, day: str) -> str:
     from lfadsrm_hpc.schedulers.sites.detection import host_names
     from lfadsrm_hpc.schedulers.sites.live import find_scheduler
     from lfadsrm_hpc.schedulers.sites.writing import live_text
 
-    return live_text(name, find_scheduler(timeout), host_names()[-1], day)
+    return live_text(name, find_scheduler(time_limit), host_names()[-1], day)
 
 
 def _to_mend(name: str, project: Path) -> str | None:

@@ -47,7 +47,7 @@ def throttle(
       lfadsrm throttle 0 my_experiment
 
     \b
-    Exit codes: 0 done; 4 no array waits or is at work; 6 the scheduler cannot be reached.
+    Exit codes: 0 done; 2 usage; 4 no array waits or is at work; 6 the scheduler cannot be reached.
     """
     collection = open_collection(where)
     done = collection.throttle(most, select_runs(collection, spec, match), submission=submission)

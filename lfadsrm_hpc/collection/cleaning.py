@@ -22,8 +22,9 @@ from lfadsrm_hpc.collection.leftovers import (
     stale_files,
     unused_inputs,
 )
+from lfadsrm_hpc.collection.outputs import made_by
 from lfadsrm_hpc.errors import ClaimLostError, UsageError, suggest
-from lfadsrm_hpc.layout import CollectionLayout, RunLayout, checkpoint_files, tensorboard_events
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout, checkpoint_files, glimpses, tensorboard_events
 from lfadsrm_hpc.manifest.facts import RunFacts
 from lfadsrm_hpc.manifest.holding import held
 from lfadsrm_hpc.manifest.reading import collection_states, read_facts
@@ -33,6 +34,7 @@ KINDS = {
     "checkpoints": "older checkpoints of the training that completed a run",
     "attempts": "checkpoints of attempts that did not complete their run, where another did",
     "tensorboard": "TensorBoard events of complete runs; the costs stay in fitlog.csv",
+    "glimpses": "trials that `lfadsrm peek` showed while complete runs trained; it shows results now",
     "inputs": "input files that no run uses",
     "leftovers": "unfinished files that killed commands left, a day old or older",
     "caches": "what `lfadsrm status` need not read again; it is made again when needed",
@@ -44,7 +46,7 @@ KINDS = {
 ON_REQUEST = ("caches", "last-checkpoint", "posterior-means")
 """Kinds that are deleted only where they are named."""
 
-_OF_RUNS = ("checkpoints", "attempts", "tensorboard", "last-checkpoint", "posterior-means")
+_OF_RUNS = ("checkpoints", "attempts", "tensorboard", "glimpses", "last-checkpoint", "posterior-means")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def removable(
     return found
 
 
+def outputs_of(runs: Sequence[RunLayout]) -> list[Removable]:
+    """Return all that runs have made, which nothing but `delete_outputs` deletes, with sizes."""
+    return [_item("outputs", run.run_id, path) for run in runs for path in made_by(run)]
+
+
 def clean(
     layout: CollectionLayout,
     items: Sequence[Removable],
@@ -191,6 +198,7 @@ def _of_run(run: RunLayout, facts: RunFacts) -> Iterator[Removable]:
     folders = [
         path for attempt, incarnation, path in run.checkpoint_dirs() if (attempt, incarnation) <= winner
     ]
+    results = sorted(run.posterior_dir.glob("*.nc"))
     kept = next((path for folder in folders if (path := _newest_whole(folder)) is not None), None)
     for folder in folders:
         for path in checkpoint_files(folder):
@@ -203,9 +211,10 @@ def _of_run(run: RunLayout, facts: RunFacts) -> Iterator[Removable]:
                 yield _item("last-checkpoint", run.run_id, path)
         if tensorboard_events(folder).is_dir():
             yield _item("tensorboard", run.run_id, tensorboard_events(folder))
-    if run.posterior_dir.is_dir():
-        for path in sorted(run.posterior_dir.glob("*.nc")):
-            yield _item("posterior-means", run.run_id, path)
+        if results and glimpses(folder).is_dir():  # otherwise there is nothing else to show
+            yield _item("glimpses", run.run_id, glimpses(folder))
+    for path in results:
+        yield _item("posterior-means", run.run_id, path)
 
 
 def _newest_whole(folder: Path) -> Path | None:

@@ -21,10 +21,10 @@ from lfadsrm_hpc.collection.experiment_datasets import (
     sessions,
 )
 from lfadsrm_hpc.collection.experiment_template import template as template
-from lfadsrm_hpc.errors import ConfigError
+from lfadsrm_hpc.errors import ConfigError, NotFoundError
 from lfadsrm_hpc.layout import check_name
 from lfadsrm_hpc.plain_files import read_bytes
-from lfadsrm_hpc.trust import require_file
+from lfadsrm_hpc.trust import may_run_commands, require_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,7 +138,8 @@ class Experiment:
         The user trusts this and not the whole file: other hyperparameters need not be trusted again.
         """
         found: dict[str, Any] = {name: self.queue[name] for name in _QUEUE_COMMANDS if name in self.queue}
-        found |= {name: self.cluster[name] for name in ("set",) if name in self.cluster}
+        if settings := [text for text in self.cluster.get("set", ()) if may_run_commands(text)]:
+            found["set"] = settings
         return json.dumps(found, sort_keys=True, default=str).encode() if found else b""
 
     def require_trust(self) -> None:
@@ -149,8 +150,11 @@ class Experiment:
         UntrustedError
         """
         if self.commands:
-            what = f"{', '.join(_QUEUE_COMMANDS)} of [queue] and set of [cluster]"
-            require_file(self.path, self.commands, what)
+            found = json.loads(self.commands)
+            parts = [f"{name} of [queue]" for name in _QUEUE_COMMANDS if name in found]
+            keys = [text.partition("=")[0].strip() for text in found.get("set", ())]
+            parts += [f"set of [cluster] ({', '.join(keys)})"] if keys else []
+            require_file(self.path, self.commands, " and ".join(parts))
 
     def where(self, table: str, key: str = "") -> str:
         """Return file, table and key as messages name them."""
@@ -323,8 +327,10 @@ def read_experiment(path: Path | str) -> Experiment:
 
     Raises
     ------
+    NotFoundError
+        There is no such file.
     ConfigError
-        The file is missing or not TOML, or a table, key or type is wrong; for an unknown name the nearest
+        It is not TOML, or a table, key or type is wrong; for an unknown name the nearest
         right one is suggested.
     """
     file = Path(path)
@@ -390,7 +396,7 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(
+        raise NotFoundError(
             f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
         ) from None
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.collection import words
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.layout import CollectionLayout
+from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.cancelling import forget
 from lfadsrm_hpc.manifest.reading import collection_states
 
@@ -27,13 +27,7 @@ def delete(
     is_live: Callable[[Run], bool] | None,
 ) -> list[Run]:
     """Do what `RunCollection.delete_outputs` says."""
-    live = _live(layout, runs, is_live)
-    if live:
-        raise UsageError(
-            f"{len(live)} of the runs may be running:\n{words.lines(live)}",
-            where=layout.path,
-            hint="stop them first; nothing was deleted",
-        )
+    refuse_live(layout, runs, is_live)
     if not runs:
         return []
     if not yes:
@@ -53,6 +47,32 @@ def delete(
     for run in runs:
         _delete_one(layout, run)
     return list(runs)
+
+
+def refuse_live(
+    layout: CollectionLayout, runs: Sequence[Run], is_live: Callable[[Run], bool] | None = None
+) -> None:
+    """Refuse runs that may be running, before anything of any of them is deleted.
+
+    Raises
+    ------
+    UsageError
+    """
+    live = _live(layout, runs, is_live)
+    if live:
+        raise UsageError(
+            f"{len(live)} of the runs may be running:\n{words.lines(live)}",
+            where=layout.path,
+            hint="stop them first; nothing was deleted",
+        )
+
+
+def made_by(run: RunLayout) -> list[Path]:
+    """Return the files and folders of a run that `delete` would delete."""
+    files = (run.model_params, run.metrics_json)
+    folders = (run.posterior_dir, run.inferred_dir, run.adapted_dir, run.checkpoints, run.attempts_dir)
+    killed = (run.deleted_attempts,)  # what a deletion that was killed has left
+    return [path for path in (*files, *folders, *killed) if path.exists()]
 
 
 def _live(layout: CollectionLayout, runs: Sequence[Run], is_live: Callable[[Run], bool] | None) -> list[str]:

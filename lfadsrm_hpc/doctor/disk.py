@@ -20,9 +20,9 @@ from pathlib import Path
 from lfadsrm_hpc.command import ask
 from lfadsrm_hpc.doctor.checks import Found, Verdict, absent, ok, problem, warning, within
 from lfadsrm_hpc.errors import CommandError
+from lfadsrm_hpc.layout import EXAMINATION
 from lfadsrm_hpc.manifest.publish import file_system_now
 
-PREFIX = ".lfadsrm-doctor-"
 REMOVAL_S = 10.0
 _STALE_S = 3600.0
 _THREADS, _ROUNDS = 8, 25
@@ -72,7 +72,7 @@ class Workbench:
             if self._ended:
                 raise FileNotFoundError(errno.ENOENT, "the examination has ended", str(self.place))
             if self._made is None:
-                self._made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.place))
+                self._made = Path(tempfile.mkdtemp(prefix=EXAMINATION, dir=self.place))
             return self._made
 
     def remove(self) -> bool:
@@ -109,7 +109,7 @@ def writable(bench: Workbench) -> Callable[[], Found]:
         except OSError as error:
             fix = "make it writable (to share it: one group, umask 002), or choose another folder"
             return problem(f"no folder can be made in {bench.place}: {error.strerror}", fix)
-        for other in bench.place.glob(f"{PREFIX}*"):
+        for other in bench.place.glob(f"{EXAMINATION}*"):
             with suppress(OSError):
                 if other != made and time.time() - other.stat().st_mtime > _STALE_S:
                     shutil.rmtree(other, ignore_errors=True)

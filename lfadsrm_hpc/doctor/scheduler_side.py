@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ SLURM = ("sbatch", "squeue", "scancel", "sacct", "scontrol")
 PBS = ("qsub", "qstat", "qdel")
 _NEEDED = {"slurm": ("sbatch", "squeue", "scancel", "scontrol"), "pbs": PBS}
 VERSION_S = 5.0
+# Programs of a package that somebody has installed, on a machine of no cluster.
+_NO_CLUSTER = re.compile(r"Could not establish a configuration source|cannot stat file .*slurm\.conf")
 _SILENT = "on a login node: try again later, then ask the operators; elsewhere runs go through `lfadsrm run`"
 _ELSEWHERE = "on a login node they are often there after `module load`; runs can go through `lfadsrm run`"
 
@@ -66,6 +69,8 @@ def slurm_answers(timeout_s: float) -> Callable[[], Found]:
         try:
             config = slurm_config(timeout_s)
         except CommandError as error:
+            if _is_of_no_cluster(error):
+                return absent("its programs are here, and no cluster is: there is no slurm.conf")
             return problem(f"the controller does not answer: {_short(error)}", _SILENT)
         name = config.get("ClusterName", "?")
         said = f"cluster {name}, Slurm {config.get('SLURM_VERSION', '?')}"
@@ -77,6 +82,23 @@ def slurm_answers(timeout_s: float) -> Callable[[], Found]:
         return ok(f"{said}, with accounting", cluster=name, accounting=True)
 
     return look
+
+
+def _is_of_no_cluster(error: CommandError) -> bool:
+    """Return whether Slurm's programs know of no cluster, and nobody has said that there is one."""
+    said = any(os.environ.get(name) for name in ("SLURM_CONF", SITE_VARIABLE))
+    return not said and _NO_CLUSTER.search(error.stderr) is not None
+
+
+def _programs_alone() -> bool:
+    """Return whether all that is here of schedulers is Slurm's programs without a cluster."""
+    if shutil.which("qsub") is not None:
+        return False
+    try:
+        slurm_config(VERSION_S)
+    except CommandError as error:
+        return _is_of_no_cluster(error)
+    return False
 
 
 def pbs_answers(timeout_s: float) -> Callable[[], Found]:
@@ -110,7 +132,7 @@ def site(project: Path) -> Callable[[], Found]:
                 f"this machine looks like several: {names}", f"export {SITE_VARIABLE}={found[0].name}"
             )
         if not named and not found:
-            if has_scheduler():
+            if has_scheduler() and not _programs_alone():
                 return warning(
                     "this machine is none of the sites that are described",
                     "lfadsrm site init NAME describes it",
@@ -132,6 +154,6 @@ def latency_of_site(project: Path) -> float | None:
 
     The scheduler is not asked for its name: this is looked up beside another check.
     """
-    found = [] if SITE_VARIABLE in os.environ else detect_sites(project, cluster_names=list)
+    found = [] if os.environ.get(SITE_VARIABLE) else detect_sites(project, cluster_names=list)
     name = os.environ.get(SITE_VARIABLE) or (found[0].name if len(found) == 1 else None)
     return None if name is None else load_site(name, project=project).site.filesystem.latency_s

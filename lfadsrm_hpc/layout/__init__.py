@@ -6,10 +6,12 @@ from lfadsrm_hpc.layout.attempts import (
     checkpoint_files,
     fitlog,
     glimpse,
+    glimpses,
     tensorboard_events,
 )
 from lfadsrm_hpc.layout.collection import CollectionLayout, RunLayout
 from lfadsrm_hpc.layout.names import (
+    EXAMINATION,
     OutboxName,
     TrustLayout,
     check_name,
@@ -22,6 +24,7 @@ from lfadsrm_hpc.layout.names import (
 from lfadsrm_hpc.layout.submission import SubmissionLayout
 
 __all__ = [
+    "EXAMINATION",
     "AdaptedLayout",
     "AttemptLayout",
     "CollectionLayout",
@@ -33,6 +36,7 @@ __all__ = [
     "checkpoint_files",
     "fitlog",
     "glimpse",
+    "glimpses",
     "is_temporary",
     "numbered",
     "run_key",

@@ -111,7 +111,12 @@ def fitlog(checkpoint_dir: Path) -> Path:
 
 def glimpse(checkpoint_dir: Path, dataset: str) -> Path:
     """Return the file with some trials' rates that lies beside the checkpoints while they are made."""
-    return checkpoint_dir / "glimpse" / f"{dataset}.npz"
+    return glimpses(checkpoint_dir) / f"{dataset}.npz"
+
+
+def glimpses(checkpoint_dir: Path) -> Path:
+    """Return the folder of such files of one incarnation."""
+    return checkpoint_dir / "glimpse"
 
 
 def tensorboard_events(checkpoint_dir: Path) -> Path:

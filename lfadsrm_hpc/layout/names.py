@@ -11,6 +11,9 @@ from pathlib import Path
 
 from lfadsrm_hpc.errors import UsageError
 
+EXAMINATION = ".lfadsrm-doctor-"
+"""How the names of the folders begin in which `lfadsrm doctor` tries a file system out."""
+
 ATTEMPT = re.compile(r"\d{3,}")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)(?:-best)?\.npz")
 _OUTBOX = re.compile(r"([0-9a-f]{16})\.(\d{3,})\.r(\d+)\.([A-Z_]+)\.(\d+)")
@@ -48,7 +51,9 @@ def unfinished_files(path: Path) -> list[Path]:
 def is_temporary(name: str) -> bool:
     """Return whether something of this name is being written or deleted, or was when its writer died."""
     if name.startswith("."):
-        return name.endswith((".tmp", ".partial", ".deleted")) or name.startswith((".released.", ".removed."))
+        return name.endswith((".tmp", ".partial", ".deleted")) or name.startswith(
+            (".released.", ".removed.", EXAMINATION)
+        )
     return False
 
 

@@ -63,8 +63,11 @@ def forget(run: RunLayout) -> None:
             run.collection.outbox_file(name).unlink(missing_ok=True)
     shutil.rmtree(run.deleted_attempts, ignore_errors=True)  # what a deletion before left, when it was killed
     if run.attempts_dir.is_dir():
-        run.attempts_dir.rename(run.deleted_attempts)
-        shutil.rmtree(run.deleted_attempts)
+        try:
+            run.attempts_dir.rename(run.deleted_attempts)
+            shutil.rmtree(run.deleted_attempts)
+        finally:  # interrupted, it ends nevertheless
+            shutil.rmtree(run.deleted_attempts, ignore_errors=True)
     # Attempts count from 1 again: a cancellation of the old ones must not cover the new ones.
     if run.run_id in read_cancellations(run.collection):
         _publish(run.collection, {run.run_id: -1})

@@ -13,7 +13,7 @@ import hashlib
 from lfadsrm_hpc.errors import ConfigError, ManifestError, UntrustedError
 from lfadsrm_hpc.layout import SubmissionLayout
 from lfadsrm_hpc.plain_files import read_bytes
-from lfadsrm_hpc.trust import COMMAND, is_own, is_trusted, remember
+from lfadsrm_hpc.trust import is_own, is_trusted, remember, trusting
 
 
 def remember_planned(layout: SubmissionLayout, plan: bytes) -> None:
@@ -61,7 +61,7 @@ def require_trust(layout: SubmissionLayout) -> None:
         raise UntrustedError(
             "somebody else has planned this submission; its scripts would run as you",
             where=layout.path,
-            hint=f"read them, then: {COMMAND} (in the collection)",
+            hint=trusting(layout.path),
             place=layout.path,
         )
 

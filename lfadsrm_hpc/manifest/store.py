@@ -283,7 +283,7 @@ def _refuse_unasked(run: RunLayout, facts: RunFacts) -> None:
         raise DataError(
             f"the data of this run were found unusable before: {newest.exit.message or 'see its log'}",
             where=run.path,
-            hint="mend the data, delete the outputs of the run, and run it again",
+            hint="mend the data, then `lfadsrm clean --restart` for this run, and run it again",
         )
 
 

@@ -152,7 +152,7 @@ def _names(roster: Roster, entry: Entry, where: tuple[str, ...]) -> Names:
     selection = ["--spec", entry.spec] if len(roster.specs) > 1 or not varying else []
     for name in varying:
         selection += ["--match", f"{name}={json.dumps(values[name])}"]
-    return Names(entry.id, where, tuple(selection), str(roster.path))
+    return Names(entry.id, where, tuple(selection))
 
 
 def _job_of(attempts: Sequence[Attempt]) -> str:
@@ -248,7 +248,7 @@ def _waits_for(layout: CollectionLayout, run: RunLayout) -> Names | None:
     source = layout.run_at(start)
     if not source.path.is_dir() or run_status(source).state is RunState.COMPLETED:
         return None
-    return Names(source.run_id, (str(source.collection.path),), path=str(source.collection.path))
+    return Names(source.run_id, (str(source.collection.path),))
 
 
 # -- what files and scheduler say ------------------------------------------------------------------------

@@ -75,14 +75,11 @@ class Names:
         The WHERE of commands; empty: what is found from the current folder upwards.
     selection : tuple of str
         Options that select this run alone among those of the collection.
-    path : str
-        Absolute path of the collection.
     """
 
     run: str
     where: tuple[str, ...] = ()
     selection: tuple[str, ...] = ()
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,9 +246,9 @@ def _completed(s: Situation) -> Step:
 def _ended(s: Situation) -> Step:
     if s.status.reason == BAD_DATA:
         return Step(
-            _delete_outputs(s.names),
+            _command(s, "clean", "--restart"),
             "first mend what the message names: the same data fail again. This deletes what the run has "
-            "made, so that it starts anew",
+            "made, after a question, so that it starts anew",
         )
     if not s.on_cluster:
         return _locally(s)
@@ -272,15 +269,6 @@ def _locally(s: Situation) -> Step:
             _command(s, "run", "--cancelled"), "starts it again, from its last checkpoint if there is one"
         )
     return Step(_command(s, "run"), "tries it again, from its last checkpoint if there is one")
-
-
-def _delete_outputs(names: Names) -> tuple[str, ...]:
-    code = (
-        "from lfadsrm_hpc import RunCollection; "
-        f"rc = RunCollection.open({names.path!r}); "
-        f"rc.delete_outputs(rc.run_by_id({names.run!r}), yes=True)"
-    )
-    return ("python", "-c", code)
 
 
 def _states_option(state: RunState) -> tuple[str, ...]:

@@ -60,10 +60,10 @@ def test_json(call: Any, swept: RunCollection) -> None:
     assert content["schema_version"] == 1
     assert content["collection"] == str(swept.path)
     one = content["best"]["single_day1"]
-    assert (one["run"], one["metric"], one["value"], one["competed"]) == (
+    assert (one["run_id"], one["metric"], one["value"], one["competed"]) == (
         swept.runs[1].id, "co_bps", 0.11, 2
     )  # fmt: skip
-    assert [row["run"] for row in one["ranking"]] == [swept.runs[1].id, swept.runs[0].id]
+    assert [row["run_id"] for row in one["ranking"]] == [swept.runs[1].id, swept.runs[0].id]
     assert one["differences"]["seed"] == 1
     assert one["methods"].startswith("Single-trial firing rates")
 

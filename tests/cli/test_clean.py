@@ -14,7 +14,7 @@ import pytest
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection import cleaning, leftovers
 from lfadsrm_hpc.errors import ClaimLostError, MismatchError, UsageError
-from lfadsrm_hpc.layout import RunLayout
+from lfadsrm_hpc.layout import EXAMINATION, RunLayout
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.holding import held
 from lfadsrm_hpc.manifest.records import Exit, Identity, reason_of
@@ -35,6 +35,8 @@ def trained(run: RunLayout, *codes: int, results: bool = True) -> None:
         folder = run.checkpoint_dir(claim.attempt, claim.incarnation)
         (folder / "tensorboard").mkdir(parents=True)
         (folder / "tensorboard" / "events.1").write_bytes(b"e" * 100)
+        (folder / "glimpse").mkdir()
+        (folder / "glimpse" / "day1.npz").write_bytes(b"g" * 100)
         (folder / "fitlog.csv").write_text("epoch\n")
         for name in (OLD, BEST, LAST):
             with zipfile.ZipFile(folder / name, "w") as file:
@@ -78,6 +80,7 @@ def test_only_what_a_complete_run_does_not_need_goes(collection: RunCollection, 
         *(("attempts", f"checkpoints/001.r0/{name}") for name in (OLD, BEST, LAST)),
         *(("checkpoints", f"checkpoints/002.r0/{name}") for name in (OLD, BEST)),
         *(("tensorboard", f"checkpoints/{attempt}.r0/tensorboard") for attempt in ("001", "002")),
+        *(("glimpses", f"checkpoints/{attempt}.r0/glimpse") for attempt in ("001", "002")),
     }
     assert {item["run_id"] for item in listed["items"]} == {complete.run_id}
     said = call("clean", collection.path, "--yes", "--json")
@@ -104,7 +107,15 @@ def test_results_and_the_last_checkpoint_only_where_they_are_named(
     assert files_of(run.posterior_dir) == set()
     assert run.checkpoint_dir(1, 0).joinpath(OLD).exists()
     assert call("clean", collection.path, "--yes", "--kind", "last-checkpoint").code == 0
-    assert files_of(run.checkpoint_dir(2, 0)) == {OLD, BEST, "fitlog.csv", "tensorboard/events.1"}
+    assert files_of(run.checkpoint_dir(2, 0)) == {
+        OLD,
+        BEST,
+        "fitlog.csv",
+        "tensorboard/events.1",
+        "glimpse/day1.npz",
+    }
+    offered = call("clean", collection.path, "--dry-run", "--json").json["items"]
+    assert "glimpses" not in {item["kind"] for item in offered}, "nothing else is left for peek to show"
     assert collection.status(ask=False)[0].state is RunState.COMPLETED
     unknown = call("clean", collection.path, "--kind", "posterior-mean")
     assert (unknown.code, "did you mean 'posterior-means'?" in unknown.err) == (2, True)
@@ -244,7 +255,7 @@ def test_cleaning_and_tasks_that_compete_for_a_run(
     removed += len(cleaning.clean(collection.layout, items).removed)
     assert removed > 0
     newest = run.checkpoint_dirs()[0][2]
-    assert [path.name for path in run.checkpoints.rglob("*.npz")] == [LAST]
+    assert [path.name for path in run.checkpoints.rglob("checkpoint-*.npz")] == [LAST]
     assert (newest / LAST).is_file()
     assert store.run_status(run).state is RunState.COMPLETED
 
@@ -261,17 +272,25 @@ def test_inputs_without_a_run_and_old_leftovers_go(collection: RunCollection, ca
     idle, busy = collection.runs[5].path, collection.runs[4].path
     for folder in (idle, busy, collection.path):
         (folder / ".params.json.0123456789abcdef.tmp").write_bytes(b"half")
+    examined = collection.path / f"{EXAMINATION}abc"  # of a doctor that was killed
+    examined.mkdir()
     young = idle / ".young.12.tmp"
     young.write_bytes(b"")
     names = [".params.json.0123456789abcdef.tmp"]
     assert not {"inputs", "leftovers"} & {item.kind for item in collection.removable()}
-    for path in (unused / "lfads_day1.h5", unused, *(f / names[0] for f in (idle, busy, collection.path))):
+    for path in (
+        examined,
+        unused / "lfads_day1.h5",
+        unused,
+        *(f / names[0] for f in (idle, busy, collection.path)),
+    ):
         old(path, 2 * leftovers.STALE_S)
     found = {(item.kind, item.path) for item in collection.removable(kinds=["inputs", "leftovers"])}
     assert found == {
         ("inputs", unused),
         ("leftovers", idle / names[0]),
         ("leftovers", collection.path / names[0]),
+        ("leftovers", examined),
     }
     assert call("clean", collection.path, "--kind", "inputs", "--kind", "leftovers", "--yes").code == 0
     assert not unused.exists()
@@ -330,3 +349,35 @@ def test_kinds_in_the_help_are_those_that_there_are(call: Any) -> None:
     assert all(f"  {kind} " in text for kind in cleaning.KINDS)
     with pytest.raises(UsageError):
         cleaning.chosen_kinds(["nothing"])
+
+
+def test_runs_start_from_nothing_only_where_they_are_named_and_none_works(
+    collection: RunCollection, call: Any
+) -> None:
+    complete, failed, *_, uncertain, _ = (run.layout for run in collection.runs)
+
+    def chosen(run: RunLayout) -> list[str]:
+        params = next(one.params for one in collection.runs if one.layout == run)
+        return ["--spec", run.path.name, "--match", f"factors_dim={params.factors_dim}"]
+
+    before = files_of(collection.path)
+    for words in (
+        ["--yes"],
+        [*chosen(failed), "--kind", "inputs", "--yes"],
+        chosen(failed),
+        ["--spec", "all"],
+    ):
+        assert call("clean", collection.path, "--restart", *words).code == 2
+    busy = call("clean", collection.path, "--restart", *chosen(uncertain), "--yes")
+    assert (busy.code, "may be running" in busy.err) == (2, True)
+    shown = call("clean", collection.path, "--restart", *chosen(failed), "--dry-run", "--json").json
+    assert {item["kind"] for item in shown["items"]} == {"outputs"}
+    assert files_of(collection.path) - before <= {".lfadsrm/index-0.json"}
+    for run in (complete, failed):
+        said = call("clean", collection.path, "--restart", *chosen(run), "--yes", "--json").json
+        assert said["removed"] is True
+        assert said["size_bytes"] > 3000
+        assert files_of(run.path) <= {"params.json", "run.sh"}
+        assert call("clean", collection.path, "--restart", *chosen(run), "--yes").code == 4
+    states = [status.state for status in collection.status(ask=False)]
+    assert states[:2] == [RunState.PREPARED, RunState.PREPARED]

@@ -142,7 +142,7 @@ class TestPrepare:
 
     def test_no_experiment(self, call: Any, tmp_path: Path) -> None:
         said = call("prepare", tmp_path)
-        assert said.code == 3
+        assert said.code == 2
         assert "lfadsrm init" in said.err
 
 

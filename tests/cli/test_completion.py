@@ -65,6 +65,7 @@ def test_names_of_the_collection_at_hand(ask: Ask, small: Path) -> None:
     assert ask("lfadsrm plot x sweep --over f") == ["factors_dim"]
     assert ask("lfadsrm status --state fai") == ["failed"]
     assert ask("lfadsrm status --state FAI") == ["FAILED"]
+    assert ask("lfadsrm clean --kind gl") == ["glimpses"]
     assert "generic-slurm" in ask("lfadsrm submit --site gen")
     assert ask("lfadsrm site show perl") == ["perlmutter"]
 

@@ -21,6 +21,7 @@ UNSET = {
     "cancel --all",
     "cancel --yes",
     "clean --yes",
+    "clean --restart",
     "export --overwrite",
     "infer --overwrite",
     "prepare --yes",

@@ -153,6 +153,21 @@ class TestEachCode:
         process.send_signal(signal.SIGINT)
         assert shell.end(process).code == 130
 
+    def test_ended_by_term_143(self, shell: Any, experiment: Path) -> None:
+        assert self._ended(shell, experiment, signal.SIGTERM) == 143
+
+    def test_ended_by_the_terminal_129(self, shell: Any, experiment: Path) -> None:
+        assert self._ended(shell, experiment, signal.SIGHUP) == 129
+
+    def _ended(self, shell: Any, experiment: Path, number: signal.Signals) -> int:
+        words = ("peek", "all", "--match", "factors_dim=2", "--every", 60, "-C", experiment)
+        process = shell.start(*words)
+        assert process.stdout.readline()  # so it waits, or soon does
+        process.send_signal(number)
+        code = shell.end(process).code
+        assert isinstance(code, int)
+        return code
+
     def test_pipe_closed_141(self, shell: Any) -> None:
         line = f"set -o pipefail; {sys.executable} -m lfadsrm_hpc show --params | true"
         process = subprocess.run(

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 import pytest
+from every_command import leaves, options_of
 
 from lfadsrm_hpc._version import __version__
-from lfadsrm_hpc.cli.main import _COMMANDS, lfadsrm
+from lfadsrm_hpc.cli.main import _COMMANDS, _HIDDEN, lfadsrm
 
 
 def commands() -> dict[str, click.Command]:
@@ -37,6 +38,9 @@ def test_help_of_the_whole(call: Any, flag: str) -> None:
     assert "Exit codes:" in said.out
     for name in _COMMANDS:
         assert (f"  {name} " in said.out) == (name != "task")
+    lines = said.out.partition("Begin:")[2].partition("Examples:")[0].splitlines()
+    commands = [line for line in lines if line.startswith("  ") and line.strip()]
+    assert len(commands) == len(_COMMANDS) - 1, "each has one line, also on a terminal of 80 columns"
 
 
 @pytest.mark.parametrize("name", list(_COMMANDS))
@@ -65,6 +69,27 @@ def test_examples_use_commands_and_options_that_exist(call: Any, name: str) -> N
 def test_the_list_of_commands_is_that_of_the_modules() -> None:
     assert {command.name for command in commands().values()} == set(_COMMANDS)
     assert [name for name, command in commands().items() if command.hidden] == ["task"]
+
+
+def test_an_option_is_of_one_sort_in_all_commands() -> None:
+    """A flag here is no value there, and a short name stands for one long name."""
+    sorts: dict[str, set[object]] = {}
+    for words, command in leaves().items():
+        for option in options_of(command) if words[0] not in _HIDDEN else ():
+            long = max(option.opts, key=len)
+            sorts.setdefault(long, set()).add(option.is_flag)
+            for short in set(option.opts) - {long}:
+                sorts.setdefault(short, set()).add(long)
+    assert {name: found for name, found in sorts.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in leaves()])
+def test_help_tells_the_exit_codes(words: tuple[str, ...]) -> None:
+    """Every command may be called wrongly, so each tells of 2 but `task`, which has the codes of a run."""
+    told = " ".join((leaves()[words].help or "").partition("Exit codes:")[2].split())
+    same = "those of `lfadsrm submit`" in told
+    assert same or re.match(r"0 \w", told)
+    assert same or words[0] in _HIDDEN or re.search(r"; 2 \w", told)
 
 
 def test_version(call: Any) -> None:

@@ -131,7 +131,7 @@ def test_warnings_are_lines_for_people(act: Any) -> None:
     [
         (["statsu"], "there is no command 'statsu'; did you mean 'status'?"),
         (["prepair", "x"], "did you mean 'prepare'?"),
-        (["xyz"], "there are: demo, init, prepare, run, plan, time, submit, status, retry, cancel, throttle"),
+        (["xyz"], "there are: demo, init, prepare, run, time, plan, submit, retry, cancel, throttle"),
         (["status", "--jsn"], "--json"),
         (["run", "--slot", "2"], "--slots"),
         (["run", "--slots", "two"], "'two' is not a valid integer"),
@@ -150,7 +150,7 @@ def test_slips_in_words(call: Any, words: list[str], hint: str) -> None:
 def test_no_command_shows_the_help(call: Any) -> None:
     said = call()
     assert said.code == 2
-    assert "Commands:" in said.err
+    assert "Begin:" in said.err
 
 
 @pytest.mark.parametrize("words", [["show", "--params"], ["--help"], ["show", "--params", "--json"]])

@@ -12,7 +12,7 @@ import pytest
 
 from lfadsrm_hpc.collection.collection import RunCollection
 from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment, read_experiment, template
-from lfadsrm_hpc.errors import ConfigError, DataError, LfadsrmError
+from lfadsrm_hpc.errors import ConfigError, DataError, LfadsrmError, NotFoundError
 
 SMALL = """
 [collection]
@@ -252,7 +252,7 @@ class TestSlips:
             build(folder, "[datasets]\nmin_trials = 5")
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"there is no experiment\.toml here") as caught:
+        with pytest.raises(NotFoundError, match=r"there is no experiment\.toml here") as caught:
             read_experiment(tmp_path)
         assert "lfadsrm init" in (caught.value.hint or "")
 

@@ -14,6 +14,7 @@ import pytest
 
 from lfadsrm_hpc.doctor import checks, disk
 from lfadsrm_hpc.doctor.checks import Check, Found, Verdict, ok, perform
+from lfadsrm_hpc.layout import EXAMINATION
 
 CHECKS = (
     disk.writable, disk.exclusive, disk.hard_links, disk.renaming, disk.listing, disk.latency, disk.clock,
@@ -76,7 +77,7 @@ def test_a_folder_in_which_nothing_can_be_made(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_examination_left_is_removed(tmp_path: Path) -> None:
-    old, new = tmp_path / f"{disk.PREFIX}old", tmp_path / f"{disk.PREFIX}new"
+    old, new = tmp_path / f"{EXAMINATION}old", tmp_path / f"{EXAMINATION}new"
     for folder in (old, new):
         folder.mkdir()
         (folder / "file").touch()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lfadsrm_hpc.doctor import Result, Verdict, examine
-from lfadsrm_hpc.doctor.disk import PREFIX
 from lfadsrm_hpc.doctor.examining import SCHEDULER
+from lfadsrm_hpc.layout import EXAMINATION
 
 if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
@@ -48,7 +48,7 @@ def checks(*args: object, **more: Any) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def left(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(PREFIX)]
+    return [path.name for path in folder.iterdir() if path.name.startswith(EXAMINATION)]
 
 
 @pytest.mark.usefixtures("tensorflow")
@@ -96,10 +96,22 @@ def test_a_scheduler_that_is_down(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tensorflow")
+@pytest.mark.parametrize("site", ["", "generic-slurm"])
+def test_programs_of_slurm_on_a_machine_of_no_cluster(program: Program, tmp_path: Path, site: str) -> None:
+    """As on a desktop where somebody has installed slurm-client; a site that was named is one."""
+    for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol"):
+        program(name, "echo 'scontrol: fatal: Could not establish a configuration source' >&2; exit 1")
+    _, found = checks(tmp_path, LFADSRM_SITE=site)
+    assert found["slurm programs"]["verdict"] == "ok"
+    assert found["slurm"]["verdict"] == ("problem" if site else "not applicable")
+    assert found["site"]["verdict"] == ("ok" if site else "not applicable")
+
+
+@pytest.mark.usefixtures("tensorflow")
 def test_a_scheduler_that_hangs_does_not_hang_the_doctor(program: Program, tmp_path: Path) -> None:
     for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol", "qsub", "qstat", "qdel"):
         program(name, "exec sleep 3000")
-    code, found = checks(tmp_path, "--timeout", 0.5, LFADSRM_SITE="generic-slurm")
+    code, found = checks(tmp_path, "--time-limit", 0.5, LFADSRM_SITE="generic-slurm")
     assert code == 3
     for name in ("slurm", "pbs"):
         assert found[name]["verdict"] == "problem"

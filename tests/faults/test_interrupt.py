@@ -215,6 +215,13 @@ def cleaned(folder: Path) -> None:
         assert len(list(run.posterior_dir.iterdir()))
 
 
+def restarted(folder: Path) -> None:
+    for run in reaching(folder).runs_on_disk():
+        left = {path.name for path in run.path.iterdir()}
+        anew = run.path.name == "stitched"
+        assert not left - {"params.json", "run.sh"} if anew else {"attempts", "checkpoints"} <= left
+
+
 def archived(folder: Path) -> None:
     assert not reaching(folder).path.exists()
     assert [path.name for path in (folder / "runs").iterdir()] == ["reaching.tar"]
@@ -299,6 +306,12 @@ CASES = {
         codes=(0, 2),
     ),
     "clean": Case("complete", ("clean", "runs/reaching", "--yes"), cleaned, codes=(0, 4)),
+    "restart": Case(
+        "complete",
+        ("clean", "runs/reaching", "--spec", "stitched", "--restart", "--yes"),
+        restarted,
+        codes=(0, 4),
+    ),
     "archive": Case("complete", ("archive", "runs/reaching", "--remove", "--yes"), archived),
 }  # fmt: skip
 
@@ -406,7 +419,7 @@ def test_interrupted_at_some_moment(
 @pytest.mark.parametrize(
     "turn", [pytest.param(turn, marks=[pytest.mark.slow] * (turn > 0)) for turn in range(8)]
 )
-@pytest.mark.parametrize("name", ["clean", "archive"])
+@pytest.mark.parametrize("name", ["clean", "restart", "archive"])
 def test_killed_at_some_moment(
     name: str, turn: int, places: dict[str, Path], tmp_path: Path, interrupter: Interrupter
 ) -> None:

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from lfadsrm_hpc.collection.experiment import read_experiment
-from lfadsrm_hpc.errors import TemplateError, UntrustedError
+from lfadsrm_hpc.errors import ConfigError, TemplateError, UntrustedError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.submissions import Plan, write_plan
 from lfadsrm_hpc.rendering import render
 from lfadsrm_hpc.schedulers.sites import loading as sites
-from lfadsrm_hpc.trust import file_key, forget, is_trusted, remember, require_file
+from lfadsrm_hpc.schedulers.sites.loading import load_site
+from lfadsrm_hpc.schedulers.sites.schema import keys_of
+from lfadsrm_hpc.trust import PLAIN_SETTINGS, file_key, forget, is_trusted, remember, require_file
 
 SITE = """
 schema = 1
@@ -160,6 +162,32 @@ def test_commands_in_an_experiment_must_be_trusted_and_other_values_need_not(pro
     file.write_text(plain + "[cluster]\nset = [\"environment.setup=['touch owned']\"]\n")
     for command in ("submit", "plan", "retry"):
         assert call(command, project, "--site", "generic-slurm", "--walltime", "1:00:00").code == 3
+
+
+def test_a_setting_that_holds_no_command_needs_no_trust(project: Path, call) -> None:  # type: ignore[no-untyped-def]
+    file = project / "experiment.toml"
+    plain = file.read_text()
+    words = ("plan", project, "--site", "generic-slurm", "--walltime", "1:00:00")
+    assert call("prepare", project).code == 0
+    file.write_text(f'{plain}[cluster]\nset = ["options.account=m1", "stopping.warning=10m"]\n')
+    assert call(*words).code == 0
+    for setting in ("environment.activation=x", "'options'.account=x", "notify.command=x", "queue.slots=1"):
+        file.write_text(f'{plain}[cluster]\nset = ["options.account=m1", "{setting}"]\n')
+        said = call(*words)
+        assert said.code == 3
+        assert f"set of [cluster] ({setting.partition('=')[0]}) of a project can run commands" in said.err
+        assert f"lfadsrm site trust {file}" in said.err
+
+
+@pytest.mark.parametrize("key", sorted(PLAIN_SETTINGS))
+def test_such_settings_are_numbers_times_or_one_word(key: str) -> None:
+    """Each value is checked, or goes through the filter of templates for one word of a directive."""
+    table, name = key.split(".")
+    kind = keys_of(table)[name].kind
+    assert kind.removesuffix(" | None") in ("int", "float", "bool", "str")
+    if kind == "str":
+        with pytest.raises(ConfigError):
+            load_site("generic-slurm", sets=[f"{key}=a\nb"])
 
 
 def test_the_variable_trusts_a_folder(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

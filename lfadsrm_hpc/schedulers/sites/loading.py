@@ -159,7 +159,8 @@ def _recognised(project: Path | None) -> str:
         known = ", ".join(site_names(folders))
     raise ConfigError(
         f"this machine is none of the sites that are described: {known}",
-        hint="name one (--site), or describe this one: `lfadsrm site init NAME`",
+        hint="name one (--site), or describe this one: `lfadsrm site init NAME`; "
+        "without a cluster: `lfadsrm run`",
     )
 
 
