@@ -24,6 +24,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import site
 import sys
 from collections.abc import Callable, Iterator
@@ -65,6 +66,10 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests, which stay to the end."""
     gc.collect()
     gc.freeze()
+
+
+# What is started in the background of a script ignores Ctrl-C, and all that it starts, and so on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -158,5 +158,5 @@ def test_at_a_terminal_it_asks(small: Path, shell: Any, answer: str, code: int) 
     os.utime(left, (1e9, 1e9))
     terminal = Terminal(shell.environment, "clean", small)
     assert terminal.answer(answer) == code, terminal.text
-    assert "delete 1 files and folders, 4 B?" in terminal.text
+    assert "delete 1 files and folders, 4 bytes?" in terminal.text
     assert left.exists() == (code != 0)

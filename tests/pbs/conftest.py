@@ -122,6 +122,11 @@ class FakePbs:
 
         wait_until(there, seconds)
 
+    @staticmethod
+    def until(true: Callable[[], Any]) -> Any:
+        """Wait until something is true."""
+        return wait_until(true, 90.0)
+
     def break_node(self, job: str, index: int | None = None, status: int = -20) -> None:
         """Kill a running task as the loss of its node does; it ends with that exit status."""
         server = self.server()
