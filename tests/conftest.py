@@ -68,8 +68,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# What is started in the background of a script ignores Ctrl-C, and all that it starts, and so on.
+# What is started in the background of a script, or by nohup, ignores these, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(trylast=True)

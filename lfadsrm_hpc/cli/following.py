@@ -16,6 +16,7 @@ from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import EXIT_BAD_DATA
 from lfadsrm_hpc.manifest.states import RunState
+from lfadsrm_hpc.plain_files import check_regular
 
 POLL_S = 0.5  # between two looks at the log
 FILES_S = 2.0  # between two looks at the run's other files
@@ -124,5 +125,6 @@ def _print_rest(stream: TextIO | None) -> bool:
 def _next(stream: TextIO | None, log: Path) -> TextIO:
     if stream is not None:
         stream.close()
+    check_regular(log)
     say(f"# {log}")
     return log.open(encoding="utf-8", errors="replace")

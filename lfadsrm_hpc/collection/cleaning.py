@@ -219,7 +219,8 @@ def _of_run(run: RunLayout, facts: RunFacts) -> Iterator[Removable]:
 
 def _newest_whole(folder: Path) -> Path | None:
     """Return the newest checkpoint of a folder that can be read: it holds the best parameters too."""
-    return next((path for path in reversed(checkpoint_files(folder)) if zipfile.is_zipfile(path)), None)
+    files = (path for path in reversed(checkpoint_files(folder)) if path.is_file())
+    return next((path for path in files if zipfile.is_zipfile(path)), None)
 
 
 def _item(kind: str, run_id: str, path: Path) -> Removable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from lfadsrm_hpc.doctor.python_side import release
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.plain_files import read_json
 
 _MOST_LOOKED_AT = 200  # runs, spread over all: each costs a question to the file server
 _MOST_FILES = 20
@@ -55,8 +55,8 @@ def versions(path: Path | None) -> Callable[[], Found]:
 
 
 def _versions_in(layout: CollectionLayout) -> Iterator[str]:
-    with suppress(OSError, ValueError):
-        found = json.loads(layout.collection_json.read_bytes()).get("version")
+    with suppress(OSError, ValueError, AttributeError):
+        found = read_json(layout.collection_json).get("version")
         if isinstance(found, str):
             yield found
     for submission in layout.submissions()[-_MOST_FILES:]:

@@ -23,6 +23,7 @@ from lfadsrm_hpc.manifest.reading import look, read_facts, read_record, run_stat
 from lfadsrm_hpc.manifest.records import LOCAL
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.plain_files import check_regular, read_json
 from lfadsrm_hpc.schedulers.attempts import Attempt, attempts_of, job_text
 from lfadsrm_hpc.schedulers.handed import find_handed, site_of
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation, Step, next_step
@@ -242,7 +243,7 @@ def _waits_for(layout: CollectionLayout, run: RunLayout) -> Names | None:
     """Return the run from whose trained model this one starts, where that is not complete."""
     start = None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        start = json.loads(run.params_json.read_bytes())["params"]["values"].get("start_from")
+        start = read_json(run.params_json)["params"]["values"].get("start_from")
     if not start:
         return None
     source = layout.run_at(start)
@@ -351,6 +352,7 @@ def _when(seconds: float | None) -> str:
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a log, however long it is, without what a terminal would obey."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))

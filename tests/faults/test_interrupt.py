@@ -93,6 +93,7 @@ class Interrupter:
         environment = kept | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
             "INTERRUPTER_IMPORTS": json.dumps(["xarray", "pandas", "h5py", "netCDF4", "matplotlib.figure"]),
+            "LFADSRM_TRUSTED": "/",
             "MPLBACKEND": "Agg",
         }
         self.process = subprocess.Popen(

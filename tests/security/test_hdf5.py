@@ -53,7 +53,7 @@ def link_to(target: str) -> Change:
 def virtual(target: str) -> Change:
     def change(file: h5py.File, folder: Path) -> None:
         layout = h5py.VirtualLayout(SPIKES.shape, "i4")
-        layout[:] = h5py.VirtualSource(target, "spikes", SPIKES.shape)
+        layout[:] = h5py.VirtualSource(target.replace("%", "%%"), "spikes", SPIKES.shape)
         file.create_virtual_dataset("spikes", layout)
 
     return change
@@ -71,13 +71,14 @@ WAYS = {"link": link_to, "virtual": virtual, "external": external}
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 @pytest.mark.parametrize(
-    "target", ["/dev/zero", "/etc/passwd", "../outside.h5", "pipe", "zero", "inner/a.h5", "leads_out"]
+    "target", ["/dev/zero", "/etc/passwd", "../outside.h5", "pipe", "zero", "inner/a.h5", "leads_out", "50%"]
 )
 def test_no_other_file_is_opened(tmp_path: Path, way: Callable[[str], Change], target: str) -> None:
     folder = tmp_path / "in"
     session(tmp_path / "outside.h5")
     session(folder / "inner/a.h5")
     os.mkfifo(folder / "pipe")
+    os.mkfifo(folder / "50%")  # which a virtual dataset names with %%
     (folder / "zero").symlink_to("/dev/zero")
     (folder / "leads_out").symlink_to(tmp_path / "outside.h5")
     path = session(folder / "a.h5", way(target), spikes=False)
@@ -127,6 +128,52 @@ def test_an_external_file_beside_is_read(tmp_path: Path) -> None:
     SPIKES.tofile(tmp_path / "spikes.bin")
     path = session(tmp_path / "a.h5", external(str(tmp_path / "spikes.bin")), spikes=False)
     np.testing.assert_array_equal(readers.read(path)["spikes"], SPIKES)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+@pytest.mark.parametrize("called_in", [".", "in", "elsewhere"])
+def test_hdf5_looks_for_files_in_other_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[str], Change], called_in: str
+) -> None:
+    """Where the command was called, and where a link to the recording leads."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / called_in if called_in != "in" else session(tmp_path / "in/b.h5").parent)
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        os.mkfifo(folder / "pipe")
+    real = session(tmp_path / "elsewhere/a.h5", way("pipe"), spikes=False)
+    (tmp_path / "in").mkdir(exist_ok=True)
+    (tmp_path / "in/a.h5").symlink_to(real)
+    with pytest.raises(DataError, match="outside of this folder"):
+        readers.read(tmp_path / "in/a.h5")
+
+
+def test_storage_is_looked_for_where_the_command_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = session(tmp_path / "in/a.h5", external("spikes.bin"), spikes=False)
+    SPIKES.tofile(tmp_path / "in/spikes.bin")
+    (SPIKES + 1).tofile(tmp_path / "spikes.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="outside of this folder"):
+        readers.read(path)
+    monkeypatch.chdir(tmp_path / "in")
+    np.testing.assert_array_equal(readers.read(path)["spikes"], SPIKES)
+
+
+@pytest.mark.parametrize(("file_name", "array"), [("part%b.h5", "spikes"), (".", "spike%b")])
+def test_names_that_are_patterns(tmp_path: Path, file_name: str, array: str) -> None:
+    os.mkfifo(tmp_path / "part0.h5")
+
+    def change(file: h5py.File, folder: Path) -> None:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        space = h5py.h5s.create_simple((1, *SPIKES.shape[1:]), (h5py.h5s.UNLIMITED, *SPIKES.shape[1:]))
+        space.select_hyperslab((0, 0, 0), (h5py.h5s.UNLIMITED, 1, 1), (1, 1, 1), (1, *SPIKES.shape[1:]))
+        source = h5py.h5s.create_simple((1, *SPIKES.shape[1:]))
+        plist.set_virtual(space, file_name.encode(), array.encode(), source)
+        h5py.h5d.create(file.id, b"spikes", h5py.h5t.NATIVE_INT32, space, plist)
+
+    with pytest.raises(DataError, match="a pattern names"):
+        readers.read(session(tmp_path / "a.h5", change, spikes=False))
 
 
 def test_links_in_circles(tmp_path: Path) -> None:

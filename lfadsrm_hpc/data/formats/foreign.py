@@ -78,19 +78,28 @@ def _note(links: list[tuple[bytes, int]], name: bytes, info: Any, path: Path) ->
 def _check_dataset(path: Path, stored: h5py.h5d.DatasetID, name: str, way: _Way) -> None:
     plist = stored.get_create_plist()
     for index in range(plist.get_external_count()):
-        _check_other(path, os.fsdecode(plist.get_external(index)[0]), name, way)
+        _check_other(path, os.fsdecode(plist.get_external(index)[0]), name, way, is_storage=True)
     virtual = plist.get_layout() == h5py.h5d.VIRTUAL
     if virtual:
         for index in range(plist.get_virtual_count()):
-            named = plist.get_virtual_filename(index)
+            named = _no_pattern(plist.get_virtual_filename(index), name, path)
+            array = _no_pattern(plist.get_virtual_dsetname(index), name, path)
             if named != ".":
                 _check_other(path, named, name, way)
-            elif _is_virtual(stored, plist.get_virtual_dsetname(index)):
+            elif _is_virtual(stored, array):
                 raise DataError(f"{name} is made of another virtual dataset of this file", where=path)
     claimed = math.prod(stored.shape or ()) * stored.get_type().get_size()
     if claimed > _LARGE and not virtual and not stored.get_storage_size():
         raise DataError(f"{name} claims {claimed} bytes and holds none", where=path)
     _check_size(claimed, path, name)
+
+
+def _no_pattern(named: str, name: str, path: Path) -> str:
+    """Return what HDF5 will look for; it puts numbers in the place of `%b`, and reads `%%` as `%`."""
+    plain = named.replace("%%", "\0")
+    if "%" in plain:
+        raise DataError(f"{name} is made of arrays that a pattern names ({named!r})", where=path)
+    return plain.replace("\0", "%")
 
 
 def _is_virtual(stored: h5py.h5d.DatasetID, name: str) -> bool:
@@ -102,11 +111,12 @@ def _is_virtual(stored: h5py.h5d.DatasetID, name: str) -> bool:
     return bool(source.get_create_plist().get_layout() == h5py.h5d.VIRTUAL)
 
 
-def _check_other(path: Path, named: str, name: str, way: _Way) -> None:
+def _check_other(path: Path, named: str, name: str, way: _Way, *, is_storage: bool = False) -> None:
     """Check a file that another one names; HDF5 files are looked into in their turn."""
     other = path.parent / named
     # In the folder itself, and not merely under its name: a link there could lead anywhere.
-    if os.path.realpath(other) != os.path.join(os.path.realpath(path.parent), Path(named).name):  # noqa: PTH118
+    inside = os.path.join(os.path.realpath(path.parent), Path(named).name)  # noqa: PTH118
+    if any(os.path.realpath(place) != inside for place in (other, *_elsewhere(path, named, is_storage))):
         raise DataError(
             f"{name} is in another file, {named!r}, outside of this folder",
             where=path,
@@ -126,6 +136,17 @@ def _check_other(path: Path, named: str, name: str, way: _Way) -> None:
     if h5py.is_hdf5(other):
         _check_hdf5(other, _Way((*way.files, real), way.done))
     way.done.add(real)
+
+
+def _elsewhere(path: Path, named: str, is_storage: bool) -> list[Path]:
+    """Return the files that HDF5 would open beside, or instead of, the one in the folder.
+
+    It looks for storage where the command was called, and for other files there and where a link to the
+    file leads, if they are not in its folder.
+    """
+    if (path.parent / named).exists() and not is_storage:
+        return []
+    return [place for place in (Path.cwd() / named, path.resolve().parent / named) if os.path.lexists(place)]
 
 
 def _check_size(claimed: int, path: Path, name: str) -> None:

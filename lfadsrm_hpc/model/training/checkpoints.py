@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from lfadsrm_hpc.errors import ModelError
 from lfadsrm_hpc.model.training.schedule import COLUMNS
-from lfadsrm_hpc.plain_files import parse_json
+from lfadsrm_hpc.plain_files import check_regular, parse_json
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -115,6 +115,7 @@ def newest(folder: Path) -> Path | None:
     """Return the newest whole checkpoint file of a folder, or None."""
     for path, _, _ in _files(folder):
         try:
+            check_regular(path)
             with zipfile.ZipFile(path) as file:
                 if "meta.npy" in file.namelist():
                     return path

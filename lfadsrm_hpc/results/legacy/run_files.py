@@ -44,6 +44,7 @@ def write_inputs(source: Path, target: Path) -> None:
 
     True rates are in spikes/s, of bins as they are: the conversion factor is 1.
     """
+    check_file(source)
     with h5py.File(source, "r", locking=False) as file, h5py.File(target, "w") as out:
         counts = file["train_data"].dtype.kind in "iu"
         for split in SPLITS:

@@ -7,7 +7,6 @@ one that trains shows the validation trials that `model.training.glimpse` writes
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from lfadsrm_hpc.collection.run import one_dataset, read_record
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.plain_files import parse_json
 from lfadsrm_hpc.results.runs.fit_summary import read_fit_summary
 from lfadsrm_hpc.results.runs.fitlog import read_rows
 
@@ -202,9 +202,12 @@ def _of_glimpse(run: RunLayout, values: dict[str, Any], dataset: str, trial: int
     path = run.glimpse(dataset)
     if path is None:
         return None
+    from lfadsrm_hpc.data.formats.foreign import check_file
+
     try:
+        check_file(path)
         with np.load(path, allow_pickle=False) as file:
-            meta = json.loads(str(file["meta"]))
+            meta = parse_json(str(file["meta"]))
             if meta["format"] != _FORMAT:
                 raise ResultsError("a look at the training of another version", where=path)
             rates, data, trials = file["rates"], file["data"], file["trial"].tolist()
@@ -252,17 +255,21 @@ def _of_posterior_means(
         return None
     import h5py
 
+    from lfadsrm_hpc.data.formats.foreign import check_file
+    from lfadsrm_hpc.results.arrays.stored import stored_here
+
     try:
+        check_file(path)
         with h5py.File(path, "r") as file:
             if str(_plain(file.attrs.get("claim_token"))) != winner[1]:
                 return None
             name = "rates" if "rates" in file else "output_mean"
-            trials = file["trial"][...].tolist()
-            split = [str(_plain(one)) for one in file["split"][...]]
+            trials = stored_here(file, "trial")[...].tolist()
+            split = [str(_plain(one)) for one in stored_here(file, "split")[...]]
             first = split.index("valid") if "valid" in split and trial is None else 0
             row = first if trial is None else _row(run, trials, trial, complete=True)
-            rates = file[name][row]
-            names = tuple(str(_plain(one)) for one in file["neuron_name"][...])
+            rates = stored_here(file, name)[row]
+            names = tuple(str(_plain(one)) for one in stored_here(file, "neuron_name")[...])
     except (OSError, KeyError, ValueError) as error:
         raise ResultsError(f"the posterior means cannot be read: {error}", where=path) from error
     values = record["params"]["values"]
@@ -284,18 +291,22 @@ def _inputs_of(run: RunLayout, record: dict[str, Any], dataset: str, trial: int)
     """Return the data of one trial from the run's input file; None: it is not there, or another one."""
     import h5py
 
+    from lfadsrm_hpc.data.formats.foreign import check_file
+    from lfadsrm_hpc.results.arrays.stored import stored_here
+
     entry = next(entry for entry in record["inputs"] if entry["dataset"] == dataset)
     path: Path = run.collection.path / entry["file"]
+    check_file(path)
     with contextlib.suppress(OSError, KeyError), h5py.File(path, "r") as file:
         if _plain(file.attrs.get("fingerprint")) != entry["inputs_fingerprint"]:
             return None
         for part in ("train", "valid"):
-            inds = file[f"{part}_inds"]
+            inds = stored_here(file, f"{part}_inds")
             (found,) = np.nonzero(
                 np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"]) == trial
             )
             if len(found):
-                data: Array = file[f"{part}_data"][found[0]]
+                data: Array = stored_here(file, f"{part}_data")[found[0]]
                 return data
     return None
 

@@ -135,7 +135,7 @@ def _dataset(source: Source, file: h5py.File, expect_token: str | None, *, cache
     for name in names:  # HDF5 would open whatever file an external link names
         if group.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
             raise ResultsError(f"{name} is no array of this file", where=source.path)
-    looked_at = {n: h5d.open(group, n.encode()) for n in names if n not in VARIABLES}
+    looked_at = {n: _stored_here(source, group, n) for n in names if n not in VARIABLES}
     sizes = {name: one.shape[0] for name, one in looked_at.items() if len(one.shape) == 1}
     data, coords = {}, {}
     for name in names:
@@ -154,6 +154,15 @@ def _dataset(source: Source, file: h5py.File, expect_token: str | None, *, cache
     means = xr.Dataset(data, coords, attrs)
     means.encoding["source"] = source.path
     return means
+
+
+def _stored_here(source: Source, group: h5g.GroupID, name: str) -> h5d.DatasetID:
+    """Return an array whose values are in the file itself: `stored_here`, for a group that is open."""
+    stored = h5d.open(group, name.encode())
+    plist = stored.get_create_plist()
+    if plist.get_layout() == h5d.VIRTUAL or plist.get_external_count():
+        raise ResultsError(f"{name} is no array of this file", where=source.path)
+    return stored
 
 
 def _of_the_format(
