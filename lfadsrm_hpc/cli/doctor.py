@@ -107,7 +107,11 @@ def _show(result: Result, *, new_group: bool) -> None:
 
 def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(
-        " ".join(text.split()), width - _MARGIN, subsequent_indent="  ", break_on_hyphens=False
+        " ".join(text.split()),
+        width - _MARGIN,
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,  # a path in two parts cannot be copied
     )
 
 

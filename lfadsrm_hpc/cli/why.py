@@ -79,7 +79,7 @@ def _walltime(place: Place) -> str:
 
 def _text(found: Explanation, width: int) -> str:
     status = found.status
-    lines = textwrap.wrap(_paragraph(found), width, break_on_hyphens=False)
+    lines = textwrap.wrap(_paragraph(found), width, break_on_hyphens=False, break_long_words=False)
     if found.lines and found.log is not None:
         lines += ["", click.style(f"last lines of {found.log}:", dim=True)]
         lines += [f"  {line}" for line in found.lines]
