@@ -195,10 +195,25 @@ def kill(status: RunStatus) -> None:
 
 
 def hold(status: RunStatus) -> int:
-    """Stop the clock of the process that has a run, so that it cannot end before it is told to."""
+    """Stop the clock of the process that has a run, so that it cannot end before it is told to.
+
+    On a busy machine a thread stops only when it is its turn; a TERM that comes before would be taken first.
+    """
     assert status.claim is not None
-    os.kill(status.claim.process.pid, signal.SIGSTOP)
-    return status.claim.process.pid
+    pid, end = status.claim.process.pid, time.monotonic() + PATIENCE_S
+    os.kill(pid, signal.SIGSTOP)
+    while {thread_state(path) for path in Path(f"/proc/{pid}/task").glob("*/stat")} - {"T", ""}:
+        assert time.monotonic() < end, "it does not stop"
+        time.sleep(0.01)
+    return pid
+
+
+def thread_state(stat: Path) -> str:
+    """Return the letter of a thread's state; nothing if it has ended meanwhile."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def let_go_when_told_to_end(pid: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 import pytest
 from doc_pages import ROOT, VARIES, Place, blocks
-from doc_prepared import inside, need, page
+from doc_prepared import inside, need, page, warned
 
 EXPERIMENT = """\
 [collection]
@@ -163,15 +163,17 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         "max_epochs=60": "max_epochs=2, num_samples_posterior=4",
         "max_epochs=50": "max_epochs=2",
         # Which is too short for a good fit.
-        "rc.best()": "rc.best(include_bad=True)",
-        "lfadsrm best my_experiment": "lfadsrm best my_experiment --include-bad",
+        "rc.best()": "rc.best('valid_cost', include_bad=True)",
+        "lfadsrm best my_experiment": "lfadsrm best my_experiment --include-bad --metric valid_cost",
     }
     place.actions |= {
         "new recordings": new_recordings,
         "a short training": short_training,
         "more runs": more_runs,
     }
-    yield
+    with warned() as said:
+        yield
+    assert any("factor is padded" in text for text in said)
     assert place.names["later"].sizes["trial"] == 20
     assert (place.folder / "my_experiment/runs/my_experiment/report.html").is_file()
     assert (place.folder / "results.nc").is_file()
