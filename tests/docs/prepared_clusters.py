@@ -146,6 +146,7 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         (place.folder / "my_experiment/datasets/day1_evening.mat").unlink()
         path = place.folder / "my_experiment/experiment.toml"
         short = "max_epochs = 2\nuse_xla = 'off'\nnum_samples_posterior = 4\nbatch_size = 16"
+        short += "\nkl_increase_steps = 2\nl2_increase_steps = 2"  # so that there is a lowest_valid_cost
         path.write_text(path.read_text().replace("batch_size = 64", short))
 
     def more_runs() -> None:
@@ -160,11 +161,11 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("fabricated").complete(stopped, code=75, reason="timeout")
 
     place.smaller = {
-        "max_epochs=60": "max_epochs=2, num_samples_posterior=4",
+        "max_epochs=60": "max_epochs=2, num_samples_posterior=4, kl_increase_steps=2, l2_increase_steps=2",
         "max_epochs=50": "max_epochs=2",
         # Which is too short for a good fit.
-        "rc.best()": "rc.best('valid_cost', include_bad=True)",
-        "lfadsrm best my_experiment": "lfadsrm best my_experiment --include-bad --metric valid_cost",
+        "rc.best()": "rc.best(include_bad=True)",
+        "lfadsrm best my_experiment": "lfadsrm best my_experiment --include-bad",
     }
     place.actions |= {
         "new recordings": new_recordings,
