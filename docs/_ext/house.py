@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,27 +58,29 @@ def floor(name: str) -> int:
     return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
 
 
+def imports(path: Path, *, types: bool = True, functions: bool = True) -> tuple[str, ...]:
+    """Return the dotted names that a module imports, also those for types alone and those inside functions."""
+    return _imports(path, path.stat().st_mtime_ns, types, functions)
+
+
 @functools.cache
-def _parsed(path: Path, _changed_ns: int) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-def imports(path: Path, *, types: bool = True, functions: bool = True) -> Iterator[str]:
-    """Yield the dotted names that a module imports, also those for types alone and those inside functions."""
-    tree = _parsed(path, path.stat().st_mtime_ns)
+def _imports(path: Path, _changed_ns: int, types: bool, functions: bool) -> tuple[str, ...]:
+    tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
         if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped.update(ast.walk(node))
         if not functions and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             skipped.update(ast.walk(node))
+    names: list[str] = []
     for node in ast.walk(tree):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
 def inside(name: str) -> str | None:
