@@ -21,7 +21,6 @@ MOST_LINES = 400
 LONG_FILES = {
     "model/hyperparameters.py": "a table: every hyperparameter with its meaning, unit and range",
     "collection/params.py": "a table as well: what the manager adds to them, and the hashes of all",
-    "collection/experiment.py": "one file format, key by key",
     "model/training/loop.py": "one training: epochs, saving and going back share their state",
 }
 MOST_LINES_A_FUNCTION = 55  # without its docstring

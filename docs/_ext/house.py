@@ -59,7 +59,7 @@ def floor(name: str) -> int:
 
 
 def imports(path: Path, *, types: bool = True, functions: bool = True) -> tuple[str, ...]:
-    """Return the dotted names that a module imports, also those for types alone and those inside functions."""
+    """Return the dotted names that a module imports, those for types alone and inside functions too."""
     return _imports(path, path.stat().st_mtime_ns, types, functions)
 
 

@@ -40,7 +40,7 @@ def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None
     Exit codes: 0 written; 2 there is such a file already, or the name cannot be one;
     3 experiment.toml is invalid.
     """
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
     from lfadsrm_hpc.collection.experiment_script import SCRIPT_FILE
 
     path = folder / (SCRIPT_FILE if as_script else EXPERIMENT_FILE)
@@ -63,7 +63,7 @@ def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None
 
 def _toml(folder: Path, name: str | None) -> tuple[str, str]:
     """Return the name of the collection, and the text of a new experiment.toml."""
-    from lfadsrm_hpc.collection.experiment import template
+    from lfadsrm_hpc.collection.experiment_template import template
 
     name = name if name is not None else folder.resolve().name or "experiment"
     return check_name(name, "run collection"), template(name)
@@ -71,7 +71,7 @@ def _toml(folder: Path, name: str | None) -> tuple[str, str]:
 
 def _script(folder: Path, name: str | None) -> tuple[str, str]:
     """Return the name of the collection, and the script of the experiment that is there or of a new one."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, parse_experiment, read_experiment
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, parse_experiment, read_experiment
     from lfadsrm_hpc.collection.experiment_script import script_of
 
     file = folder / EXPERIMENT_FILE

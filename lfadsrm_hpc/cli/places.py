@@ -48,7 +48,7 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
     ConfigError
         The experiment's file is invalid.
     """
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, read_experiment
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, read_experiment
 
     for start in [where] if where is not None else [Path.cwd(), *Path.cwd().parents]:
         if CollectionLayout(start).collection_json.is_file():
@@ -80,7 +80,7 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
 
 def nearest_experiment() -> Path:
     """Return the nearest folder with an experiment.toml, from here upwards; the current one, if none has."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
 
     here = Path.cwd()
     found = (folder for folder in (here, *here.parents) if (folder / EXPERIMENT_FILE).is_file())
@@ -90,7 +90,7 @@ def nearest_experiment() -> Path:
 
 def is_place(path: Path) -> bool:
     """Return whether a path is a run collection, or an experiment's folder or TOML file."""
-    from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
 
     if path.is_file():
         return path.suffix == ".toml"

@@ -56,7 +56,7 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     the file are invalid, or not what earlier runs were prepared with.
     """
     from lfadsrm_hpc.api import RunCollection
-    from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.collection.experiment_file import read_experiment
     from lfadsrm_hpc.rendering import shell_quote
     from lfadsrm_hpc.schedulers.sites.loading import queue_options
 

@@ -160,7 +160,7 @@ def _files(project: Path) -> Iterator[Piece]:
 
 def _experiment(file: Path) -> tuple[list[Piece], Path]:
     """Return the commands of an experiment, if there are some, and where its collection is."""
-    from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.collection.experiment_file import read_experiment
 
     experiment = read_experiment(file)
     found = [Piece("commands in it", file, file_key(file), experiment.commands)]

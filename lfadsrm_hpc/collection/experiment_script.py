@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment
+from lfadsrm_hpc.collection.experiment import Experiment
+from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
 from lfadsrm_hpc.model.hyperparameters import plain_names, specs
 
 SCRIPT_FILE = "experiment.py"

@@ -61,7 +61,7 @@ stitched = "all"
 def make(folder: Path) -> Path:
     """Prepare 3 run specs x 4 params, and let the runs of one spec be complete."""
     from lfadsrm_hpc.api import RunCollection
-    from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.collection.experiment_file import read_experiment
     from lfadsrm_hpc.manifest import store
     from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
 

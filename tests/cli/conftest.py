@@ -160,7 +160,7 @@ def shell() -> Iterator[Shell]:
 @pytest.fixture(scope="session")
 def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lfadsrm_hpc.api import RunCollection
-    from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.collection.experiment_file import read_experiment
 
     folder = tmp_path_factory.mktemp("prepared")
     write_sessions(folder / "datasets", "day1", "day2")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lfadsrm_hpc.api import Run, RunCollection
-from lfadsrm_hpc.collection.experiment import read_experiment
+from lfadsrm_hpc.collection.experiment_file import read_experiment
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import CHECKPOINTED, EXIT_CHECKPOINTED, Exit, Identity
 

@@ -316,7 +316,7 @@ def test_prepare_notices_inputs_that_vanish_under_it(
     collection: RunCollection, experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lfadsrm_hpc.collection import preparation
-    from lfadsrm_hpc.collection.experiment import read_experiment
+    from lfadsrm_hpc.collection.experiment_file import read_experiment
 
     (path,) = {path.parent for path in collection.runs[0].input_files().values()}
     publish = preparation._publish_run

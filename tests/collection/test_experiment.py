@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment, read_experiment, template
+from lfadsrm_hpc.collection.experiment import Experiment
+from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, read_experiment
+from lfadsrm_hpc.collection.experiment_template import template
 from lfadsrm_hpc.errors import ConfigError, DataError, LfadsrmError, NotFoundError
 
 SMALL = """

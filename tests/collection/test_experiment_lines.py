@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.experiment import read_experiment
+from lfadsrm_hpc.collection.experiment_file import read_experiment
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.toml_lines import line_of
 

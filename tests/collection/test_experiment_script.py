@@ -18,7 +18,8 @@ import pytest
 
 from lfadsrm_hpc.cli.main import main
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.experiment import read_experiment, template
+from lfadsrm_hpc.collection.experiment_file import read_experiment
+from lfadsrm_hpc.collection.experiment_template import template
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = "[params]\nspike_bin_ms = 10\nbatch_size = 4\nco_dim = 0\n"

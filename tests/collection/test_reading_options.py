@@ -11,7 +11,8 @@ import xarray as xr
 from scipy.io import savemat
 
 from lfadsrm_hpc.collection.collection import RunCollection
-from lfadsrm_hpc.collection.experiment import EXPERIMENT_FILE, Experiment, read_experiment
+from lfadsrm_hpc.collection.experiment import Experiment
+from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, read_experiment
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.dataset import Dataset

@@ -12,7 +12,7 @@ import pytest
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
-from lfadsrm_hpc.collection.experiment import read_experiment
+from lfadsrm_hpc.collection.experiment_file import read_experiment
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run_spec import RunSpec
 from lfadsrm_hpc.data.alignment.matrices import align

@@ -45,7 +45,7 @@ class Experiment:
 
     def _build(self) -> None:
         from lfadsrm_hpc.api import RunCollection
-        from lfadsrm_hpc.collection.experiment import read_experiment
+        from lfadsrm_hpc.collection.experiment_file import read_experiment
 
         self.rc = read_experiment(self.folder).build(RunCollection)
         with self.fabricated.quickly():

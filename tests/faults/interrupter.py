@@ -103,7 +103,7 @@ def main() -> None:
         assert signal.getsignal(number) is not signal.SIG_IGN
     import lfadsrm_hpc.api
     import lfadsrm_hpc.cli.main
-    import lfadsrm_hpc.collection.experiment
+    import lfadsrm_hpc.collection.experiment_file
 
     for name in lfadsrm_hpc.cli.main._COMMANDS:
         __import__(f"lfadsrm_hpc.cli.{name.replace('-', '_')}")

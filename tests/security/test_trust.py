@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lfadsrm_hpc.collection.experiment import read_experiment
+from lfadsrm_hpc.collection.experiment_file import read_experiment
 from lfadsrm_hpc.errors import ConfigError, TemplateError, UntrustedError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.records import new_ulid
