@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.matlab_collections import best_of_matlab_collection, find_matlab_collection
-from lfadsrm_hpc.cli.terminal import terminal_width
+from lfadsrm_hpc.cli.terminal import terminal_width, wrapped
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.manifest.publish import publish_new
@@ -165,9 +164,7 @@ def _wrapped(text: str, width: int | None, indent: str = "  ") -> str:
     """Break lines for a terminal; a file or a pipe gets one line, so that it can be pasted."""
     if width is None:
         return text
-    return "\n".join(
-        textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    )
+    return "\n".join(wrapped(text, width, then=indent))
 
 
 def _plain(one: BestRun[Run], top: int) -> dict[str, Any]:

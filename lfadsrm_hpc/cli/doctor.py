@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lfadsrm_hpc.cli.common import find_place, json_option, print_json, where_argument
-from lfadsrm_hpc.cli.terminal import terminal_width
+from lfadsrm_hpc.cli.terminal import terminal_width, wrapped
 from lfadsrm_hpc.errors import ConfigError, NotFoundError
 from lfadsrm_hpc.stopping import as_interrupt
 
@@ -98,21 +97,11 @@ def _show(result: Result, *, new_group: bool) -> None:
         click.echo(click.style(result.group, bold=True))
     verdict = result.verdict.value
     blank = " " * _MARGIN
-    lines = _wrapped(f"{result.name}: {result.evidence}", width)
+    lines = wrapped(f"{result.name}: {result.evidence}", width - _MARGIN, then="  ")
     if result.fix:
-        lines += _wrapped(f"do: {result.fix}", width)
+        lines += wrapped(f"do: {result.fix}", width - _MARGIN, then="  ")
     mark = click.style(f"{_WORDS[verdict]:<{_MARGIN}}", fg=_COLOURS.get(verdict), dim=verdict not in _COLOURS)
     click.echo("\n".join([mark + lines[0], *(blank + line for line in lines[1:])]))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        " ".join(text.split()),
-        width - _MARGIN,
-        subsequent_indent="  ",
-        break_on_hyphens=False,
-        break_long_words=False,  # a path in two parts cannot be copied
-    )
 
 
 def _summary(counts: Counter[str]) -> str:

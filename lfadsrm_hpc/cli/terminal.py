@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 from lfadsrm_hpc.cli.guarding import trusted, visible
@@ -42,6 +43,27 @@ def change_line(text: str) -> None:
     stream = trusted(sys.stderr)
     stream.write(f"\r\x1b[K{visible(text)}")
     stream.flush()
+
+
+def wrapped(text: str, width: int, *, first: str = "", then: str = "") -> list[str]:
+    """Return a text as lines of a width; a path or a command is never broken, so that it can be copied.
+
+    Parameters
+    ----------
+    text : str
+    width : int
+        In columns, with the indent.
+    first, then : str, optional
+        What the first and the later lines begin with.
+    """
+    return textwrap.wrap(
+        " ".join(text.split()),
+        width,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def terminal_width() -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from lfadsrm_hpc.cli.common import (
 )
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.cli.state_tables import duration, progress_cells, remark, word
-from lfadsrm_hpc.cli.terminal import terminal_width
+from lfadsrm_hpc.cli.terminal import terminal_width, wrapped
 from lfadsrm_hpc.collection.roster import Roster
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.schedulers.explaining import LINES, explain
@@ -79,16 +78,14 @@ def _walltime(place: Place) -> str:
 
 def _text(found: Explanation, width: int) -> str:
     status = found.status
-    lines = textwrap.wrap(_paragraph(found), width, break_on_hyphens=False, break_long_words=False)
+    lines = wrapped(_paragraph(found), width)
     if found.lines and found.log is not None:
         lines += ["", click.style(f"last lines of {found.log}:", dim=True)]
         lines += [f"  {line}" for line in found.lines]
     elif status.attempt is not None:
         lines += ["", click.style("it has printed nothing yet", dim=True)]
     lines += ["", f"next: {click.style(found.command, bold=True)}"]
-    return "\n".join(
-        [*lines, *textwrap.wrap(found.step.why, width, initial_indent="  ", subsequent_indent="  ")]
-    )
+    return "\n".join([*lines, *wrapped(found.step.why, width, first="  ", then="  ")])
 
 
 def _paragraph(found: Explanation) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.errors import UsageError
 from lfadsrm_hpc.results.colors import INFERRED, MUTED, VALID, colors, foreground
-from lfadsrm_hpc.results.plots.groups import MOST_LABELS, name_colors
+from lfadsrm_hpc.results.plots.groups import MOST_LABELS, name_colors, place_legend
 from lfadsrm_hpc.results.plots.parts import (
     bare,
     cut_off_start,
@@ -60,8 +60,10 @@ def learning_curves(
     ax.set_xlabel("epoch")
     ax.set_ylabel("cost (nats per trial)")
     bare(ax)
-    if legend and len(named) <= MOST_LABELS:  # costs fall: that corner is free
+    if legend and len(named) == 1:  # costs fall: that corner is free
         ax.legend(fontsize="small", frameon=False, loc="upper right")
+    elif legend and len(named) <= MOST_LABELS:
+        place_legend(ax)
     return ax
 
 
