@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     from slurm_cluster import SlurmCluster
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Take three processes for two processors: tests wait for schedulers and processes a third of their time."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # xdist takes this
+    return (3 * len(os.sched_getaffinity(0)) + 1) // 2
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the thousands of tests, which stay to the end."""
     gc.collect()
