@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Take three processes for two processors: tests wait for schedulers and processes a third of their time."""
+    """Take three processes for two processors: much of their time tests wait for others."""
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # xdist takes this
     return (3 * len(os.sched_getaffinity(0)) + 1) // 2
