@@ -151,9 +151,13 @@ def _machine_checks(tensorflow_s: float) -> Iterator[Check]:
 
 def _scheduler_checks(target: Target | None, scheduler_s: float) -> Iterator[Check]:
     limit = 2 * scheduler_s + 5.0
-    yield Check("slurm programs", SCHEDULER, scheduler_side.clients("slurm"), _QUICK_S, _DEAD_SCHEDULER)
+    yield Check(
+        "slurm programs", SCHEDULER, scheduler_side.clients("slurm", scheduler_s), _QUICK_S, _DEAD_SCHEDULER
+    )
     yield Check("slurm", SCHEDULER, scheduler_side.slurm_answers(scheduler_s), limit, _DEAD_SCHEDULER)
-    yield Check("pbs programs", SCHEDULER, scheduler_side.clients("pbs"), _QUICK_S, _DEAD_SCHEDULER)
+    yield Check(
+        "pbs programs", SCHEDULER, scheduler_side.clients("pbs", scheduler_s), _QUICK_S, _DEAD_SCHEDULER
+    )
     yield Check("pbs", SCHEDULER, scheduler_side.pbs_answers(scheduler_s), limit, _DEAD_SCHEDULER)
     if target is not None:
         yield Check("site", SCHEDULER, scheduler_side.site(target.project), 45.0, _DEAD_SCHEDULER)

@@ -31,7 +31,7 @@ def has_scheduler() -> bool:
     return any(shutil.which(name) for name in ("sbatch", "qsub"))
 
 
-def clients(kind: str) -> Callable[[], Found]:
+def clients(kind: str, timeout_s: float) -> Callable[[], Found]:
     """Return the check of the programs of "slurm" or "pbs"."""
     names = SLURM if kind == "slurm" else PBS
 
@@ -40,7 +40,7 @@ def clients(kind: str) -> Callable[[], Found]:
         if names[0] not in there:
             return absent(f"no {names[0]} on the PATH")
         missing = [name for name in _NEEDED[kind] if name not in there]
-        said = f"{', '.join(there)}: {_version(there)}"
+        said = f"{', '.join(there)}: {_version(there, min(VERSION_S, timeout_s))}"
         if missing:
             return problem(f"{said}; {', '.join(missing)} not found", f"put them on the PATH; {_ELSEWHERE}")
         return ok(said, programs={name: shutil.which(name) for name in there})
@@ -48,10 +48,10 @@ def clients(kind: str) -> Callable[[], Found]:
     return look
 
 
-def _version(names: Sequence[str]) -> str:
+def _version(names: Sequence[str], timeout_s: float) -> str:
     """Return what the first of some programs says of its version."""
     try:
-        answer = ask([names[0], "--version"], timeout_s=VERSION_S, check=False)
+        answer = ask([names[0], "--version"], timeout_s=timeout_s, check=False)
     except CommandError as error:
         return error.what
     if answer.returncode:  # as Slurm's where no slurm.conf can be found, which the next check tells
