@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lfadsrm_hpc.errors import ConfigError, UntrustedError
-from lfadsrm_hpc.layout import TrustLayout
+from lfadsrm_hpc.layout import TrustLayout, unfinished
 
 TRUSTED_VARIABLE = "LFADSRM_TRUSTED"
 COMMAND = "lfadsrm site trust"
@@ -107,19 +107,23 @@ def remember(key: str, content: bytes, what: str) -> bool:
         The record cannot be written.
     """
     record = _record(key, content)
+    if record.exists():
+        return False
+    beside = unfinished(record, f"{os.getpid()}")
     try:
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(record, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
+        beside.write_bytes(f"{what}\n{key}\n".encode(errors="surrogateescape"))  # for people: the name counts
+        beside.chmod(0o600)
+        beside.rename(record)
     except OSError as error:
         raise ConfigError(
             f"that this is trusted cannot be put on record: {error.strerror}",
             where=record.parent,
             hint=f"{TRUSTED_VARIABLE}=FOLDER trusts all that lies in a folder, without a record",
         ) from None
-    with os.fdopen(handle, "wb") as stream:  # for people: the name alone counts
-        stream.write(f"{what}\n{key}\n".encode(errors="surrogateescape"))
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
     return True
 
 

@@ -248,6 +248,7 @@ class Case:
     jobs : int or None
         How many tasks the scheduler has in the end: nothing is handed over twice.
     env : dict
+        Of its processes; "{folder}" is where it works.
     """
 
     place: str
@@ -290,6 +291,12 @@ CASES = {
         there("site_configs/ours.toml"),
         codes=(0, 2),
     ),
+    "trust": Case(
+        "described",
+        ("site", "trust"),
+        there("config/lfadsrm/**/*"),
+        env={"LFADSRM_TRUSTED": "", "XDG_CONFIG_HOME": "{folder}/config"},
+    ),
     "best": Case("complete", ("best", "runs/reaching", "--spec", "stitched", "--script", "again.py"),
                  there("again.py"), codes=(0, 2)),
     "metrics": Case("complete", ("metrics", "runs/reaching", "--recompute"), scored),
@@ -326,11 +333,12 @@ def set_up(case: Case, places: dict[str, Path], at: Path, interrupter: Interrupt
     """Copy the place, start the scheduler and give the commands that come before; yield the scheduler."""
     folder = at / "work"
     shutil.copytree(places[case.place], folder, symlinks=True)
+    own = {name: value.format(folder=folder) for name, value in case.env.items()}
     if not case.cluster:
-        yield None, {}
+        yield None, own
         return
     server = pbs.FakePbs(at / "server", "pbspro", scheduling=False)
-    path = {"PATH": f"{server.bin}{os.pathsep}{os.environ['PATH']}"}
+    path = own | {"PATH": f"{server.bin}{os.pathsep}{os.environ['PATH']}"}
     try:
         for args in case.before:
             ended = interrupter(folder, *args, **path)
