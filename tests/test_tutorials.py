@@ -70,6 +70,8 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
             text = "\n".join(f"{key} = {value!r}" for key, value in tiny.items())
         script.append(text)
     text = "\n\n".join(script)
+    assert "RunParams(\n" in text
+    text = text.replace("RunParams(\n", "RunParams(\n    use_xla='off', num_samples_posterior=8,\n")
     if name == "one_session":  # two epochs make no good fit
         assert "rc.best()" in text
         text = text.replace("rc.best()", "rc.best(include_bad=True)")
