@@ -29,6 +29,8 @@ import laboratory
 import pytest
 from every_command import Words, every_command, examples, leaves, options_of
 
+from lfadsrm_hpc.cli.main import lfadsrm
+
 # The words of commands that import TensorFlow; their examples train for a moment.
 TRAINING = {"demo", "infer", "nlb", "task", "time"}
 # Those, and another one that starts it to see whether it works.
@@ -65,6 +67,7 @@ BEFORE = {
     "archive": STILL,
     "lfadsrm archive --check best.tar": "lfadsrm archive --match factors_dim=8 -o best.tar",
     **dict.fromkeys(("run", "lfadsrm status --watch"), STILL),
+    "lfadsrm prepare my_experiment && lfadsrm run my_experiment": STILL,
     "lfadsrm infer all day9_more.npz --adapted day9 --json": (
         "lfadsrm infer all day9.npz --adapt --max-epochs 1"
     ),
@@ -84,6 +87,7 @@ AFTER = {
 QUICKLY = {
     "LFADSRM_SITE": "generic-slurm",
     "LFADSRM_TIME_SECONDS": "1",
+    "LFADSRM_DEMO_SIZE": "quick",
     "LFADSRM_DEMO_SESSIONS": "1",
     "LFADSRM_DEMO_FACTORS": "2",
     "LFADSRM_DEMO_SLOTS": "2",
@@ -300,6 +304,17 @@ def test_every_command_has_examples_of_itself(words: Words) -> None:
 @pytest.mark.parametrize("words", cases(slow=False))
 def test_examples(lab: Laboratory, words: Words) -> None:
     run_examples(lab, words, examples(every_command()[words].help or ""))
+
+
+@pytest.mark.parametrize("words", [("lfadsrm",)])
+def test_examples_of_all_together(lab: Laboratory, words: Words) -> None:
+    """Those of `lfadsrm --help`, but for the one that is also the first of `lfadsrm demo`."""
+    demo, *lines = examples(lfadsrm.get_help(click.Context(lfadsrm)))
+    assert demo == examples(every_command()["demo",].help or "")[0]
+    assert len(lines) >= 3
+    for line in lines:
+        run_examples(lab, (line.split()[1],), [line])
+        lab.home.with_name("fresh").rename(lab.home)
 
 
 @pytest.mark.slow
