@@ -68,7 +68,7 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     collection = described.build(RunCollection)
     coming = _coming_gb(collection)
     confirm_above("GB", coming, f"write about {coming:.0f} GB of inputs to {collection.path}?", yes=yes)
-    with _progress() as progress:
+    with _progress() as progress, described.pointing(), described.naming():
         report = collection.prepare_for_lfads(progress, warn=False, silence=(*described.silence, *silence))
     for warning in report.warnings:
         say(f"warning: {warning}")

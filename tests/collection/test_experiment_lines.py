@@ -98,6 +98,22 @@ SLIPS = [
         "",
     ),
     ("", '[[datasets.sessions]]\nname = "s1"\nfile = "day1"\nfiel = "day1"  # here', "'file'"),
+    (
+        "",
+        '[[datasets.sessions]]\nname = "s1"\nfile = "dya1"  # here\n[[datasets.sessions]]\nname = "s2"\n'
+        'file = "day2"',
+        "",
+    ),
+    (
+        "",
+        '[[datasets.sessions]]  # here\nname = "s1"\nfile = "day1"\noptions = { bin_mss = 5 }\n'
+        '[[datasets.sessions]]\nname = "s2"\nfile = "day2"',
+        "'bin_ms'",
+    ),
+    # options of readers
+    ('path = "datasets"', "files = ['*']\noptions = { bin_mss = 5 }  # here\nmin_trials = 1", "'bin_ms'"),
+    ("[params]", "[datasets.options]\nbin_mss = 5  # here\nbin_ms = 5\n[params]", "'bin_ms'"),
+    ('path = "datasets"', "files = ['*']\nalignment_options = { bin_mss = 5 }  # here", "'bin_ms'"),
     # sweeps
     ("", "[sweep]\nfactors_dim = 4  # here", "factors_dim = [1, 2]"),
     ("", "[sweep]\nseed = [1, 2]\nfactors_dim = []  # here", ""),
