@@ -11,7 +11,7 @@ import click
 from lfadsrm_hpc.cli.cluster_options import check_cluster
 from lfadsrm_hpc.cli.common import json_option, print_json, say
 from lfadsrm_hpc.cli.confirming import confirm_above, yes_option
-from lfadsrm_hpc.cli.places import nearest_experiment
+from lfadsrm_hpc.cli.places import find_experiment
 from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
@@ -60,7 +60,7 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     from lfadsrm_hpc.collection.experiment_file import read_experiment
     from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
-    place = experiment if experiment is not None else nearest_experiment()
+    place = find_experiment(experiment)
     described = read_experiment(place)
     with described.pointing():
         queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
