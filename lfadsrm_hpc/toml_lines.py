@@ -77,7 +77,7 @@ def line_of(text: str, what: str, place: str = "") -> int | None:
     table = _path(name) if name else ()
     key = _path(match["key"]) if match and match["key"] else ()
     entries = list(_entries(text))
-    found = _find(entries, table, key, what)
+    found = _find(_element(text, entries, table, key), table, key, what)
     return None if found is None else _within(text, entries, found, what).line
 
 
@@ -94,6 +94,23 @@ def _entries(text: str) -> Iterator[_Entry]:
             yield _Entry(number, (*table, ""))
         elif key := _KEY.match(line):
             yield _Entry(number, (*table, *_path(key["name"])))
+
+
+def _element(text: str, entries: list[_Entry], table: tuple[str, ...], key: tuple[str, ...]) -> list[_Entry]:
+    """Return the entries of that element of an array of tables which has the key as a value: as its name."""
+    headers = [one.line for one in entries if one.path == (*table, "")]
+    if len(headers) < 2 or not key:
+        return entries
+    lines = text.splitlines()
+    for first, after in zip(headers, [*headers[1:], len(lines) + 1], strict=True):
+        inside = [one for one in entries if first <= one.line < after and one.path[: len(table)] == table]
+        if any(_says(lines[one.line - 1], ".".join(key)) for one in inside):
+            return inside
+    return entries
+
+
+def _says(line: str, value: str) -> bool:
+    return re.search(rf"""["']{re.escape(value)}["']""", line) is not None
 
 
 def _find(entries: list[_Entry], table: tuple[str, ...], key: tuple[str, ...], what: str) -> _Entry | None:
@@ -128,6 +145,6 @@ def _within(text: str, entries: list[_Entry], found: _Entry, what: str) -> _Entr
     for match in _QUOTED.finditer(what):
         value = match[1] or match[2]
         for number in range(last - 1, found.line - 1, -1):
-            if re.search(rf"""["']{re.escape(value)}["']""", lines[number - 1]):
+            if _says(lines[number - 1], value):
                 return _Entry(number, found.path)
     return found

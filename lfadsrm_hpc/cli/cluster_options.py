@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lfadsrm_hpc.cli.completing import complete_sites, complete_states
-from lfadsrm_hpc.errors import UsageError, suggest
+from lfadsrm_hpc.errors import ConfigError, UsageError, suggest
 from lfadsrm_hpc.manifest.states import RunState
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.cli.common import Place
+    from lfadsrm_hpc.collection.experiment import Experiment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,6 +132,34 @@ def parse_states(words: Iterable[str]) -> frozenset[RunState]:
     return frozenset(found)
 
 
+def check_cluster(experiment: Experiment) -> None:
+    """Refuse what the [cluster] table of an experiment says where no site could read it.
+
+    Raises
+    ------
+    ConfigError
+        A time, a size of memory, or a key of a site is none; the message names file, key and line.
+    """
+    from lfadsrm_hpc.schedulers.sites.layers import SET, set_layers
+    from lfadsrm_hpc.schedulers.units import parse_memory, parse_time
+
+    checks: dict[str, Callable[[Any], object]] = {
+        "walltime": parse_time,
+        "memory": parse_memory,
+        "set": set_layers,
+    }
+    with experiment.pointing():
+        for key, check in checks.items():
+            if key not in experiment.cluster:
+                continue
+            try:
+                check(experiment.cluster[key])
+            except ConfigError as error:
+                inside = str(error.where or "").removeprefix(SET).strip()  # the setting and its key
+                where = experiment.where("cluster", key) + (f" ({inside})" if inside else "")
+                raise ConfigError(error.what, where=where, hint=error.hint) from None
+
+
 def order_of(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `RunCollection.submit` and its kin take: options over the experiment's [cluster].
 
@@ -138,10 +167,13 @@ def order_of(place: Place, options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
+    ConfigError
+        See `check_cluster`.
     UntrustedError
         It sets something of the site, and the user has not trusted that.
     """
     if place.experiment is not None:
+        check_cluster(place.experiment)
         place.experiment.require_trust()
     table = dict(place.experiment.cluster) if place.experiment is not None else {}
     account = options.get("account") or table.get("account")

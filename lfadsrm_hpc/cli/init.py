@@ -40,8 +40,7 @@ def init(folder: Path, name: str | None, as_script: bool, as_json: bool) -> None
     Exit codes: 0 written; 2 there is such a file already, or the name cannot be one;
     3 experiment.toml is invalid.
     """
-    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
-    from lfadsrm_hpc.collection.experiment_script import SCRIPT_FILE
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, SCRIPT_FILE
 
     path = folder / (SCRIPT_FILE if as_script else EXPERIMENT_FILE)
     given = as_script and (folder / EXPERIMENT_FILE).exists()

@@ -39,12 +39,13 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
     """Return the run collection that `where` means.
 
     It may be the collection, an experiment's folder or its TOML file; without it, the nearest of these from
-    the current folder upwards. With `prepared` the collection must be there.
+    the current folder upwards. An experiment that is a script means its one collection in `runs`. With
+    `prepared` the collection must be there.
 
     Raises
     ------
     NotFoundError
-        There is none, or the experiment is not prepared.
+        There is none, or the experiment is not prepared, or is a script with several collections.
     ConfigError
         The experiment's file is invalid.
     """
@@ -64,6 +65,9 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
                     hint=f"lfadsrm prepare {shell_quote(start)}",
                 )
             return place
+        if (made := script_collection(start)) is not None:
+            return Place(made)
+    _refuse_unprepared(where or Path.cwd())
     if LegacyCollectionLayout(where or Path.cwd()).runs():
         raise NotFoundError(
             "this collection is one of the Matlab run manager",
@@ -78,14 +82,77 @@ def find_place(where: Path | None, *, prepared: bool = True) -> Place:
     )
 
 
-def nearest_experiment() -> Path:
-    """Return the nearest folder with an experiment.toml, from here upwards; the current one, if none has."""
-    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
+def script_collection(folder: Path) -> Path | None:
+    """Return the run collection of a folder whose experiment is a script; None: it is none, or not prepared.
+
+    Raises
+    ------
+    NotFoundError
+        There are several.
+    """
+    from lfadsrm_hpc.collection.experiment_file import ROOT
+
+    if not _is_script_alone(folder):
+        return None
+    root = folder / ROOT
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    found = [path for path in inside if CollectionLayout(path).collection_json.is_file()]
+    if len(found) > 1:
+        raise NotFoundError(
+            f"there are {len(found)} run collections here",
+            where=root,
+            hint="\n    ".join(["name one of", *(shell_quote(path) for path in found)]),
+        )
+    return found[0] if found else None
+
+
+def _is_script_alone(folder: Path) -> bool:
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, SCRIPT_FILE
+
+    return (folder / SCRIPT_FILE).is_file() and not (folder / EXPERIMENT_FILE).is_file()
+
+
+def _refuse_unprepared(folder: Path) -> None:
+    from lfadsrm_hpc.collection.experiment_file import ROOT, SCRIPT_FILE
+
+    if _is_script_alone(folder):
+        raise NotFoundError(
+            f"this experiment has no run collection in its folder {ROOT!r}",
+            where=folder,
+            hint=f"prepare it: python {shell_quote(folder / SCRIPT_FILE)}; where it is elsewhere, name it",
+        )
+
+
+def find_experiment(given: Path | None) -> Path:
+    """Return which experiment to prepare: what is given, else the nearest folder with an experiment.toml.
+
+    From here upwards; the current folder, if none has one.
+
+    Raises
+    ------
+    NotFoundError
+        It is a script, which prepares its collection itself.
+    """
+    from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, SCRIPT_FILE
 
     here = Path.cwd()
-    found = (folder for folder in (here, *here.parents) if (folder / EXPERIMENT_FILE).is_file())
-    nearest = next(found, here)
-    return Path() if nearest == here else nearest
+    folders = [given] if given is not None else [here, *here.parents]
+    found = (one for one in folders if (one / EXPERIMENT_FILE).is_file() or _is_prepared_script(one))
+    nearest = next(found, folders[0])
+    if _is_script_alone(nearest):
+        raise NotFoundError(
+            "this experiment is a script, and no experiment.toml",
+            where=nearest,
+            hint=f"it prepares its runs itself: python {shell_quote(nearest / SCRIPT_FILE)}",
+        )
+    return Path() if nearest == here and given is None else nearest
+
+
+def _is_prepared_script(folder: Path) -> bool:
+    try:
+        return script_collection(folder) is not None
+    except NotFoundError:  # several
+        return True
 
 
 def is_place(path: Path) -> bool:
@@ -94,4 +161,6 @@ def is_place(path: Path) -> bool:
 
     if path.is_file():
         return path.suffix == ".toml"
-    return CollectionLayout(path).collection_json.is_file() or (path / EXPERIMENT_FILE).is_file()
+    if CollectionLayout(path).collection_json.is_file() or (path / EXPERIMENT_FILE).is_file():
+        return True
+    return _is_prepared_script(path)

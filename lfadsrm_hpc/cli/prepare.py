@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lfadsrm_hpc.cli.cluster_options import check_cluster
 from lfadsrm_hpc.cli.common import json_option, print_json, say
 from lfadsrm_hpc.cli.confirming import confirm_above, yes_option
-from lfadsrm_hpc.cli.places import nearest_experiment
+from lfadsrm_hpc.cli.places import find_experiment
 from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
@@ -57,17 +58,17 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     """
     from lfadsrm_hpc.api import RunCollection
     from lfadsrm_hpc.collection.experiment_file import read_experiment
-    from lfadsrm_hpc.rendering import shell_quote
     from lfadsrm_hpc.schedulers.sites.loading import queue_options
 
-    place = experiment if experiment is not None else nearest_experiment()
+    place = find_experiment(experiment)
     described = read_experiment(place)
     with described.pointing():
         queue_options(described.queue, where=described.where("queue"))  # a slip shows now, not at `run`
+    check_cluster(described)
     collection = described.build(RunCollection)
     coming = _coming_gb(collection)
     confirm_above("GB", coming, f"write about {coming:.0f} GB of inputs to {collection.path}?", yes=yes)
-    with _progress() as progress:
+    with _progress() as progress, described.pointing(), described.naming():
         report = collection.prepare_for_lfads(progress, warn=False, silence=(*described.silence, *silence))
     for warning in report.warnings:
         say(f"warning: {warning}")
@@ -94,7 +95,24 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
         say(line)
     say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
     click.echo(collection.path)
-    say(f"Next: lfadsrm run {shell_quote(place)}")
+    say(f"Next: {_next(place, described)}")
+
+
+def _next(place: Path, experiment: Experiment) -> str:
+    """Return the command that follows: the cluster's where runs go to one from here."""
+    from lfadsrm_hpc.rendering import shell_quote
+    from lfadsrm_hpc.schedulers.next_steps import first_walltime
+    from lfadsrm_hpc.schedulers.sites.loading import cluster_here, project_of
+
+    project = project_of(experiment.collection_path)
+    loaded, warning = cluster_here(experiment.cluster.get("site"), project=project)
+    if warning:
+        say(f"warning: {warning}")
+    if loaded is None:
+        return f"lfadsrm run {shell_quote(place)}"
+    walltime = () if "walltime" in experiment.cluster else first_walltime(loaded.site)
+    plan = " ".join(["lfadsrm plan", shell_quote(place), *walltime])
+    return f"{plan} (`submit` in place of `plan` hands the runs over)"
 
 
 def _coming_gb(collection: RunCollection) -> float:

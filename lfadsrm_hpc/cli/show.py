@@ -216,8 +216,9 @@ def _datasets(place: Place, as_json: bool) -> None:
 
 def _look_at_files(experiment: Experiment) -> list[dict[str, Any]]:
     """Return what the files of an experiment say of themselves, before it is prepared."""
-    datasets = experiment.dataset_collection()
-    datasets.load_info()
+    with experiment.pointing(), experiment.naming():
+        datasets = experiment.dataset_collection()
+        datasets.load_info()
     items = []
     for dataset in datasets:
         info = dataset.load_info()

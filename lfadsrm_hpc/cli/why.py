@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lfadsrm_hpc.cli.cluster_options import check_cluster
 from lfadsrm_hpc.cli.common import (
     collection_option,
     find_place,
@@ -56,13 +57,13 @@ def why(run: str, where: Path | None, match: tuple[str, ...], lines: int, as_jso
       lfadsrm why single_day1 --json | jq -r .next.shell
 
     \b
-    Exit codes: 0 told; 2 there is no such run.
+    Exit codes: 0 told; 2 there is no such run; 3 experiment.toml is invalid.
     """
     place = find_place(where)
     roster = Roster.open(place.collection)
     entry = find_one_entry(roster, run, match)
     named = () if where is None else (str(where),)
-    found = explain(roster, entry, where=named, walltime=_walltime(place), lines=lines)
+    found = explain(roster, entry, where=named, lines=lines, **_cluster(place))
     for warning in found.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -71,9 +72,13 @@ def why(run: str, where: Path | None, match: tuple[str, ...], lines: int, as_jso
     click.echo(_text(found, min(max(terminal_width() or _WIDEST, _NARROWEST), _WIDEST)))
 
 
-def _walltime(place: Place) -> str:
-    table = place.experiment.cluster if place.experiment is not None else {}
-    return str(table.get("walltime", ""))
+def _cluster(place: Place) -> dict[str, Any]:
+    """Return where the experiment says that its runs go, and for how long; checked, as commands repeat it."""
+    if place.experiment is None:
+        return {}
+    check_cluster(place.experiment)
+    table = place.experiment.cluster
+    return {"site": table.get("site"), "walltime": table.get("walltime", "")}
 
 
 def _text(found: Explanation, width: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lfadsrm_hpc.collection.experiment_datasets import located, matches, pointing
+from lfadsrm_hpc.collection.experiment_errors import Said, naming
 from lfadsrm_hpc.errors import ConfigError
 from lfadsrm_hpc.trust import may_run_commands, require_file
 
@@ -129,6 +130,21 @@ class Experiment:
         """Return a block in which errors that name this file get the line that they are about."""
         return pointing(self.path)
 
+    def naming(self) -> AbstractContextManager[None]:
+        """Return a block in which errors about what this file says name the key that says it."""
+        specs = {name: "specs" for name, _ in self.specs}
+        return naming(
+            Said(
+                self.path,
+                params={"params": self.params, "sweep": self.sweep},
+                options={
+                    "datasets.options": self.options,
+                    "datasets.alignment_options": self.alignment_options,
+                },
+                specs=specs | ({self.stitched: "stitched"} if self.stitched is not None else {}),
+            )
+        )
+
     def dataset_collection(self) -> DatasetCollection:
         """Find the recording sessions, without the small ones.
 
@@ -144,7 +160,7 @@ class Experiment:
         from lfadsrm_hpc.data.dataset_collection import DatasetCollection
 
         found = DatasetCollection(self.datasets)
-        with located(self.where("datasets", "files")):
+        with located(self.where("datasets", "files")), self.naming():
             for relative in self.dataset_files():
                 Dataset(found, relative, **self.options)
         for name, relative, own in self.sessions:
@@ -172,11 +188,12 @@ class Experiment:
             source = self.alignment / file
         options = self.alignment_options if source is None else self.options | self.alignment_options
         if source is not None or options:
-            with located(self.where("datasets", "alignment_options")):
+            with located(self.where("datasets", "alignment_options")), self.naming():
                 dataset.align_by(source, **options)
 
     def _large_enough(self, found: DatasetCollection) -> DatasetCollection:
-        found.load_info()
+        with self.naming():
+            found.load_info()
         chosen = found.filter_min_trials(self.min_trials)
         if not len(chosen):
             most = max(dataset.load_info()["n_trials"] for dataset in found)

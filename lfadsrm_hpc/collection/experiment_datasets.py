@@ -135,7 +135,7 @@ def pointing(file: Path) -> Iterator[None]:
     """Give errors that are about a TOML file the line that they are about."""
     try:
         yield
-    except ConfigError as error:
+    except LfadsrmError as error:
         point(error, file)
         raise
 

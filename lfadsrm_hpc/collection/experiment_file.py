@@ -26,6 +26,8 @@ else:
     import tomli as tomllib
 
 EXPERIMENT_FILE = "experiment.toml"
+SCRIPT_FILE = "experiment.py"
+ROOT = "runs"  # where nothing else is said
 
 _CLUSTER_TEXTS = ("site", "walltime", "partition", "memory", "gpu_type", "account")
 _CLUSTER_COUNTS = ("cpus", "gpus", "max_parallel")
@@ -81,7 +83,7 @@ def _checked(content: dict[str, Any], file: Path) -> Experiment:
     return Experiment(
         path=file,
         name=take.name("collection", "name", here.name),
-        root=take.folder("collection", "root", here, "runs"),
+        root=take.folder("collection", "root", here, ROOT),
         comment=take("collection", "comment", str, ""),
         datasets=take.folder("datasets", "path", here, "datasets"),
         files=_files(take, content["datasets"]),

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.collection.experiment import Experiment
-from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE
+from lfadsrm_hpc.collection.experiment_file import EXPERIMENT_FILE, SCRIPT_FILE
 from lfadsrm_hpc.model.hyperparameters import plain_names, specs
-
-SCRIPT_FILE = "experiment.py"
+from lfadsrm_hpc.rendering import shell_quote
 
 _HEAD = '''\
 #!/usr/bin/env python3
@@ -70,7 +69,7 @@ def script_of(experiment: Experiment, *, found: bool) -> str:
     ]
     text = "\n".join(lines) + "\n" + _TAIL
     values = {
-        "WHERE": str(_relative(experiment.collection_path, here)),
+        "WHERE": shell_quote(_relative(experiment.collection_path, here)),
         "QUEUE": _keywords(experiment.queue),
         "CLUSTER": _keywords(_order(experiment.cluster)),
     }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lfadsrm_hpc.collection.hashing import canonical_json
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
-from lfadsrm_hpc.errors import MismatchError
+from lfadsrm_hpc.errors import DataError, MismatchError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -241,7 +241,12 @@ def _aligned(loaded: Sequence[Loaded], sessions: Sequence[Session], run: Run) ->
     choices = {name: getattr(params, f"alignment_{name}") for name in names}
     data = [item.alignment_data for item in loaded]
     given = data if any(d is not None for d in data) else None
-    found = align(inputs, params.factors_dim, data=given, **choices)
+    try:
+        found = align(inputs, params.factors_dim, data=given, **choices)
+    except DataError as error:
+        if error.where is None:  # it is about all of its sessions together
+            error.where = f"run spec {run.name!r}"
+        raise
     told = {f"alignment_{name}": value for name, value in choices.items()}
     return [
         dataclasses.replace(

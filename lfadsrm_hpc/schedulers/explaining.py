@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,21 +17,20 @@ from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.evidence import Evidence
 from lfadsrm_hpc.manifest.facts import AttemptFacts, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold
-from lfadsrm_hpc.manifest.reading import look, read_facts, read_record, run_status
+from lfadsrm_hpc.manifest.reading import look, read_facts
 from lfadsrm_hpc.manifest.records import LOCAL
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
-from lfadsrm_hpc.plain_files import check_regular, read_json
+from lfadsrm_hpc.plain_files import check_regular
 from lfadsrm_hpc.schedulers.attempts import Attempt, attempts_of, job_text
 from lfadsrm_hpc.schedulers.handed import find_handed, site_of
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation, Step, next_step
 from lfadsrm_hpc.schedulers.retrying import Asked, Chooser, history_of, rules_of
 from lfadsrm_hpc.schedulers.tracking import track
-from lfadsrm_hpc.schedulers.units import format_time
+from lfadsrm_hpc.schedulers.untried import Wanted, never_tried
 
 LINES = 8  # of the log
 _TAIL_BYTES = 16384
-_CLIENTS = ("sbatch", "qsub")
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,7 @@ def explain(
     *,
     where: Sequence[str] | None = None,
     walltime: str = "",
+    site: str | None = None,
     lines: int = LINES,
 ) -> Explanation:
     """Explain one run, from all of its files and one question to its scheduler, where it has one.
@@ -125,6 +123,8 @@ def explain(
         How commands name the collection; by its absolute path unless given.
     walltime : str
         What the experiment asks for; "": it does not say, and what earlier runs had is taken.
+    site : str, optional
+        Where the experiment says that runs go.
     lines : int
         Of the log.
     """
@@ -133,7 +133,7 @@ def explain(
     status = fold(facts, look(run.path))
     evidence = [*_file_evidence(run, facts, status)]
     names = _names(roster, entry, (str(layout.path),) if where is None else tuple(where))
-    situation, told, warnings = _situation(layout, run, facts, status, names, walltime)
+    situation, told, warnings = _situation(layout, run, facts, status, names, Wanted(site, walltime))
     attempts = attempts_of(run)
     log = next((one.printed for one in reversed(attempts) if one.printed is not None), None)
     return Explanation(
@@ -164,12 +164,13 @@ def _job_of(attempts: Sequence[Attempt]) -> str:
 
 
 def _situation(
-    layout: CollectionLayout, run: RunLayout, facts: RunFacts, status: RunStatus, names: Names, walltime: str
+    layout: CollectionLayout, run: RunLayout, facts: RunFacts, status: RunStatus, names: Names, wanted: Wanted
 ) -> tuple[Situation, list[Says], tuple[str, ...]]:
     """Return what the next step depends on, what the scheduler says, and what the user should know."""
     newest = facts.newest
     if status.attempt is None or newest is None:
-        return _never_tried(layout, run, status, names, walltime), [], ()
+        situation, warnings = never_tried(run, status, names, wanted)
+        return situation, [], warnings
     if not _of_cluster(newest):
         return Situation(status, names), [], ()
     tracked = track(layout, {run.run_id: status})
@@ -214,42 +215,6 @@ def _with_history(layout: CollectionLayout, run: RunLayout, s: Situation, plan: 
         history=history_of(run, s.status, attempts),
         site=site,
     )
-
-
-def _never_tried(
-    layout: CollectionLayout, run: RunLayout, status: RunStatus, names: Names, walltime: str
-) -> Situation:
-    """Return what is known of a run without an attempt: where others of its collection went."""
-    last = None
-    for submission in reversed(layout.submissions()):
-        last, _ = read_record(Plan, submission.plan)
-        if last is not None:
-            break
-    if last is not None and not walltime:
-        requests = [chunk.request for chunk in last.chunks if chunk.request.get("walltime_s")]
-        walltime = format_time(requests[-1]["walltime_s"]) if requests else ""
-    here = bool(os.environ.get("LFADSRM_SITE", "local") != "local" or any(map(shutil.which, _CLIENTS)))
-    return Situation(
-        status,
-        names,
-        on_cluster=here or (last is not None and last.scheduler != LOCAL),
-        walltime=walltime,
-        site_name=last.site if last is not None else "",
-        waits_for=_waits_for(layout, run),
-    )
-
-
-def _waits_for(layout: CollectionLayout, run: RunLayout) -> Names | None:
-    """Return the run from whose trained model this one starts, where that is not complete."""
-    start = None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        start = read_json(run.params_json)["params"]["values"].get("start_from")
-    if not start:
-        return None
-    source = layout.run_at(start)
-    if not source.path.is_dir() or run_status(source).state is RunState.COMPLETED:
-        return None
-    return Names(source.run_id, (str(source.collection.path),))
 
 
 # -- what files and scheduler say ------------------------------------------------------------------------

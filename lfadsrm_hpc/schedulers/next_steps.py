@@ -23,7 +23,7 @@ from lfadsrm_hpc.schedulers.sites.site import Site
 from lfadsrm_hpc.schedulers.units import format_memory, format_time
 
 PROGRAM = "lfadsrm"
-_FIRST_WALLTIME = "4:00:00"  # to see what it costs, where nobody has said one yet
+_FIRST_WALLTIME_S = 4 * 3600  # to see what it costs, where nobody has said one yet
 _FIRST_MEMORY_MB = 16 * 1024  # where nobody knows how much it had
 _MORE = 1.5
 _PEEK_EVERY_S = 10
@@ -104,12 +104,14 @@ class Situation:
     history : sequence of Ended
         How its attempts ended, first first.
     site : Site or None
-        Where it was handed over.
+        Where it was handed over; of a run that was never tried: where it would be.
     walltime, site_name : str
         Of a run that was never tried: what runs of its collection asked for last, or its experiment asks for,
         and where they went. "": not known.
     waits_for : Names or None
         The run from whose trained model it starts, which is not complete.
+    undescribed : bool
+        Of a run that was never tried: there is a scheduler here, but no site says how it is to be used.
     """
 
     status: RunStatus
@@ -125,6 +127,7 @@ class Situation:
     walltime: str = ""
     site_name: str = ""
     waits_for: Names | None = None
+    undescribed: bool = False
 
 
 def next_step(situation: Situation) -> Step:
@@ -157,16 +160,29 @@ def _prepared(s: Situation) -> Step:
             f"it starts from the trained model of {s.waits_for.run}, which is not complete",
         )
     if not s.on_cluster:
-        return Step(_command(s, "run"), "trains it on this machine")
+        other = "; for the cluster, describe it first: `lfadsrm site init NAME`" if s.undescribed else ""
+        return Step(_command(s, "run"), f"trains it on this machine{other}")
     if s.walltime:
-        site = ("--site", s.site_name) if s.site_name else ()
-        options = (*site, "--walltime", s.walltime)
+        options = (*_site_option(s), "--walltime", s.walltime)
         return Step(_command(s, "submit", *options), "hands it to the scheduler")
+    options = (*_site_option(s), *first_walltime(s.site))
     return Step(
-        _command(s, "plan", "--walltime", _FIRST_WALLTIME),
-        f"shows its job and what it may cost in {_FIRST_WALLTIME}; `submit` in place of `plan` hands it over "
+        _command(s, "plan", *options),
+        "shows its job and what it may cost; `submit` in place of `plan` hands it over "
         "(on this machine itself: `lfadsrm run`)",
     )
+
+
+def _site_option(s: Situation) -> tuple[str, ...]:
+    return ("--site", s.site_name) if s.site_name else ()
+
+
+def first_walltime(site: Site | None) -> tuple[str, ...]:
+    """Return the option without which `plan` has no walltime, before anybody has said one."""
+    if site is not None and site.request.walltime:
+        return ()
+    most = caps_of(site, site.request.partition).walltime_s if site is not None else None
+    return ("--walltime", format_time(min(_FIRST_WALLTIME_S, most or _FIRST_WALLTIME_S)))
 
 
 def _submitted(s: Situation) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from lfadsrm_hpc.api import RunCollection
+from lfadsrm_hpc.cli.places import is_place
 from lfadsrm_hpc.errors import ManifestError
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import CHECKPOINTED, DONE, EXIT_CHECKPOINTED, FAILED, Exit, Identity
@@ -181,6 +183,51 @@ class TestWhere:
         said = call("run", tmp_path / "x y")
         assert said.code == 2
         assert f"lfadsrm prepare '{tmp_path / 'x y'}'" in said.err
+
+    def test_a_script_means_its_one_collection(
+        self, call: Any, experiment: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And never the experiment of a folder above it."""
+        folder = experiment / "a script"
+        folder.mkdir()
+        (experiment / "runs").rename(folder / "runs")
+        (folder / "experiment.py").write_text("")
+        for inside in (".", "runs"):
+            monkeypatch.chdir(folder / inside)
+            assert call("status", "--json").json["collection"] == str(folder / "runs/small")
+        monkeypatch.chdir(experiment)
+        assert call("status", folder, "--json").json["collection"] == str(folder / "runs/small")
+        assert call("run", folder, "--dry-run").code == 0
+        assert call("why", "single_day1", "-C", folder, "--match", "factors_dim=2").code == 0
+        assert is_place(folder)
+        said = call("prepare", folder)
+        assert said.code == 2
+        assert f"python '{folder / 'experiment.py'}'" in said.err
+        monkeypatch.chdir(folder)
+        assert "is a script" in call("prepare").err, "the experiment above is not meant"
+
+    def test_a_script_of_several_collections(
+        self, call: Any, experiment: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = experiment / "a script"
+        shutil.copytree(experiment / "runs/small", folder / "runs/small")
+        shutil.copytree(experiment / "runs/small", folder / "runs/other one")
+        (folder / "runs/none").mkdir()
+        (folder / "experiment.py").write_text("")
+        monkeypatch.chdir(folder)
+        for words in (["status"], ["status", folder], ["run"]):
+            said = call(*words)
+            assert said.code == 2
+            assert "there are 2 run collections here" in said.err
+            assert f"'{folder / 'runs/other one'}'" in said.err
+            assert str(folder / "runs/small") in said.err
+
+    def test_a_script_that_has_prepared_nothing(self, call: Any, tmp_path: Path) -> None:
+        (tmp_path / "experiment.py").write_text("")
+        said = call("status", tmp_path)
+        assert said.code == 2
+        assert f"python {tmp_path / 'experiment.py'}" in said.err
+        assert "this experiment has no run collection" in said.err
 
     def test_a_damaged_collection(self, call: Any, small: Path) -> None:
         (small / "collection.json").write_text("{")

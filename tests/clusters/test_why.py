@@ -87,7 +87,8 @@ def asked(
     from lfadsrm_hpc.cli.main import main
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr("lfadsrm_hpc.schedulers.explaining._CLIENTS", ())  # no sbatch, no qsub
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.untried._CLIENTS", ("sh",))  # as if a scheduler were here
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.sites.detection.scheduler_names", list)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     for name in ("LFADSRM_COLLECTION", "LFADSRM_JSON"):
         monkeypatch.delenv(name, raising=False)
@@ -126,10 +127,70 @@ def test_a_run_that_was_never_tried(asked: Asked, monkeypatch: pytest.MonkeyPatc
 def test_the_experiment_says_where_runs_go(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     toml = asked.project / "experiment.toml"
     toml.write_text(toml.read_text() + '[cluster]\nsite = "hill"\nwalltime = "90m"\n')
-    monkeypatch.setenv("LFADSRM_SITE", "hill")
+    monkeypatch.setenv("LFADSRM_SITE", "local")
     assert asked.why()["next"]["command"][1] == "submit"
     assert asked.follow().code == 0
     assert asked.why()["state"] == "PENDING"
+
+
+def test_a_site_is_what_sends_runs_to_a_cluster(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that a scheduler is installed: what is told next must work."""
+    toml = asked.project / "experiment.toml"
+    before = toml.read_text()
+    found = asked.why()
+    assert found["next"]["command"][1] == "run"
+    assert "site init" in found["next"]["why"]
+    assert asked.call(*found["next"]["command"][1:], "--dry-run").code == 0
+    monkeypatch.setenv("LFADSRM_SITE", "local")
+    local = asked.why()["next"]
+    assert local["command"][1] == "run"
+    assert "site init" not in local["why"]
+    monkeypatch.delenv("LFADSRM_SITE")
+    toml.write_text(before + '[cluster]\nsite = "hill"\n')
+    assert asked.why()["next"]["command"][1:] == [
+        "plan", "--spec", SPEC, "--match", MATCH, "--walltime", "4:00:00",
+    ]  # fmt: skip
+    assert asked.follow().code == 0
+    toml.write_text(before + '[cluster]\nsite = "hil"\n')
+    found = asked.why()
+    assert found["next"]["command"][1] == "run"
+    (warning,) = found["warnings"]
+    assert "there is no site 'hil'" in warning
+    assert "did you mean 'hill'?" in warning
+
+
+def test_a_machine_that_is_recognised(asked: Asked) -> None:
+    site = asked.project / "site_configs/hill.toml"
+    site.write_text(site.read_text().replace("8:00:00", "2:00:00") + '[recognise]\nhostnames = ["*"]\n')
+    assert asked.why()["next"]["command"][-2:] == ["--walltime", "2:00:00"], "no more than is allowed there"
+    assert asked.follow().code == 0
+    site.write_text(site.read_text().replace("[request]", '[request]\nwalltime = "1:00:00"'))
+    assert asked.why()["next"]["command"][1:] == ["plan", "--spec", SPEC, "--match", MATCH]
+    assert asked.follow().code == 0
+
+
+def test_a_cluster_of_earlier_that_nobody_describes_any_more(asked: Asked) -> None:
+    asked.submit()
+    (asked.project / "site_configs/hill.toml").unlink()
+    other = json.loads(asked.call("why", "single_day2", "--match", MATCH, "--json").out)
+    assert other["next"]["command"][1] == "run"
+    assert "there is no site 'hill'" in other["warnings"][0]
+
+
+def test_prepare_tells_the_same(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Next: lfadsrm run .\n" in asked.call("prepare").err
+    monkeypatch.setenv("LFADSRM_SITE", "hill")
+    told = asked.call("prepare", ".").err
+    assert "Next: lfadsrm plan . --walltime 4:00:00 (`submit` in place of `plan`" in told
+    assert asked.call("plan", ".", "--walltime", "4:00:00").code == 0
+    toml = asked.project / "experiment.toml"
+    toml.write_text(toml.read_text() + '[cluster]\nsite = "hill"\nwalltime = "1h"\n')
+    monkeypatch.setenv("LFADSRM_SITE", "local")
+    assert "Next: lfadsrm plan . (`submit`" in asked.call("prepare").err, "the experiment names a site"
+    toml.write_text(toml.read_text().replace("hill", "hil"))
+    told = asked.call("prepare").err
+    assert "warning: no site can be chosen: there is no site 'hil'" in told
+    assert "Next: lfadsrm run ." in told
 
 
 def test_a_run_that_waits_works_and_ends(asked: Asked) -> None:

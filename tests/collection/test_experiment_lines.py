@@ -98,6 +98,22 @@ SLIPS = [
         "",
     ),
     ("", '[[datasets.sessions]]\nname = "s1"\nfile = "day1"\nfiel = "day1"  # here', "'file'"),
+    (
+        "",
+        '[[datasets.sessions]]\nname = "s1"\nfile = "dya1"  # here\n[[datasets.sessions]]\nname = "s2"\n'
+        'file = "day2"',
+        "",
+    ),
+    (
+        "",
+        '[[datasets.sessions]]  # here\nname = "s1"\nfile = "day1"\noptions = { bin_mss = 5 }\n'
+        '[[datasets.sessions]]\nname = "s2"\nfile = "day2"',
+        "'bin_ms'",
+    ),
+    # options of readers
+    ('path = "datasets"', "files = ['*']\noptions = { bin_mss = 5 }  # here\nmin_trials = 1", "'bin_ms'"),
+    ("[params]", "[datasets.options]\nbin_mss = 5  # here\nbin_ms = 5\n[params]", "'bin_ms'"),
+    ('path = "datasets"', "files = ['*']\nalignment_options = { bin_mss = 5 }  # here", "'bin_ms'"),
     # sweeps
     ("", "[sweep]\nfactors_dim = 4  # here", "factors_dim = [1, 2]"),
     ("", "[sweep]\nseed = [1, 2]\nfactors_dim = []  # here", ""),
@@ -155,6 +171,43 @@ def test_options_of_the_queue_are_pointed_to_when_it_is_prepared(folder: Path) -
     error = CliRunner().invoke(prepare, [str(folder)]).exception
     assert isinstance(error, ConfigError)
     assert f"line {len(RIGHT.splitlines()) + 4}" in str(error.where)
+
+
+CLUSTER_SLIPS = [
+    ('walltime = "abc"', "'abc' is not a time"),
+    ('walltime = "4:00"', "4:00:00"),
+    ('memory = "16"', "16G"),
+    ('set = "limits.jobs"', "KEY=VALUE"),
+    ('set = ["limits.jobs=3", "limits.job=3"]', "'jobs'"),
+    ('set = ["limits.jobs=many"]', "limits.jobs"),
+]
+
+
+@pytest.mark.parametrize(("slip", "words"), CLUSTER_SLIPS)
+@pytest.mark.parametrize("command", ["prepare", "plan", "submit", "retry", "why"])
+def test_what_no_cluster_could_read_is_pointed_to(
+    prepared: Path, command: str, slip: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from lfadsrm_hpc.cli.main import lfadsrm
+
+    monkeypatch.setenv("LFADSRM_TRUSTED", "/")
+    file = prepared / "experiment.toml"
+    file.write_text(f'{RIGHT}\n[cluster]\nsite = "generic-slurm"\n{slip}\n')
+    place = ["single_day1", "-C", str(prepared)] if command == "why" else [str(prepared)]
+    error = CliRunner().invoke(lfadsrm, [command, *place]).exception
+    assert isinstance(error, ConfigError), error
+    line, key = len(RIGHT.splitlines()) + 4, slip.partition(" ")[0]
+    assert str(error.where).startswith(f"{file}, line {line}, [cluster] {key}")
+    assert words in str(error)
+
+
+@pytest.fixture
+def prepared(folder: Path) -> Path:
+    (folder / "experiment.toml").write_text(RIGHT)
+    read_experiment(folder).build(RunCollection).prepare_for_lfads(warn=False)
+    return folder
 
 
 @pytest.mark.parametrize(

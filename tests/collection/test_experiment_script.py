@@ -141,6 +141,11 @@ def test_without_an_experiment_it_is_the_script_of_a_new_one(
     assert differences(files_of(folder / "runs" / "fresh"), expected) == []
 
 
+def test_the_command_that_it_names_is_quoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert init_script(folder, monkeypatch, "--name", "a b") == 0
+    assert "# Then: lfadsrm run 'runs/a b'; or here:" in (folder / "experiment.py").read_text()
+
+
 def test_a_script_that_is_there_is_never_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,7 +91,11 @@ def new_inputs(ds: xr.Dataset, *, name: str, bin_ms: float, fingerprint: str = "
 def _binned(
     ds: xr.Dataset, name: str, bin_ms: float, inds: dict[str, Array], made: dict[str, Any], fingerprint: str
 ) -> SessionInputs:
-    binned = rebin(ds.assign_attrs(name=name), bin_ms)
+    try:
+        binned = rebin(ds.assign_attrs(name=name), bin_ms)
+    except DataError as error:
+        what = f"spike_bin_ms = {bin_ms:g}: {error.what}"
+        raise DataError(what, where=error.where, hint=error.hint) from None
     parts: dict[str, Any] = {}
     for key, variable in {"data": "spikes", "truth": "truth", "ext_input": "external_input"}.items():
         if variable in binned.variables:

@@ -43,6 +43,7 @@ __all__ = [
     "LoadedSite",
     "build_request",
     "choose_site",
+    "cluster_here",
     "detect_sites",
     "list_sites",
     "load_site",
@@ -53,7 +54,12 @@ __all__ = [
 ]
 
 SITE_VARIABLE = "LFADSRM_SITE"
+LOCAL = "local"
 DEFAULT = "default"
+
+
+class _NowhereError(ConfigError):
+    """No site is named, and this machine looks like none."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,31 @@ def choose_site(name: str | None, *, project: Path | None = None, sets: Sequence
     return load_site(chosen, project=project, sets=sets)
 
 
+def cluster_here(name: str | None = None, *, project: Path | None = None) -> tuple[LoadedSite | None, str]:
+    """Return the cluster to which `choose_site` would send runs; None: they are trained on this machine.
+
+    Parameters
+    ----------
+    name : str, optional
+        Of a site, as the experiment names it.
+    project : Path, optional
+
+    Returns
+    -------
+    cluster : LoadedSite or None
+    warning : str
+        Why a site that is named or recognised cannot be used; "" where nothing is wrong.
+    """
+    try:
+        loaded = choose_site(name, project=project)
+    except _NowhereError:
+        return None, ""
+    except ConfigError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        return None, f"no site can be chosen: {error.what}{hint}"
+    return (loaded if loaded.site.scheduler != LOCAL else None), ""
+
+
 def _recognised(project: Path | None) -> str:
     found = detect_sites(project)
     if len(found) == 1:
@@ -157,7 +188,7 @@ def _recognised(project: Path | None) -> str:
         raise ConfigError(f"this machine looks like several sites: {seen}", hint=f"--site {found[0].name}")
     with site_folders(project) as folders:
         known = ", ".join(site_names(folders))
-    raise ConfigError(
+    raise _NowhereError(
         f"this machine is none of the sites that are described: {known}",
         hint="name one (--site), or describe this one: `lfadsrm site init NAME`; "
         "without a cluster: `lfadsrm run`",
