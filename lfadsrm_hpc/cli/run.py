@@ -28,6 +28,7 @@ from lfadsrm_hpc.cli.status import (
     table,
 )
 from lfadsrm_hpc.cli.terminal import may_change
+from lfadsrm_hpc.cli.unnamed_runs import tell_of_chosen
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.states import RunState
@@ -106,6 +107,7 @@ def run(
         runs, nothing = _to_do(collection, runs, cancelled=cancelled)
     if not runs:
         raise NothingEligibleError(nothing, where=collection.path, hint="`lfadsrm status` shows them")
+    tell_of_chosen(place, [run.id for run in runs], frozenset(RunState))
     if cancelled and not dry_run:
         collection.lift_cancellation(runs)
     detach = detach or bool(settings.get("survive_hangup"))
