@@ -1,9 +1,10 @@
 """Runs that an experiment does not name any more: which these are, and deleting those that were never tried.
 
 `prepare` takes no run away, so those of an earlier `experiment.toml` stay. When they are deleted, they leave
-`collection.json` first, so that nobody starts them; then each is held, and its folder goes in one step; then
-the inputs that no run uses. Where it is stopped in between, there are runs on disk that are not listed, and
-folders that were put aside: the same command finds both, and `prepare` lists such runs again.
+`collection.json` first, so that nobody starts them; then each is held, and its folder put aside in one step;
+then the inputs that no run uses go, and the folders last, which tell what they used. Where it is stopped in
+between, there are runs on disk that are not listed, and folders that were put aside: the same command finds
+both, and `prepare` lists such runs again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from lfadsrm_hpc.collection.cleaning import Cleaned, Removable, measured
 from lfadsrm_hpc.collection.leftovers import settle_interrupted, settle_removed_inputs
 from lfadsrm_hpc.collection.outputs import made_by
 from lfadsrm_hpc.collection.run import read_record
-from lfadsrm_hpc.errors import ClaimLostError
+from lfadsrm_hpc.errors import ClaimLostError, ConfigError, NotFoundError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.facts import RunFacts
 from lfadsrm_hpc.manifest.holding import held, is_hold
@@ -103,7 +104,7 @@ def removable(
     found = Unnamed()
     there = unnamed_runs(layout, named)
     chosen = {run.run_id: run for run in there if among is None or run.run_id in among}
-    working = _somebody_works(layout, named, chosen)
+    working = _somebody_works(layout)
     for run in chosen.values():
         if was_tried(run):
             found.kept[run.run_id] = _TRIED
@@ -119,9 +120,9 @@ def removable(
     return found
 
 
-def _somebody_works(layout: CollectionLayout, named: Iterable[str], chosen: Iterable[str]) -> bool:
-    runs = [run for run in layout.runs_on_disk() if run.run_id in {*named, *chosen}]
-    return any(status.state is RunState.RUNNING for status in collection_states(layout, runs).values())
+def _somebody_works(layout: CollectionLayout) -> bool:
+    states = collection_states(layout, layout.runs_on_disk())
+    return any(status.state is RunState.RUNNING for status in states.values())
 
 
 def _keep_starts(
@@ -140,56 +141,62 @@ def _keep_starts(
 
 
 def _own_inputs(layout: CollectionLayout, records: Mapping[str, Any], going: Collection[str]) -> list[Path]:
-    """Return the folders of inputs that only runs use that go."""
+    """Return the folders of inputs that only runs use that go, or that are being deleted already."""
     used: dict[bool, set[Path]] = {True: set(), False: set()}
     for run_id, record in records.items():
-        used[run_id in going] |= {(layout.path / entry["file"]).parent for entry in record["inputs"]}
+        used[run_id in going] |= _inputs_of(layout, record)
+    for path in layout.runs_put_aside():
+        with contextlib.suppress(NotFoundError, ConfigError):  # half of it is deleted
+            used[True] |= _inputs_of(layout, read_record(RunLayout(path).params_json))
     return sorted(path for path in used[True] - used[False] if path.is_dir())
+
+
+def _inputs_of(layout: CollectionLayout, record: Mapping[str, Any]) -> set[Path]:
+    return {(layout.path / entry["file"]).parent for entry in record["inputs"]}
 
 
 def remove(layout: CollectionLayout, items: Sequence[Removable]) -> Cleaned:
     """Delete what `removable` has offered and is still so."""
     done = Cleaned()
-    stored_file.unlist(layout, [item.run_id for item in items if item.kind == RUN])
+    runs = [item for item in items if item.kind == RUN]
+    stored_file.unlist(layout, [item.run_id for item in runs])
     try:
-        for item in items:
-            if item.kind == RUN:
-                _remove_run(layout.run_by_id(item.run_id), item, done)
-            elif item.kind == INPUTS:
-                gone = settle_removed_inputs(layout, item.path)
-                done.removed += [item] if gone else []
-            else:
-                _delete(item.path)
-                done.removed.append(item)
-            _remove_empty(item.path.parent)
-    finally:  # interrupted, too: no folder stays aside
-        settle_interrupted(layout)
+        for item in runs:
+            _put_aside(layout.run_by_id(item.run_id), done)
+    finally:
+        try:
+            _delete_aside(layout, items)
+        except BaseException:  # interrupted just here: what was put aside goes all the same
+            _delete_aside(layout, items)
+            raise
     _list_what_stayed(layout)
+    done.removed = [item for item in items if not item.path.exists()]
     return done
 
 
-def _remove_run(run: RunLayout, item: Removable, done: Cleaned) -> None:
-    aside = run.collection.removed_run(run, os.urandom(8).hex())
+def _put_aside(run: RunLayout, done: Cleaned) -> None:
+    """Take a run away in one step, unless it was tried by now."""
     try:
         with held(run) as hold:
             others = [attempt for attempt in hold.facts.attempts if attempt.number != hold.attempt]
             if others or any(path != run.attempts_dir for path in made_by(run)):
                 done.skipped[run.run_id] = _TRIED
-                return
-            run.path.rename(aside)
-        done.removed.append(item)
+            else:
+                run.path.rename(run.collection.removed_run(run, os.urandom(8).hex()))
     except ClaimLostError as error:
         done.skipped[run.run_id] = error.what
-    finally:
-        _delete(aside)
 
 
-def _delete(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except BaseException:  # interrupted just here: it goes all the same
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _delete_aside(layout: CollectionLayout, items: Sequence[Removable]) -> None:
+    """Delete inputs that no run uses any more, and after them the runs, which tell what they used."""
+    for item in items:
+        if item.kind == INPUTS:
+            settle_removed_inputs(layout, item.path)
+    settle_interrupted(layout)
+    for path in layout.runs_put_aside():
+        shutil.rmtree(path, ignore_errors=True)
+    for item in items:
+        _remove_empty(item.path.parent)
 
 
 def _remove_empty(folder: Path) -> None:
