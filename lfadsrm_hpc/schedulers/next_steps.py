@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lfadsrm_hpc.manifest.deleted import Deleted
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.facts import STALE_S
 from lfadsrm_hpc.manifest.fold import RunStatus
@@ -110,6 +111,8 @@ class Situation:
         and where they went. "": not known.
     waits_for : Names or None
         The run from whose trained model it starts, which is not complete.
+    deleted : Deleted or None
+        What it no longer has, although it is complete.
     """
 
     status: RunStatus
@@ -125,6 +128,7 @@ class Situation:
     walltime: str = ""
     site_name: str = ""
     waits_for: Names | None = None
+    deleted: Deleted | None = None
 
 
 def next_step(situation: Situation) -> Step:
@@ -240,6 +244,16 @@ def _unknown(s: Situation) -> Step:
 
 
 def _completed(s: Situation) -> Step:
+    if s.deleted is not None and s.deleted.means:
+        if s.deleted.model:
+            return Step(
+                _command(s, "clean", "--restart"),
+                "its results and its last checkpoint were deleted. If they are wanted again: this deletes "
+                "what is left, after a question, so that `lfadsrm run` trains it anew",
+            )
+        return Step(
+            _command(s, "run", "--posterior-only"), "makes its posterior means again: they were deleted"
+        )
     return Step(_command(s, "check-runs"), "judges what it has learned")
 
 

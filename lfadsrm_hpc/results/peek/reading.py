@@ -20,6 +20,7 @@ from lfadsrm_hpc.collection.run import one_dataset, read_record
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.deleted import BY, deleted_of
 from lfadsrm_hpc.plain_files import parse_json
 from lfadsrm_hpc.results.runs.fit_summary import read_fit_summary
 from lfadsrm_hpc.results.runs.fitlog import read_rows
@@ -167,7 +168,10 @@ def peek(run: RunLayout, *, dataset: str | None = None, trial: int | None = None
             "no rates yet: a training shows some validation trials from its first checkpoint on, "
             "which comes within half a minute"
         )
-        if trial is not None and run.fit_log() is None:
+        deleted = deleted_of(run, names)
+        if deleted is not None and deleted.means:
+            absent = f"no rates: the posterior means were {BY}; {deleted.remedy}"
+        elif trial is not None and run.fit_log() is None:
             absent = "no rates yet: the run has not trained"
     return Peek(run.run_id, values.get("max_epochs"), read_curve(run), look, absent)
 
