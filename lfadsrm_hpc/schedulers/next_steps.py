@@ -261,8 +261,9 @@ def _ended(s: Situation) -> Step:
     if s.status.reason == BAD_DATA:
         return Step(
             _command(s, "clean", "--restart"),
-            "first mend what the message names: the same data fail again. This deletes what the run has "
-            "made, after a question, so that it starts anew",
+            "first repair what the message names, since the same data fail again: delete a damaged input "
+            "file, then `lfadsrm prepare`; a changed recording needs another file name or collection. Then "
+            "this deletes what the run has made, after a question, so that it starts anew",
         )
     if not s.on_cluster:
         return _locally(s)

@@ -130,7 +130,8 @@ class Work:
                 raise MismatchError(
                     f"the inputs of dataset {name!r} are not those that this run was prepared for",
                     where=path,
-                    hint="put the old file back, or prepare the runs in a new collection",
+                    hint="put the old file back, or delete it and prepare again: it is written anew, "
+                    "where the recording is what it was",
                 )
             found.append(inputs)
         return found

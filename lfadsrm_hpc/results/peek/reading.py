@@ -274,7 +274,7 @@ def _of_posterior_means(
             row = first if trial is None else _row(run, trials, trial, complete=True)
             rates = stored_here(file, name)[row]
             names = tuple(str(_plain(one)) for one in stored_here(file, "neuron_name")[...])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ResultsError(f"the posterior means cannot be read: {error}", where=path) from error
     values = record["params"]["values"]
     return TrialLook(
@@ -300,18 +300,19 @@ def _inputs_of(run: RunLayout, record: dict[str, Any], dataset: str, trial: int)
 
     entry = next(entry for entry in record["inputs"] if entry["dataset"] == dataset)
     path: Path = run.collection.path / entry["file"]
-    check_file(path)
-    with contextlib.suppress(OSError, KeyError), h5py.File(path, "r") as file:
-        if _plain(file.attrs.get("fingerprint")) != entry["inputs_fingerprint"]:
-            return None
-        for part in ("train", "valid"):
-            inds = stored_here(file, f"{part}_inds")
-            (found,) = np.nonzero(
-                np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"]) == trial
-            )
-            if len(found):
-                data: Array = stored_here(file, f"{part}_data")[found[0]]
-                return data
+    with contextlib.suppress(OSError, KeyError, RuntimeError):
+        check_file(path)
+        with h5py.File(path, "r") as file:
+            if _plain(file.attrs.get("fingerprint")) != entry["inputs_fingerprint"]:
+                return None
+            for part in ("train", "valid"):
+                inds = stored_here(file, f"{part}_inds")
+                (found,) = np.nonzero(
+                    np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"]) == trial
+                )
+                if len(found):
+                    data: Array = stored_here(file, f"{part}_data")[found[0]]
+                    return data
     return None
 
 
