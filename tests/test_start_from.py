@@ -74,3 +74,15 @@ def test_train_stop_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with again.run_by_id(run.id).load_posterior_means() as one, twin.load_posterior_means() as two:
         for name in one.data_vars:
             np.testing.assert_array_equal(one[name].values, two[name].values, err_msg=name)
+
+
+def test_a_source_whose_checkpoint_was_deleted(tmp_path: Path) -> None:
+    further = PARAMS.replace(start_from=f"param_{PARAMS.param_hash}/single_day1")
+    rc = collection(tmp_path, further)
+    source, run = rc.find_run(params=PARAMS), rc.find_run(params=further)
+    assert source.train() == 0
+    rc.clean(rc.removable([source], kinds=["last-checkpoint", "checkpoints"]))
+    assert run.train() == 1
+    (status,) = rc.status([run], rescan=True)
+    assert f"{source.id}, whose last checkpoint was deleted" in status.message
+    assert "clean --restart" in status.message

@@ -18,6 +18,7 @@ from lfadsrm_hpc.api.reporting import CollectionReporting
 from lfadsrm_hpc.api.run import Run
 from lfadsrm_hpc.collection.run import check_inputs
 from lfadsrm_hpc.errors import InterruptedRunError, SchedulerError, UsageError
+from lfadsrm_hpc.manifest.deleted import can_be_sampled
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.states import RunState
@@ -171,6 +172,6 @@ class RunCollection(
     def _to_do(self, options: LocalQueueOptions) -> list[Run]:
         """Return the runs that a queue would do: those not complete; the trained, if only to sample."""
         if options.posterior_only:
-            return [run for run in self.runs if run.layout.has_checkpoint]
+            return [run for run in self.runs if can_be_sampled(run.layout)]
         done = {status.run_id for status in self.status() if status.state is RunState.COMPLETED}
         return [run for run in self.runs if run.id not in done]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    find_place,
     json_option,
     open_collection,
     print_json,
@@ -46,6 +47,12 @@ _MOST_RUNS = 20
     help="Delete all that the selected runs have made, so that they start from nothing: results, "
     "checkpoints, attempts, logs. Needs --spec or --match.",
 )
+@click.option(
+    "--unnamed",
+    is_flag=True,
+    help="Delete runs that were never tried and that the experiment does not name any more, with the inputs "
+    "that only they use.",
+)
 @click.option("--dry-run", is_flag=True, help="List what may be deleted; delete nothing.")
 @yes_option
 @json_option
@@ -55,6 +62,7 @@ def clean(
     match: tuple[str, ...],
     kinds: tuple[str, ...],
     restart: bool,
+    unnamed: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -77,7 +85,10 @@ def clean(
     posterior-means  the results                               only where named
 
     With --restart nothing is kept of the runs that --spec and --match select, complete or not, but what they
-    were prepared from: after their data were mended, say. Runs that work or wait are refused.
+    were prepared from: inputs and params.json. Runs that work or wait are refused.
+
+    With --unnamed whole runs go, and leave the collection: those of an earlier experiment.toml that nobody
+    has tried. WHERE is the experiment. One that was tried stays, unless --restart has deleted what it made.
 
     \b
     Examples:
@@ -86,16 +97,18 @@ def clean(
       lfadsrm clean my_experiment --match factors_dim=8 --kind posterior-means
       lfadsrm clean --yes --json
       lfadsrm clean --spec single_day3 --restart --yes && lfadsrm run --spec single_day3 --dry-run
+      lfadsrm clean my_experiment --unnamed
 
     \b
     Exit codes: 0 deleted, or listed with --dry-run; 2 usage, or not confirmed; 4 nothing to delete.
     """
-    from lfadsrm_hpc.collection.cleaning import Cleaned
     from lfadsrm_hpc.errors import NothingEligibleError
 
     collection = open_collection(where)
     runs = select_runs(collection, spec, match) if spec or match else None
-    if restart:
+    if unnamed:
+        found = _unnamed(where, collection, runs, alone=not (restart or kinds))
+    elif restart:
         found = _outputs(collection, runs, kinds)
     else:
         found = collection.removable(runs, kinds=kinds or None)
@@ -112,12 +125,51 @@ def clean(
         say("\n".join(_lines(found)))
     size = sum(item.size for item in found)
     confirm(f"delete {len(found)} files and folders, {format_bytes(size)}?", yes=yes)
+    _tell(collection.path, _delete(collection, runs, found, restart, unnamed), as_json=as_json)
+
+
+def _delete(
+    collection: RunCollection,
+    runs: Sequence[Run] | None,
+    found: Sequence[Removable],
+    restart: bool,
+    unnamed: bool,
+) -> Cleaned:
+    from lfadsrm_hpc.collection.cleaning import Cleaned
+    from lfadsrm_hpc.collection.unnamed import remove
+
+    if unnamed:
+        return remove(collection.layout, found)
     if restart:
         collection.delete_outputs(runs, yes=True)
-        done = Cleaned(removed=list(found))
-    else:
-        done = collection.clean(found)
-    _tell(collection.path, done, as_json=as_json)
+        return Cleaned(removed=list(found))
+    return collection.clean(found)
+
+
+def _unnamed(
+    where: Path | None, collection: RunCollection, runs: Sequence[Run] | None, *, alone: bool
+) -> Sequence[Removable]:
+    """Return what may go of the runs that the experiment does not name; say which of them stay."""
+    from lfadsrm_hpc.collection.unnamed import named_by, removable
+    from lfadsrm_hpc.errors import UsageError
+
+    if not alone:
+        raise UsageError("--unnamed deletes whole runs", hint="leave --restart and --kind out")
+    experiment = find_place(where).experiment
+    if experiment is None:
+        raise UsageError(
+            "--unnamed needs the experiment, which says the runs that are wanted",
+            where=collection.path,
+            hint="name its folder, or its TOML file, as WHERE: lfadsrm clean my_experiment --unnamed",
+        )
+    among = None if runs is None else {run.id for run in runs}
+    found = removable(collection.layout, named_by(experiment), among)
+    stay: dict[str, list[str]] = {}
+    for run_id, why in found.kept.items():
+        stay.setdefault(why, []).append(run_id)
+    for why, ids in stay.items():
+        say(f"stays: {ids[0]}" + (f" and {len(ids) - 1} more" if ids[1:] else "") + f": {why}")
+    return found.items
 
 
 def _outputs(

@@ -12,7 +12,9 @@ PREFIX = "LFADSRM"
 SHARED = {"--json": "LFADSRM_JSON", "--collection": "LFADSRM_COLLECTION"}
 # What confirms that something is deleted, replaced or cancelled is said each time, and never by a variable
 # that somebody exported long ago.
-CONFIRMATIONS = frozenset({"--yes", "--force", "--overwrite", "cancel --all", "clean --restart"})
+CONFIRMATIONS = frozenset(
+    {"--yes", "--force", "--overwrite", "cancel --all", "clean --restart", "clean --unnamed"}
+)
 # Commands that scripts call: what a user happens to have exported must not change what a job does.
 FOR_SCRIPTS = frozenset({"task"})
 

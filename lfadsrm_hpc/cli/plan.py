@@ -23,6 +23,7 @@ from lfadsrm_hpc.cli.common import (
     selection_options,
     where_argument,
 )
+from lfadsrm_hpc.cli.unnamed_runs import tell_of_chosen
 
 
 @click.command()
@@ -64,12 +65,10 @@ def plan(
 
     place = find_place(where)
     collection = RunCollection.open(place.collection)
-    planned = collection.plan(
-        select_runs(collection, spec, match),
-        states=chosen_states(options),
-        retry=retry,
-        **order_of(place, options),
-    )
+    runs, states = select_runs(collection, spec, match), chosen_states(options)
+    if not retry:
+        tell_of_chosen(place, [run.id for run in runs], states)
+    planned = collection.plan(runs, states=states, retry=retry, **order_of(place, options))
     if as_json:
         print_json({"collection": collection.path, **plan_json(planned, scripts=scripts)})
     else:

@@ -13,6 +13,7 @@ from lfadsrm_hpc.cli.common import json_option, print_json, say
 from lfadsrm_hpc.cli.confirming import confirm_above, yes_option
 from lfadsrm_hpc.cli.places import find_experiment
 from lfadsrm_hpc.cli.terminal import may_change
+from lfadsrm_hpc.cli.unnamed_runs import tell_of_unnamed
 from lfadsrm_hpc.collection.alignment_table import alignment_lines
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     here upwards) and write its inputs.
 
     Safe to repeat, also while runs are training: inputs that are there are kept, and so are runs that were
-    prepared before, even if the experiment no longer names them. Prints the path of the collection.
+    prepared before, even if the experiment no longer names them (`lfadsrm clean --unnamed` deletes those).
+    Prints the path of the collection.
 
     \b
     Examples:
@@ -82,6 +84,7 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
                 "runs": [run.id for run in collection.runs],
                 "runs_written": report.written,
                 "runs_kept": report.kept,
+                "runs_unnamed": tell_of_unnamed(described, collection),
                 "inputs_written": report.inputs_written,
                 "inputs_kept": report.inputs_kept,
                 "left_out": left_out,
@@ -94,6 +97,7 @@ def prepare(experiment: Path | None, silence: tuple[str, ...], yes: bool, as_jso
     for line in _alignment(report.alignment):
         say(line)
     say(f"{len(collection.run_specs)} run specs x {len(collection.params)} params: {report}")
+    tell_of_unnamed(described, collection)
     click.echo(collection.path)
     say(f"Next: {_next(place, described)}")
 

@@ -28,8 +28,10 @@ from lfadsrm_hpc.cli.status import (
     table,
 )
 from lfadsrm_hpc.cli.terminal import may_change
+from lfadsrm_hpc.cli.unnamed_runs import tell_of_chosen
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
+from lfadsrm_hpc.manifest.deleted import BY, TRAIN_AGAIN, can_be_sampled, deleted_of
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.stopping import as_interrupt
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection, Watch
     from lfadsrm_hpc.cli.common import Place
     from lfadsrm_hpc.manifest.fold import RunStatus
+
+_SHOWN = "`lfadsrm status` shows them"
 
 
 @click.command()
@@ -100,12 +104,12 @@ def run(
     settings = {**_experiment_options(place), **{k: v for k, v in options.items() if v is not None}}
     runs = select_runs(collection, spec, match)
     if settings.get("posterior_only"):
-        runs = [run for run in runs if run.layout.has_checkpoint]
-        nothing = "no run has been trained yet"
+        runs, nothing, hint = _to_sample(runs)
     else:
-        runs, nothing = _to_do(collection, runs, cancelled=cancelled)
+        runs, nothing, hint = _to_do(collection, runs, cancelled=cancelled)
     if not runs:
-        raise NothingEligibleError(nothing, where=collection.path, hint="`lfadsrm status` shows them")
+        raise NothingEligibleError(nothing, where=collection.path, hint=hint)
+    tell_of_chosen(place, [run.id for run in runs], frozenset(RunState))
     if cancelled and not dry_run:
         collection.lift_cancellation(runs)
     detach = detach or bool(settings.get("survive_hangup"))
@@ -118,8 +122,21 @@ def run(
     report(runs, collection.status(runs, rescan=True), as_json)  # with costs and messages
 
 
-def _to_do(collection: RunCollection, runs: Sequence[Run], *, cancelled: bool) -> tuple[list[Run], str]:
-    """Return the runs to train, and why there are none where there are none; tell of those left out."""
+def _to_sample(runs: Sequence[Run]) -> tuple[list[Run], str, str]:
+    """Return the trained runs, and what to say where there are none; tell of those left out."""
+    trained = [run for run in runs if can_be_sampled(run.layout)]
+    found = [deleted_of(run.layout, ()) for run in runs]
+    gone = sum(one is not None and one.model for one in found)
+    if not gone:
+        return trained, "no run has been trained yet", _SHOWN
+    nothing = f"the last checkpoint of {gone} complete run{'s' if gone > 1 else ''} was {BY}"
+    if trained:
+        say(f"left out: {nothing}")
+    return trained, nothing, TRAIN_AGAIN
+
+
+def _to_do(collection: RunCollection, runs: Sequence[Run], *, cancelled: bool) -> tuple[list[Run], str, str]:
+    """Return the runs to train, and what to say where there are none; tell of those left out."""
     tracked = collection.track(runs)
     for warning in tracked.warnings:
         say(f"warning: {warning}")
@@ -138,8 +155,20 @@ def _to_do(collection: RunCollection, runs: Sequence[Run], *, cancelled: bool) -
         say(f"left out: {len(with_cluster)} in the hands of a scheduler; `lfadsrm cancel` takes them back")
     if given_up:
         say(f"left out: {len(given_up)} that were cancelled; --cancelled takes them too")
-    some = with_cluster or given_up
-    return chosen, "nothing is left to do here" if some else "every run is complete"
+    if chosen or with_cluster or given_up:
+        return chosen, "nothing is left to do here", _SHOWN
+    return [], *_complete(runs)
+
+
+def _complete(runs: Sequence[Run]) -> tuple[str, str]:
+    """Return what to say where every run is complete, also if its results were deleted."""
+    found = [deleted_of(run.layout, run.dataset_names) for run in runs]
+    lacking = [one for one in found if one is not None and one.means]
+    if not lacking:
+        return "every run is complete", _SHOWN
+    count = f"{len(lacking)} run{'s' if len(lacking) > 1 else ''}"
+    first = next((one for one in lacking if not one.model), lacking[0])
+    return f"every run is complete; the posterior means of {count} were {BY}", first.remedy
 
 
 def _experiment_options(place: Place) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, show_matl
 from lfadsrm_hpc.cli.state_tables import word
 from lfadsrm_hpc.collection.alignment_table import alignment_rows, quality
 from lfadsrm_hpc.errors import UsageError
+from lfadsrm_hpc.manifest.deleted import BY, deleted_of
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
@@ -150,8 +151,12 @@ def _run(run: Run, as_json: bool) -> None:
         click.echo(f"  message: {state.message}")
     for attempt in attempts:
         click.echo(f"  attempt {attempt.number}: {_attempt_text(attempt)}")
+    deleted = deleted_of(run.layout, run.dataset_names)
+    absent = (
+        "no posterior means yet" if deleted is None else f"its posterior means were {BY}; {deleted.remedy}"
+    )
     for name in run.dataset_names:
-        click.echo(f"  dataset {name}: {files.get(name, 'no posterior means yet')}")
+        click.echo(f"  dataset {name}: {files.get(name, absent)}")
     for row in aligned:
         click.echo(f"  alignment {row['dataset']}: {_alignment_text(row)}")
     click.echo(run.params.describe())

@@ -25,6 +25,7 @@ from lfadsrm_hpc.cli.common import (
     where_argument,
 )
 from lfadsrm_hpc.cli.confirming import agree_to, yes_option
+from lfadsrm_hpc.cli.unnamed_runs import tell_of_chosen
 
 
 @click.command()
@@ -72,6 +73,7 @@ def submit(
     collection = RunCollection.open(place.collection)
     runs = select_runs(collection, spec, match)
     order = {"states": chosen_states(options), **order_of(place, options)}
+    tell_of_chosen(place, [run.id for run in runs], order["states"])
     if dry_run:
         planned = collection.plan(runs, **order)
         if as_json:

@@ -130,19 +130,19 @@ def removable(
         for run in complete:
             found += [item for item in _of_run(run, read_facts(run)) if item.kind in kinds]
     if whole and "inputs" in kinds:
-        found += [_item("inputs", "", path) for path in unused_inputs(layout)]
+        found += [measured("inputs", "", path) for path in unused_inputs(layout)]
     if "leftovers" in kinds:
         resting = [run for run in runs if not states[run.run_id].is_live]
-        found += [_item("leftovers", run, path) for run, path in stale_files(layout, resting, whole=whole)]
+        found += [measured("leftovers", run, path) for run, path in stale_files(layout, resting, whole=whole)]
     if whole and "caches" in kinds:
         caches = [*map(layout.index, layout.index_numbers()), *layout.rosters()]
-        found += [_item("caches", "", path) for path in caches]
+        found += [measured("caches", "", path) for path in caches]
     return found
 
 
 def outputs_of(runs: Sequence[RunLayout]) -> list[Removable]:
     """Return all that runs have made, which nothing but `delete_outputs` deletes, with sizes."""
-    return [_item("outputs", run.run_id, path) for run in runs for path in made_by(run)]
+    return [measured("outputs", run.run_id, path) for run in runs for path in made_by(run)]
 
 
 def clean(
@@ -206,15 +206,15 @@ def _of_run(run: RunLayout, facts: RunFacts) -> Iterator[Removable]:
                 break  # no checkpoint can be read: it is not for this command to judge them
             if path != kept:
                 kind = "checkpoints" if path.parent == kept.parent else "attempts"
-                yield _item(kind, run.run_id, path)
+                yield measured(kind, run.run_id, path)
             elif run.model_params.is_file():  # otherwise it is the only copy of the parameters
-                yield _item("last-checkpoint", run.run_id, path)
+                yield measured("last-checkpoint", run.run_id, path)
         if tensorboard_events(folder).is_dir():
-            yield _item("tensorboard", run.run_id, tensorboard_events(folder))
+            yield measured("tensorboard", run.run_id, tensorboard_events(folder))
         if results and glimpses(folder).is_dir():  # otherwise there is nothing else to show
-            yield _item("glimpses", run.run_id, glimpses(folder))
+            yield measured("glimpses", run.run_id, glimpses(folder))
     for path in results:
-        yield _item("posterior-means", run.run_id, path)
+        yield measured("posterior-means", run.run_id, path)
 
 
 def _newest_whole(folder: Path) -> Path | None:
@@ -223,7 +223,8 @@ def _newest_whole(folder: Path) -> Path | None:
     return next((path for path in files if zipfile.is_zipfile(path)), None)
 
 
-def _item(kind: str, run_id: str, path: Path) -> Removable:
+def measured(kind: str, run_id: str, path: Path) -> Removable:
+    """Return a file or folder with the number of its files and their bytes."""
     files, size = _measure(path)
     return Removable(kind, run_id, path, files, size)
 

@@ -94,6 +94,7 @@ def stale_files(
         for folder in dict.fromkeys(folders):
             yield from (("", path) for path in _stale_below(folder, now))
         yield from (("", path) for path in _stale_in(layout.path, os.listdir(layout.path), now))  # noqa: PTH208
+        yield from (("", path) for path in layout.runs_put_aside() if _age(path, now) > STALE_S)
 
 
 def _stale_below(folder: Path, now: float) -> Iterator[Path]:

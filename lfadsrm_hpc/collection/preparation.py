@@ -122,7 +122,7 @@ def prepare(
         for name in [name for name, last in last_use.items() if last == spec]:
             work.loaded.pop(name, None)  # memory holds only what is still needed
     document = stored_file.publish(collection.layout, _document(work, runs))
-    return work.report, _write_texts(collection, document)
+    return work.report, write_texts(collection, document)
 
 
 def give_warnings(report: PrepareReport) -> None:
@@ -352,7 +352,7 @@ def _document(work: _Work, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _write_texts(collection: Contents[Any], document: Mapping[str, Any]) -> dict[str, Any]:
+def write_texts(collection: Contents[Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Write `summary.txt` and `launch_tensorboard.sh` for all that is on disk, not only what is in memory.
 
     Another process may list more runs in the meantime and be overtaken with its texts: then write them again.

@@ -221,7 +221,8 @@ def check_inputs(runs: Iterable[Run]) -> None:
                     "prepared with",
                     where=f"{path}: {fingerprints[path][:16]}..., prepared with "
                     f"{entry['inputs_fingerprint'][:16]}...",
-                    hint="put the old file back, or prepare the runs in a new collection",
+                    hint="put the old file back, or delete it and prepare again: it is written anew, "
+                    "where the recording is what it was",
                 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lfadsrm_hpc._version import __version__
@@ -93,6 +93,41 @@ def publish(layout: CollectionLayout, mine: Mapping[str, Any]) -> dict[str, Any]
         where=layout.collection_json,
         hint="prepare it again later",
     )
+
+
+def unlist(layout: CollectionLayout, run_ids: Collection[str]) -> None:
+    """Write `collection.json` without some runs, until it lists none of them: others may write it meanwhile.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for _ in range(MOST_ROUNDS):
+        stored = read_stored(layout)
+        if stored is None or not set(run_ids) & set(stored["runs"]):
+            return
+        publish_replacing(layout.collection_json, as_bytes(without(stored, run_ids)))
+    raise ConfigError(
+        "other processes keep changing the collection", where=layout.collection_json, hint="try again later"
+    )
+
+
+def without(stored: Mapping[str, Any], run_ids: Collection[str]) -> dict[str, Any]:
+    """Return a stored document without some runs, and without what no other run needs; pure."""
+    gone = set(run_ids)
+    runs = [run_id for run_id in stored["runs"] if run_id not in gone]
+    folders = {run_id.partition("/")[0] for run_id in runs}
+    names = {run_id.partition("/")[2] for run_id in runs}
+    specs = [spec for spec in stored["run_specs"] if spec["name"] in names]
+    used = {name for spec in specs for name in spec["datasets"]}
+    items = [item for item in stored["datasets"]["items"] if item["name"] in used]
+    return {
+        **stored,
+        "datasets": {**stored["datasets"], "items": items},
+        "params": [one for one in stored["params"] if f"param_{one['param_hash']}" in folders],
+        "run_specs": specs,
+        "runs": runs,
+    }
 
 
 def merge(stored: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lfadsrm_hpc.data.inputs import SessionInputs, read_head
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.inference.taking import Data, inputs_for, take
 from lfadsrm_hpc.layout import AdaptedLayout, RunLayout
+from lfadsrm_hpc.manifest.deleted import BY, TRAIN_AGAIN, deleted_of
 from lfadsrm_hpc.model.backend import tf
 from lfadsrm_hpc.model.sampling.posterior import Sampler
 from lfadsrm_hpc.model.training import checkpoints
@@ -63,9 +64,15 @@ def finished_checkpoints(run: Run) -> Path:
     Raises
     ------
     ResultsError
-        It has not.
+        It has not, or its last checkpoint was deleted.
     """
     folder = checkpoints.finished(path for _, _, path in run.layout.checkpoint_dirs())
+    if folder is None and deleted_of(run.layout, ()) is not None:
+        raise ResultsError(
+            f"the last checkpoint of run {run.id}, which is complete, was {BY}",
+            where=run.path,
+            hint=TRAIN_AGAIN,
+        )
     if folder is None:
         raise ResultsError(
             f"run {run.id} is not trained to its end", where=run.path, hint="train it: `lfadsrm run`"

@@ -228,10 +228,19 @@ class CollectionLayout:
 
     def runs_on_disk(self) -> list[RunLayout]:
         """Return the runs that have a `params.json`, sorted by id."""
+        found = (path.parent for path in self.path.glob("param_*/*/params.json"))
         return sorted(
-            (RunLayout(path.parent) for path in self.path.glob("param_*/*/params.json")),
+            (RunLayout(path) for path in found if not path.name.startswith(".")),
             key=lambda run: run.run_id,
         )
+
+    def removed_run(self, run: RunLayout, mark: str) -> Path:
+        """Return the name of a run's folder while it is being deleted."""
+        return run.path.with_name(f".removed.{mark}.{run.path.name}")
+
+    def runs_put_aside(self) -> list[Path]:
+        """Return such folders that are on disk."""
+        return sorted(self.path.glob("param_*/.removed.*.*"))
 
     @property
     def state_dir(self) -> Path:

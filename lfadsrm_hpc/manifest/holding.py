@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lfadsrm_hpc.layout import AttemptLayout, RunLayout
-from lfadsrm_hpc.manifest.facts import Freshness, RunFacts
+from lfadsrm_hpc.manifest.facts import AttemptFacts, Freshness, RunFacts
 from lfadsrm_hpc.manifest.process import Process
 from lfadsrm_hpc.manifest.publish import make_folder, publish_new
 from lfadsrm_hpc.manifest.reading import look, read_claim, read_facts
@@ -54,6 +54,12 @@ class Hold:
         if time.monotonic() - self._beaten >= _BEAT_S:
             self._beaten = time.monotonic()
             heartbeat(self.run, self.claim)
+
+
+def is_hold(attempt: AttemptFacts) -> bool:
+    """Return whether an attempt only holds, or held, its run: nobody tried the run by it."""
+    claim = attempt.newest.claim if attempt.newest is not None else None
+    return claim is not None and claim.identity.task == _HOLD
 
 
 @contextmanager

@@ -283,7 +283,8 @@ def _refuse_unasked(run: RunLayout, facts: RunFacts) -> None:
         raise DataError(
             f"the data of this run were found unusable before: {newest.exit.message or 'see its log'}",
             where=run.path,
-            hint="mend the data, then `lfadsrm clean --restart` for this run, and run it again",
+            hint="delete a damaged input file and prepare again (a changed recording needs another file name "
+            "or collection); then `lfadsrm clean --restart` for this run, and run it again",
         )
 
 

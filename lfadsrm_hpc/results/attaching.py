@@ -77,7 +77,8 @@ def attach(
         raise MismatchError(
             "the input file is not the one that the posterior means were made from",
             where=path,
-            hint="put the old file back, or prepare the runs in a new collection",
+            hint="put the old file back, or delete it and prepare again: it is written anew, "
+            "where the recording is what it was",
         )
     return attach_from(means, inputs, names, strict=strict)
 

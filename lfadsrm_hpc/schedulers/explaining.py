@@ -14,6 +14,7 @@ from typing import Any
 from lfadsrm_hpc.collection.roster import Entry, Roster
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.manifest.deleted import BY, Deleted, deleted_of
 from lfadsrm_hpc.manifest.evidence import Evidence
 from lfadsrm_hpc.manifest.facts import AttemptFacts, RunFacts
 from lfadsrm_hpc.manifest.fold import RunStatus, fold
@@ -143,7 +144,7 @@ def explain(
         situation.job or _job_of(attempts),
         log,
         tuple(last_lines(log, lines)) if log is not None else (),
-        next_step(situation),
+        next_step(replace(situation, deleted=_deleted(run, facts))),
         warnings,
     )
 
@@ -234,10 +235,21 @@ def _file_evidence(run: RunLayout, facts: RunFacts, status: RunStatus) -> Iterat
     if status.state is RunState.COMPLETED:
         found = len(list(run.posterior_dir.glob("*.nc"))) if run.posterior_dir.is_dir() else 0
         yield Says(_short(run, run.posterior_dir), f"posterior means of {found} dataset{'s' * (found != 1)}")
+        deleted = _deleted(run, facts)
+        if deleted is not None and deleted.means:
+            yield Says(_short(run, run.posterior_dir), f"those of {', '.join(deleted.means)} were {BY}")
+        if deleted is not None and deleted.model:
+            yield Says(_short(run, run.checkpoints), f"its last checkpoint was {BY}")
     steps = run.checkpoint_steps()
     if steps and status.state is not RunState.COMPLETED:
         (number, k), step = max(steps.items())
         yield Says(_short(run, run.checkpoint_dir(number, k)), f"a checkpoint of training step {step}")
+
+
+def _deleted(run: RunLayout, facts: RunFacts) -> Deleted | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return deleted_of(run, read_json(run.params_json)["spec"]["datasets"], facts)
+    return None
 
 
 def _attempt_evidence(run: RunLayout, attempt: AttemptFacts) -> Iterator[Says]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lfadsrm_hpc.manifest.deleted import Deleted
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.facts import STALE_S
 from lfadsrm_hpc.manifest.fold import RunStatus
@@ -112,6 +113,8 @@ class Situation:
         The run from whose trained model it starts, which is not complete.
     undescribed : bool
         Of a run that was never tried: there is a scheduler here, but no site says how it is to be used.
+    deleted : Deleted or None
+        What it no longer has, although it is complete.
     """
 
     status: RunStatus
@@ -128,6 +131,7 @@ class Situation:
     site_name: str = ""
     waits_for: Names | None = None
     undescribed: bool = False
+    deleted: Deleted | None = None
 
 
 def next_step(situation: Situation) -> Step:
@@ -256,6 +260,16 @@ def _unknown(s: Situation) -> Step:
 
 
 def _completed(s: Situation) -> Step:
+    if s.deleted is not None and s.deleted.means:
+        if s.deleted.model:
+            return Step(
+                _command(s, "clean", "--restart"),
+                "its results and its last checkpoint were deleted. If they are wanted again: this deletes "
+                "what is left, after a question, so that `lfadsrm run` trains it anew",
+            )
+        return Step(
+            _command(s, "run", "--posterior-only"), "makes its posterior means again: they were deleted"
+        )
     return Step(_command(s, "check-runs"), "judges what it has learned")
 
 
@@ -263,8 +277,9 @@ def _ended(s: Situation) -> Step:
     if s.status.reason == BAD_DATA:
         return Step(
             _command(s, "clean", "--restart"),
-            "first mend what the message names: the same data fail again. This deletes what the run has "
-            "made, after a question, so that it starts anew",
+            "first repair what the message names, since the same data fail again: delete a damaged input "
+            "file, then `lfadsrm prepare`; a changed recording needs another file name or collection. Then "
+            "this deletes what the run has made, after a question, so that it starts anew",
         )
     if not s.on_cluster:
         return _locally(s)

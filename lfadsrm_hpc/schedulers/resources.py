@@ -183,7 +183,7 @@ def escalate(
         return request
     last = history[-1]
     if last.bad_data:
-        return Declined("its data cannot be used", "mend them and delete its outputs")
+        return Declined("its data cannot be used", "`lfadsrm why` tells how to repair them")
     if last.state in (RunState.FAILED, RunState.CANCELLED) and not asked:
         return Declined(
             f"it {'failed' if last.state is RunState.FAILED else 'was cancelled'}",

@@ -22,6 +22,7 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout, fitlog
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.deleted import BY, TRAIN_AGAIN, deleted_of
 from lfadsrm_hpc.manifest.records import (
     BAD_DATA,
     CHECKPOINTED,
@@ -129,7 +130,8 @@ class Work:
                 raise MismatchError(
                     f"the inputs of dataset {name!r} are not those that this run was prepared for",
                     where=path,
-                    hint="put the old file back, or prepare the runs in a new collection",
+                    hint="put the old file back, or delete it and prepare again: it is written anew, "
+                    "where the recording is what it was",
                 )
             found.append(inputs)
         return found
@@ -195,6 +197,12 @@ class Work:
             return None
         source = self.layout.run_at(record.params.start_from)
         folder = checkpoints.finished(path for _, _, path in source.checkpoint_dirs())
+        if folder is None and not resumes and deleted_of(source, ()) is not None:
+            raise ModelError(
+                f"this run starts from the model of run {source.run_id}, whose last checkpoint was {BY}",
+                where=source.path,
+                hint=TRAIN_AGAIN,
+            )
         if folder is None and not resumes:
             raise ModelError(
                 f"this run starts from the trained model of run {source.run_id}, which is not trained yet",

@@ -22,6 +22,7 @@ UNSET = {
     "cancel --yes",
     "clean --yes",
     "clean --restart",
+    "clean --unnamed",
     "export --overwrite",
     "infer --overwrite",
     "prepare --yes",

@@ -52,6 +52,7 @@ CODES = {
     "lfadsrm archive my_experiment -o /archive/reaching.tar --remove": 2,
     "lfadsrm clean my_experiment --kind tensorboard --kind attempts": 2,
     "lfadsrm clean my_experiment --match factors_dim=8 --kind posterior-means": 2,
+    "lfadsrm clean my_experiment --unnamed": 4,  # the experiment names all of its runs
     "lfadsrm submit --failed --memory 32G": 3,  # no node of the tests' cluster has that much
 }
 STILL = "rm -r runs/example/param_*/single_day5/attempts"  # which would be waited for

@@ -209,6 +209,9 @@ def test_a_run_that_waits_works_and_ends(asked: Asked) -> None:
     log = asked.run.layout.attempt(1).log
     log.write_text("".join(f"line {n}\x1b[31m\n" for n in range(5000)))
     assert asked.why()["lines"][-2:] == ["line 4998?[31m", "line 4999?[31m"]
+    for name in asked.run.dataset_names:
+        asked.run.layout.posterior_dir.mkdir(exist_ok=True)
+        asked.run.layout.posterior_means(name).write_bytes(b"rates")
     asked.cluster.end(job, -1, 0)
     found = asked.why()
     assert found["state"] == "COMPLETED"

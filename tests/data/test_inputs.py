@@ -337,8 +337,22 @@ def test_missing_foreign_and_damaged_files(tmp_path: Path, inputs: SessionInputs
     path = tmp_path / "cut.h5"
     write_inputs(path, inputs)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DataError, match=r"cut\.h5"):
+    with pytest.raises(DataError, match=r"cut\.h5[\s\S]*delete this file, then `lfadsrm prepare`"):
         read_inputs(path)
+
+
+def test_files_with_damaged_bytes(tmp_path: Path, inputs: SessionInputs) -> None:
+    path = tmp_path / "day1.h5"
+    write_inputs(path, inputs)
+    whole, told = path.read_bytes(), 0
+    for start in range(0, len(whole), 800):
+        flipped = bytes(byte ^ 0x55 for byte in whole[start : start + 4000])
+        path.write_bytes(whole[:start] + flipped + whole[start + 4000 :])
+        try:
+            read_inputs(path)
+        except DataError as error:
+            told += "delete this file" in str(error)
+    assert told > 3
 
 
 def test_new_trials_are_binned_as_those_of_the_training(session: xr.Dataset, tmp_path: Path) -> None:

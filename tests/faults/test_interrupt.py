@@ -136,9 +136,9 @@ def interrupter() -> Iterator[Interrupter]:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, interrupter: Interrupter) -> dict[str, Path]:
-    """Return folders to copy: nothing, an experiment, a prepared one, one with results."""
+    """Return folders to copy: nothing, an experiment, a prepared one, one edited since, one with results."""
     top = tmp_path_factory.mktemp("places")
-    found = {name: top / name for name in ("empty", "described", "prepared", "complete")}
+    found = {name: top / name for name in ("empty", "described", "prepared", "edited", "complete")}
     found["empty"].mkdir()
     sessions = found["described"] / "datasets"
     sessions.mkdir(parents=True)
@@ -148,6 +148,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, interrupter: Interrupter) -
     (found["described"] / "experiment.toml").write_text(EXPERIMENT)
     shutil.copytree(found["described"], found["prepared"])
     assert interrupter(found["prepared"], "prepare").code == 0
+    shutil.copytree(found["prepared"], found["edited"])
+    file = found["edited"] / "experiment.toml"
+    file.write_text(EXPERIMENT.replace("[2, 3]", "[2]"))
     _load("made_up_runs", HERE.parent / "results" / "made_up_runs.py").build(
         found["complete"] / "runs", sweep=False
     )
@@ -222,6 +225,22 @@ def restarted(folder: Path) -> None:
         left = {path.name for path in run.path.iterdir()}
         anew = run.path.name == "stitched"
         assert not left - {"params.json", "run.sh"} if anew else {"attempts", "checkpoints"} <= left
+
+
+def without_unnamed(folder: Path) -> None:
+    layout = small(folder)
+    runs = [run.run_id for run in layout.runs_on_disk()]
+    listed = json.loads(layout.collection_json.read_text())
+    assert sorted(listed["runs"]) == runs
+    assert len(runs) == len(listed["params"]) * len(listed["run_specs"]) == 3
+    used = {
+        entry["file"]
+        for run in layout.runs_on_disk()
+        for entry in json.loads(run.params_json.read_text())["inputs"]
+    }
+    assert {path.relative_to(layout.path).as_posix() for path in layout.path.glob("data_*/*/*.h5")} == used
+    assert {path.name for path in layout.path.glob("param_*")} == {run.partition("/")[0] for run in runs}
+    assert not [*layout.runs_put_aside(), *layout.inputs_put_aside()]
 
 
 def archived(folder: Path) -> None:
@@ -321,11 +340,12 @@ CASES = {
         restarted,
         codes=(0, 4),
     ),
+    "unnamed": Case("edited", ("clean", "--unnamed", "--yes"), without_unnamed, codes=(0, 4)),
     "archive": Case("complete", ("archive", "runs/reaching", "--remove", "--yes"), archived),
 }  # fmt: skip
 
 
-QUICK = ("init", "prepare", "run", "submit", "cancel", "metrics", "plot", "clean", "archive")
+QUICK = ("init", "prepare", "run", "submit", "cancel", "metrics", "plot", "clean", "unnamed", "archive")
 
 
 @contextlib.contextmanager
@@ -432,7 +452,7 @@ def test_interrupted_at_some_moment(
 @pytest.mark.parametrize(
     "turn", [pytest.param(turn, marks=[pytest.mark.slow] * (turn > 0)) for turn in range(8)]
 )
-@pytest.mark.parametrize("name", ["clean", "restart", "archive"])
+@pytest.mark.parametrize("name", ["clean", "restart", "unnamed", "archive"])
 def test_killed_at_some_moment(
     name: str, turn: int, places: dict[str, Path], tmp_path: Path, interrupter: Interrupter
 ) -> None:

@@ -12,6 +12,7 @@ import xarray as xr
 from lfadsrm_hpc import Dataset, DatasetCollection, RunCollection
 from lfadsrm_hpc.data.readers import save_dataset
 from lfadsrm_hpc.errors import DataError, MismatchError, NotFoundError, ResultsError, UsageError
+from lfadsrm_hpc.manifest.deleted import can_be_sampled
 
 pytestmark = pytest.mark.train
 
@@ -179,6 +180,15 @@ def test_a_run_that_is_not_trained(kit: Any, tmp_path: Path) -> None:
     rc = kit.collection(tmp_path, kit.params, kit.make("day1", kit.names["day1"]))
     with pytest.raises(ResultsError, match="not trained to its end"):
         rc.runs[0].infer(np.zeros((2, 8, 5), int))
+
+
+def test_a_run_whose_last_checkpoint_was_deleted(trained: RunCollection, kit: Any) -> None:
+    run = trained.find_run("alone")
+    assert can_be_sampled(run.layout)
+    trained.clean(trained.removable([run], kinds=["last-checkpoint"]))
+    assert not can_be_sampled(run.layout), "an older one may be there"
+    with pytest.raises(ResultsError, match=r"last checkpoint .* deleted[\s\S]*clean --restart"):
+        run.infer(kit.make("later", kit.names["day1"], trials=3))
 
 
 def test_external_inputs_come_along(kit: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from lfadsrm_hpc.cli.main import lfadsrm
+from lfadsrm_hpc.manifest.deleted import Deleted
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.reconcile import Remedy
@@ -98,6 +99,9 @@ WATCH = ("lfadsrm", "status", "my runs", *SELECTED, "--watch")
         (S.REQUEUED, {}, WATCH[1:]),
         (S.COMPLETED, {}, ("check-runs", "my runs", *SELECTED)),
         (S.COMPLETED, {"on_cluster": False}, ("check-runs", "my runs", *SELECTED)),
+        (S.COMPLETED, {"deleted": Deleted(model=True)}, ("check-runs", "my runs", *SELECTED)),
+        (S.COMPLETED, {"deleted": Deleted(False, ("a",))}, ("run", "my runs", *SELECTED, "--posterior-only")),
+        (S.COMPLETED, {"deleted": Deleted(True, ("a",))}, ("clean", "my runs", *SELECTED, "--restart")),
         (S.UNCERTAIN, {"remedy": Remedy.RECONCILE}, ("reconcile", "my runs")),
         (S.UNKNOWN, {"remedy": Remedy.RECONCILE}, ("reconcile", "my runs")),
         (S.UNKNOWN, {"remedy": Remedy.CANCEL}, ("cancel", "my runs", *SELECTED)),

@@ -46,6 +46,9 @@ from lfadsrm_hpc.errors import DataError, LfadsrmError, NotFoundError
 from lfadsrm_hpc.plain_files import parse_json
 
 FORMAT = "lfadsrm-inputs-1"
+# What h5py and numpy raise where a file is cut off or bytes of it are others.
+_DAMAGE = (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError)
+_REPAIR = "an input of a collection is written anew: delete this file, then `lfadsrm prepare`"
 
 
 def write_inputs(path: str | os.PathLike[str], inputs: SessionInputs) -> None:
@@ -266,8 +269,10 @@ def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except LfadsrmError:
         raise
-    except (LookupError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"a part of the input file cannot be read: {error}", where=path) from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"a part of the input file cannot be read: {error}", where=path, hint=_REPAIR
+        ) from error
 
 
 def _open(path: str | os.PathLike[str]) -> h5py.File:
@@ -279,9 +284,12 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
         check_file(Path(path))
         # no lock: the file never changes, and locks fail on many cluster file systems
         file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise DataError(f"the input file cannot be read: {error}", where=path) from error
-    if file.attrs.get("format") != FORMAT:
+        is_ours = file.attrs.get("format") == FORMAT
+    except LfadsrmError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(f"the input file cannot be read: {error}", where=path, hint=_REPAIR) from error
+    if not is_ours:
         file.close()
         raise DataError(
             f"not an input file of this version (format {FORMAT})",

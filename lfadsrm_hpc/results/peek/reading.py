@@ -20,6 +20,7 @@ from lfadsrm_hpc.collection.run import one_dataset, read_record
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, suggest
 from lfadsrm_hpc.layout import RunLayout
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.deleted import BY, deleted_of
 from lfadsrm_hpc.plain_files import parse_json
 from lfadsrm_hpc.results.runs.fit_summary import read_fit_summary
 from lfadsrm_hpc.results.runs.fitlog import read_rows
@@ -167,7 +168,10 @@ def peek(run: RunLayout, *, dataset: str | None = None, trial: int | None = None
             "no rates yet: a training shows some validation trials from its first checkpoint on, "
             "which comes within half a minute"
         )
-        if trial is not None and run.fit_log() is None:
+        deleted = deleted_of(run, names)
+        if deleted is not None and deleted.means:
+            absent = f"no rates: the posterior means were {BY}; {deleted.remedy}"
+        elif trial is not None and run.fit_log() is None:
             absent = "no rates yet: the run has not trained"
     return Peek(run.run_id, values.get("max_epochs"), read_curve(run), look, absent)
 
@@ -270,7 +274,7 @@ def _of_posterior_means(
             row = first if trial is None else _row(run, trials, trial, complete=True)
             rates = stored_here(file, name)[row]
             names = tuple(str(_plain(one)) for one in stored_here(file, "neuron_name")[...])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ResultsError(f"the posterior means cannot be read: {error}", where=path) from error
     values = record["params"]["values"]
     return TrialLook(
@@ -296,18 +300,19 @@ def _inputs_of(run: RunLayout, record: dict[str, Any], dataset: str, trial: int)
 
     entry = next(entry for entry in record["inputs"] if entry["dataset"] == dataset)
     path: Path = run.collection.path / entry["file"]
-    check_file(path)
-    with contextlib.suppress(OSError, KeyError), h5py.File(path, "r") as file:
-        if _plain(file.attrs.get("fingerprint")) != entry["inputs_fingerprint"]:
-            return None
-        for part in ("train", "valid"):
-            inds = stored_here(file, f"{part}_inds")
-            (found,) = np.nonzero(
-                np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"]) == trial
-            )
-            if len(found):
-                data: Array = stored_here(file, f"{part}_data")[found[0]]
-                return data
+    with contextlib.suppress(OSError, KeyError, RuntimeError):
+        check_file(path)
+        with h5py.File(path, "r") as file:
+            if _plain(file.attrs.get("fingerprint")) != entry["inputs_fingerprint"]:
+                return None
+            for part in ("train", "valid"):
+                inds = stored_here(file, f"{part}_inds")
+                (found,) = np.nonzero(
+                    np.rint(inds[...]).astype(np.int64) - int(inds.attrs["index_base"]) == trial
+                )
+                if len(found):
+                    data: Array = stored_here(file, f"{part}_data")[found[0]]
+                    return data
     return None
 
 

@@ -14,8 +14,9 @@ from lfadsrm_hpc.collection.labels import varying
 from lfadsrm_hpc.collection.matching import plain_list
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.words import listing
-from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, UsageError, suggest
+from lfadsrm_hpc.errors import LfadsrmWarning, NotFoundError, ResultsError, UsageError, suggest
 from lfadsrm_hpc.manifest import store
+from lfadsrm_hpc.manifest.deleted import BY, deleted_of
 from lfadsrm_hpc.results.attaching import attach, is_there
 from lfadsrm_hpc.results.posterior_means.loaders import of_split, open_posterior_means
 from lfadsrm_hpc.results.posterior_means.stacking import Member, stack
@@ -89,6 +90,13 @@ class Own:
 
     def open(self, dataset: str, *, cache: bool) -> xr.Dataset:
         path = self.run.layout.posterior_means(dataset)
+        deleted = deleted_of(self.run.layout, [dataset]) if not path.is_file() else None
+        if deleted is not None:
+            raise ResultsError(
+                f"the posterior means of run {self.run.id}, dataset {dataset!r}, were {BY}",
+                where=path,
+                hint=deleted.remedy,
+            )
         return open_posterior_means(path, expect_token=self.token, cache=cache)
 
     def attach(self, means: xr.Dataset, dataset: str, names: Sequence[str], *, strict: bool) -> xr.Dataset:
