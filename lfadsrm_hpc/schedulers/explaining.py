@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -22,7 +23,7 @@ from lfadsrm_hpc.manifest.reading import look, read_facts
 from lfadsrm_hpc.manifest.records import LOCAL
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
-from lfadsrm_hpc.plain_files import check_regular
+from lfadsrm_hpc.plain_files import check_regular, read_json
 from lfadsrm_hpc.schedulers.attempts import Attempt, attempts_of, job_text
 from lfadsrm_hpc.schedulers.handed import find_handed, site_of
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation, Step, next_step

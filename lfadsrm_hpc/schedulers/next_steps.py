@@ -32,16 +32,10 @@ _PEEK_EVERY_S = 10
 # Slurm's reasons for which a job will not start however long it waits (squeue(1), job reason codes).
 _NEVER = frozenset(
     {
-        "AssocMaxWallDurationPerJobLimit",
-        "BadConstraints",
-        "DependencyNeverSatisfied",
-        "InvalidAccount",
-        "InvalidQOS",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-        "QOSMaxWallDurationPerJobLimit",
+        "AssocMaxWallDurationPerJobLimit", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount",
+        "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit",
     }
-)
+)  # fmt: skip
 _PBS_NEVER = "can never run"
 _ADMIN_HOLD = "JobHeldAdmin"
 _SUSPENDED = frozenset({"SUSPENDED", "STOPPED", "S", "U"})
