@@ -26,8 +26,8 @@ def tell_of_unnamed(experiment: Experiment, collection: RunCollection) -> list[s
     untried = sum(not was_tried(run) for run in runs)
     if runs:
         text = f"{_runs(len(runs))} that the experiment does not name any more stay in the collection"
-        how = f"; nobody has tried {untried} of them, and {_command(experiment)} deletes these"
-        say(text + (how if untried else ""))
+        which = "them" if untried == len(runs) else f"the {untried} that nobody has tried"
+        say(text + (f"; {_command(experiment)} deletes {which}" if untried else ""))
     return [run.run_id for run in runs]
 
 

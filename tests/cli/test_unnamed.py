@@ -43,7 +43,7 @@ def test_prepare_tells_of_runs_that_the_experiment_does_not_name(edited: Path, c
     said = call("prepare", edited)
     assert said.code == 0
     assert "3 runs that the experiment does not name any more stay in the collection" in said.err
-    assert f"nobody has tried 3 of them, and `lfadsrm clean '{edited}' --unnamed` deletes these" in said.err
+    assert f"in the collection; `lfadsrm clean '{edited}' --unnamed` deletes them" in said.err
     content = call("prepare", edited, "--json").json
     assert content["runs_unnamed"] == [run.id for run in of_factors(edited, 3)]
     edit(edited, "[2]", "[2, 3]")
