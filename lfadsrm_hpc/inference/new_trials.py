@@ -231,8 +231,8 @@ def _check_place(path: Path, model: Model, dataset: str, overwrite: bool) -> Non
         raise UsageError(
             f"there are posterior means of {dataset!r} by this run already",
             where=path,
-            hint="overwrite=True (--overwrite) makes them anew; name= (--name) gives others a file of their "
-            "own",
+            hint="--overwrite (in Python overwrite=True) makes them anew; --name (in Python name=) gives "
+            "others a file of their own",
         )
 
 

@@ -151,7 +151,7 @@ def _check(path: Path, parts: Sequence[str], *, overwrite: bool) -> None:
         raise UsageError(
             "there is such a file already",
             where=path,
-            hint="name another one, or replace it: overwrite=True (--overwrite)",
+            hint="name another one, or replace it: --overwrite (in Python overwrite=True)",
         )
 
 

@@ -117,7 +117,7 @@ def _check(path: Path, *, overwrite: bool) -> None:
         raise UsageError(
             "there is an earlier export of this name",
             where=path,
-            hint="name another folder, or replace it: overwrite=True (--overwrite)",
+            hint="name another folder, or replace it: --overwrite (in Python overwrite=True)",
         )
 
 
