@@ -32,9 +32,9 @@ def collection_text(collection: Contents[Any], most: int | None = None) -> str:
     text.append(f"  Path: {collection.path}")
     if collection.comment:
         text.append(f"  Comment: {collection.comment}")
-    text += ["", f"  {_plural(len(collection.params), 'parameter setting')}"]
+    text += ["", f"  {_plural(len(collection.params), 'set')} of run params"]
     text += _cut([f"  [{i}] {p.title()}" for i, p in enumerate(collection.params)], most)
-    text += ["", f"  {_plural(len(collection.run_specs), 'run specification')}"]
+    text += ["", f"  {_plural(len(collection.run_specs), 'run spec')}"]
     text += _cut([f"  [{i}] {spec!r}" for i, spec in enumerate(collection.run_specs)], most)
     return "\n".join(text)
 
@@ -57,5 +57,5 @@ def full_text(collection: Contents[Any]) -> str:
     text += ["", "  Runs"]
     text += [f"  {run.id}  inputs: data_{run.data_hash}/{run.spec.name}" for run in collection.runs]
     for i, params in enumerate(collection.params):
-        text += ["", f"Parameter setting {i}", params.describe()]
+        text += ["", f"Run params {i}", params.describe()]
     return "\n".join(text) + "\n"
