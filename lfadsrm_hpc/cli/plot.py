@@ -119,8 +119,8 @@ Examples:
   lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over seed
 
 \b
-Exit codes: 0 drawn; 1 the run is not complete; 2 there is no such run, neuron, condition, ...;
-3 the run has nothing of that kind (no controller, no read-in, one factor)."""
+Exit codes: 0 drawn; 1 the run, or every run, is not complete; 2 there is no such run, neuron,
+condition, ...; 3 the run has nothing of that kind (no controller, no read-in, one factor)."""
 
 
 def _help() -> str:
