@@ -19,6 +19,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     run_argument,
     say,
+    where_of,
 )
 from lfadsrm_hpc.cli.terminal import change_line, may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
@@ -81,9 +82,9 @@ def infer(
 ) -> int:
     """Infer rates and factors of the trials in DATA with the trained RUN.
 
-    RUN is an id, a run spec, or a part of an id that no other run has. DATA is a file of a session, like
-    those that runs are prepared from: the same neurons in the same order, trials as long. The path of the
-    netCDF file with the posterior means goes to standard output.
+    RUN is an id, a run spec, a part of an id that no other run has, or the folder of a run. DATA is a file of
+    a session, like those that runs are prepared from: the same neurons in the same order, trials as long. The
+    path of the netCDF file with the posterior means goes to standard output.
 
     With --adapt, DATA is a session that the run was not trained on: a read-in and a read-out are trained
     for it, everything else of the model stays, and the file holds the posterior means of its trials. Ctrl-C
@@ -101,7 +102,7 @@ def infer(
     3 data or params invalid; 75 --adapt was stopped: start it again; 130 interrupted.
     """
     _check(session, adapt, max_epochs, adapted, options)
-    found = find_one_run(open_collection(where), run, match)
+    found = find_one_run(open_collection(where_of(run, where)), run, match)
     line = _Line()
     common: dict[str, Any] = {"name": name, "bin_ms": bin_ms, "on_block": line.sampled}
     if adapt:

@@ -17,12 +17,12 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     select_runs,
     selection_options,
+    where_of,
 )
 from lfadsrm_hpc.cli.completing import complete_runs_and_places, complete_swept
 from lfadsrm_hpc.cli.figure_names import figure_name
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
-from lfadsrm_hpc.layout import RunLayout
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
@@ -213,11 +213,8 @@ def _runs(
     """Return the collection, and the runs that are meant: one that is named, or those of a place."""
     path = Path(what)
     if where is None:
-        folder = RunLayout(path.absolute())
-        if folder.params_json.is_file() and folder.collection.collection_json.is_file():
-            collection = open_collection(folder.collection.path)
-            return collection, [find_one_run(collection, folder.run_id)]
-        if is_place(path):
+        where = where_of(what, None)
+        if where is None and is_place(path):
             collection = open_collection(path)
             return collection, select_runs(collection, spec, match)
     if spec:
