@@ -38,10 +38,11 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @collection_option
 @match_option
-@click.option("--session", metavar="NAME", help="Whose neurons these are; for a run of several sessions.")
-@click.option("--adapt", is_flag=True, help="A new session: first train a read-in and a read-out for it.")
+@click.option("--dataset", metavar="NAME", help="Whose neurons these are; for a run of several datasets.")
+@click.option("--session", metavar="NAME", hidden=True, help="What --dataset was called at first.")
+@click.option("--adapt", is_flag=True, help="A new dataset: first train a read-in and a read-out for it.")
 @click.option("--max-epochs", type=click.IntRange(1), help="With --adapt: how long to train.")
-@click.option("--adapted", metavar="NAME", help="Further trials of a session that --adapt was used on.")
+@click.option("--adapted", metavar="NAME", help="Further trials of a dataset that --adapt was used on.")
 @click.option("--name", metavar="NAME", help="Of the result; otherwise that of the data.")
 @click.option(
     "--bin-ms", type=float, metavar="MS", help="Width of the data's bins, if the file does not say."
@@ -71,6 +72,7 @@ def infer(
     data: Path,
     where: Path | None,
     match: tuple[str, ...],
+    dataset: str | None,
     session: str | None,
     adapt: bool,
     max_epochs: int | None,
@@ -93,7 +95,7 @@ def infer(
     \b
     Examples:
       lfadsrm infer single_day1 day1_afternoon.npz
-      lfadsrm infer all new_trials.npz --session day2 -o new_trials.nc
+      lfadsrm infer all new_trials.npz --dataset day2 -o new_trials.nc
       lfadsrm infer all day9.npz --adapt --max-epochs 100
       lfadsrm infer all day9_more.npz --adapted day9 --json
 
@@ -101,7 +103,8 @@ def infer(
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
     3 data or params invalid; 75 --adapt was stopped: start it again; 130 interrupted.
     """
-    _check(session, adapt, max_epochs, adapted, options)
+    dataset = dataset or session
+    _check(dataset, adapt, max_epochs, adapted, options)
     found = find_one_run(open_collection(where_of(run, where)), run, match)
     line = _Line()
     common: dict[str, Any] = {"name": name, "bin_ms": bin_ms, "on_block": line.sampled}
@@ -118,7 +121,7 @@ def infer(
     elif adapted is not None:
         means = found.adapted(adapted).infer(data, **common, **options)
     else:
-        means = found.infer(data, session=session, **common, **options)
+        means = found.infer(data, session=dataset, **common, **options)
     line.end()
     with means:
         file = means.encoding["source"]
@@ -130,15 +133,15 @@ def infer(
 
 
 def _check(
-    session: str | None, adapt: bool, max_epochs: int | None, adapted: str | None, options: dict[str, Any]
+    dataset: str | None, adapt: bool, max_epochs: int | None, adapted: str | None, options: dict[str, Any]
 ) -> None:
     """Refuse options that have no meaning together."""
     if adapt and adapted is not None:
         raise UsageError("--adapt makes an adapted model, --adapted NAME uses one", hint="give one of them")
-    if session is not None and (adapt or adapted is not None):
+    if dataset is not None and (adapt or adapted is not None):
         raise UsageError(
-            "--session names a session of the run; an adapted model has its own",
-            hint="leave out --session, or --adapted",
+            "--dataset names a dataset of the run; an adapted model has its own",
+            hint="leave out --dataset, or --adapted",
         )
     if max_epochs is not None and not adapt:
         raise UsageError(

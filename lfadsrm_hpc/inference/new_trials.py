@@ -119,8 +119,8 @@ def session_for(run: Run, session: str | None, dataset: str) -> str:
         return dataset
     raise NotFoundError(
         f"run {run.id} has {len(names)} sessions, and none is called {dataset!r}: {', '.join(names)}",
-        hint=f"say whose neurons these are: session={names[0]!r}; for a session that the run was not trained "
-        "on, run.adapt(...)",
+        hint=f"say whose neurons these are: --dataset {names[0]} (in Python session={names[0]!r}); for a "
+        "session that the run was not trained on: --adapt (in Python run.adapt(...))",
     )
 
 
