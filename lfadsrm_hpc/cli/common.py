@@ -62,6 +62,22 @@ match_option = click.option(
 )
 
 
+class Written(click.Path):
+    """The path of what a command writes: a slip in it is refused, and makes no folders."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; refuse one whose folder is not there."""
+        path: Any = super().convert(value, param, ctx)
+        folder = Path(path).absolute().parent
+        try:
+            there = folder.is_dir()
+        except OSError:  # writing tells
+            there = True
+        if not there:
+            raise UsageError(f"there is no folder {folder}", hint="make it, or name another one")
+        return path
+
+
 def selection_options(command: F) -> F:
     """Add the options by which `run` and `status` select runs."""
     return click.option(

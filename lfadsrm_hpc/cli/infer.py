@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     collection_option,
     find_one_run,
     json_option,
@@ -61,7 +62,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
     "-o",
     "--out",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Written(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="The netCDF file; otherwise inferred/<name>.nc in the folder of the run.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     collection_option,
     find_one_run,
     json_option,
@@ -20,7 +21,7 @@ from lfadsrm_hpc.cli.common import (
 
 @click.command()
 @run_argument
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=Written(dir_okay=False, path_type=Path))
 @collection_option
 @match_option
 @click.option("--name", required=True, metavar="NAME", help="What the benchmark calls the data: mc_maze, ...")

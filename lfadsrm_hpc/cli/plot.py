@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     find_one_run,
     is_place,
     json_option,
@@ -134,7 +135,7 @@ def _help() -> str:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The file: .png, .pdf or .svg.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     find_one_run,
     json_option,
     open_collection,
@@ -29,7 +30,7 @@ from lfadsrm_hpc.rendering import shell_quote
     "--out",
     "output",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(path_type=Path, dir_okay=False),
     help="Where the page goes; otherwise report.html in the folder of the collection.",
 )
 @click.option(
