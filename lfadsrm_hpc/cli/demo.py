@@ -266,7 +266,7 @@ def draw(
     sd_ms: float,
 ) -> Path:
     """Draw what the best run found in its first session, and the learning curves of all; return the path."""
-    from lfadsrm_hpc.results.beside import appearing
+    from lfadsrm_hpc.beside import appearing
     from lfadsrm_hpc.results.plots import demo_summary
 
     best = _best(collection.runs, scores)

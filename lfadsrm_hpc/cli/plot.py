@@ -286,8 +286,8 @@ def _name(
 def _draw(method: Any, arguments: Mapping[str, Any], path: Path, style: str, dpi: int) -> None:
     import numpy as np
 
+    from lfadsrm_hpc.beside import appearing
     from lfadsrm_hpc.results import plots
-    from lfadsrm_hpc.results.beside import appearing
 
     with plots.style(style):  # type: ignore[arg-type] # one of its choices
         axes = np.ravel(np.array(method(**arguments), dtype=object))

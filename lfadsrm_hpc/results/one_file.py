@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import netCDF4
 import numpy as np
 
+from lfadsrm_hpc.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
-from lfadsrm_hpc.results.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.results.posterior_means.format import attribute_values, chunk_shape, versions
 from lfadsrm_hpc.results.posterior_means.of_runs import Loadable, Wanted, open_one
 
