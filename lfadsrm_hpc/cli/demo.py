@@ -112,7 +112,7 @@ def demo(
             raise SomeRunsFailedError(
                 f"{len(bad)} runs are not complete",
                 where=", ".join(state.run_id for state in bad),
-                hint=f"lfadsrm logs -C {collection.path} RUN",
+                hint=f"lfadsrm why -C {collection.path} RUN",
             )
     inputs = read_inputs(collection)
     scores = {run.id: score_run(run, inputs) for run in runs}
