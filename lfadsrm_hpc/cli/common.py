@@ -159,8 +159,11 @@ def where_of(run: str, where: Path | None) -> Path | None:
 
 
 def _run_folder(text: str) -> RunLayout | None:
-    folder = RunLayout(Path(text).resolve())
-    is_one = bool(text) and folder.params_json.is_file() and folder.collection.collection_json.is_file()
+    try:
+        folder = RunLayout(Path(text).resolve())
+        is_one = bool(text) and folder.params_json.is_file() and folder.collection.collection_json.is_file()
+    except (OSError, RuntimeError):  # too long a name, links in a circle
+        return None
     return folder if is_one else None
 
 

@@ -41,6 +41,14 @@ def test_a_folder_where_the_run_has_no_results_yet(call: Any, folder: Path, tmp_
         assert "no run collection" not in said.err, command
 
 
+def test_what_cannot_be_a_folder(call: Any, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for text in ("x" * 300, tmp_path / "circle"):
+        said = call("why", text, "-C", small)
+        assert said.code == 2, said.err
+        assert "no run fits" in said.err
+
+
 def test_with_a_collection_it_must_be_of_that(call: Any, folder: Path, small: Path, tmp_path: Path) -> None:
     assert call("why", folder, "-C", small).code == 0
     assert call("why", folder, "-C", small.parent.parent).code == 0
