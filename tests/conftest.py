@@ -37,13 +37,15 @@ import pytest
 # TensorFlow's (absl's) would close with itself the file into which pytest catches what tests write.
 import submitit  # noqa: F401
 
-# Tests are no package; this name is how they reach the module.
-_spec = importlib.util.spec_from_file_location("slurm_cluster", Path(__file__).parent / "slurm/cluster.py")
-assert _spec is not None
-assert _spec.loader is not None
-slurm_cluster = importlib.util.module_from_spec(_spec)
-sys.modules["slurm_cluster"] = slurm_cluster
-_spec.loader.exec_module(slurm_cluster)
+# Tests are no package; these names are how they reach the modules.
+for _name, _file in (("slurm_cluster", "slurm/cluster.py"), ("disk_readers", "disk_readers.py")):
+    _spec = importlib.util.spec_from_file_location(_name, Path(__file__).parent / _file)
+    assert _spec is not None
+    assert _spec.loader is not None
+    _module = importlib.util.module_from_spec(_spec)
+    sys.modules[_name] = _module
+    _spec.loader.exec_module(_module)
+slurm_cluster: Any = sys.modules["slurm_cluster"]
 
 LIMITS = """AccountingStorageEnforce=associations,limits,qos
 EnforcePartLimits=ALL

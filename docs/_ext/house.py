@@ -24,6 +24,7 @@ FLOORS = [
         "toml_lines",
         "original_names",
         "plain_files",
+        "beside",
     },
     {"trust"},
     {"rendering", "data", "manifest", "model"},

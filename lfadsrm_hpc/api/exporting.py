@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from lfadsrm_hpc.collection.words import listing
 from lfadsrm_hpc.errors import LfadsrmWarning, ResultsError, UsageError
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ class CollectionExporting:
         chosen = self.find_runs(spec, params, **match) if runs is None else list(runs)
         done, others = self._exported(chosen)
         if not done or (runs is not None and others and not skip_incomplete):
-            what = "no run fits" if not chosen else f"{len(others)} of {len(chosen)} runs are not complete"
-            raise ResultsError(what, where=self.path, hint=", ".join(others[:5]) or None)
+            raise _lacking(self.path, chosen, others)
         if layout == LAYOUTS[1]:
             notes = write_matlab_collection(Path(path), done, overwrite=overwrite, on_run=on_run)
             warnings.warn(
@@ -167,6 +167,18 @@ class CollectionExporting:
             overwrite=overwrite,
             on_run=on_run,
         )
+
+
+def _lacking(path: Path, chosen: Sequence[Any], others: Sequence[str]) -> ResultsError:
+    if not chosen:
+        what = "no run fits"
+    elif len(chosen) == 1:
+        what = f"run {others[0]} is not complete"
+    elif len(others) == len(chosen):
+        what = "no run is complete"
+    else:
+        what = f"{len(others)} of {len(chosen)} runs are not complete: {listing(others, 5)}"
+    return ResultsError(what, where=path, hint="see `lfadsrm status`")
 
 
 class OwnExporting(CollectionExporting):

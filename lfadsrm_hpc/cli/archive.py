@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     json_option,
     open_collection,
     print_json,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     "output",
-    type=click.Path(path_type=Path),
+    type=Written(path_type=Path),
     metavar="FILE",
     help="Ends in .tar or .tar.gz; <collection>.tar beside the collection unless given.",
 )

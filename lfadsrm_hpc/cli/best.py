@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     json_option,
     open_collection,
     print_json,
@@ -45,7 +46,7 @@ _MOST_IN_FULL = 3  # run specs
 @click.option(
     "--script",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=Written(path_type=Path),
     help="Write a Python script there that reproduces the best run; one run spec must be selected.",
 )
 @json_option

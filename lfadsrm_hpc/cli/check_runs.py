@@ -54,7 +54,7 @@ def check_runs(
       lfadsrm check-runs --json | jq '.counts'
 
     \b
-    Exit codes: 0 told; 2 usage; 4 no run has ended; 5 some runs cannot be judged, or with --fail:
+    Exit codes: 0 told; 1 no run has ended; 2 usage; 5 some runs cannot be judged, or with --fail:
     some runs are bad.
     """
     from lfadsrm_hpc.cli.scored import need_some, scored_runs
@@ -62,7 +62,7 @@ def check_runs(
     found = scored_runs(where, spec, match, state_words, recompute=recompute, stored=stored)
     judged = dict(_judged(found))
     if not judged:
-        need_some(found)
+        need_some(found, "no run has ended, so there is nothing to judge")
     counts = Counter(quality["verdict"] for quality in judged.values())
     rest = len(found.entries) - len(judged) - len(found.failures)
     if as_json:

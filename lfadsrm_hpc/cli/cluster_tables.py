@@ -11,6 +11,7 @@ import click
 
 from lfadsrm_hpc.cli.common import print_json, say
 from lfadsrm_hpc.cli.plain_table import print_table
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import SchedulerError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def print_plan(planned: Planned, *, scripts: bool = False) -> None:
     if planned.draft is not None:
         chunks = planned.draft.plan.chunks
         click.echo(
-            f"site {site.name} ({site.scheduler}): {_count(len(planned.wishes), 'run')} in "
-            f"{_count(len(chunks), 'job')}"
+            f"site {site.name} ({site.scheduler}): {counted(len(planned.wishes), 'run')} in "
+            f"{counted(len(chunks), 'job')}"
         )
         print_table(_COLUMNS, list(_rows(planned)), numbers=_NUMBERS)
         for limit in planned.draft.arrangement.binding:
@@ -94,7 +95,7 @@ def cost_lines(cost: Cost) -> Iterator[str]:
     if cost.too_long:
         suggestion = f"; {_time(cost.walltime_s)} would hold them" if cost.walltime_s else ""
         yield (
-            f"walltime: {_count(len(cost.too_long), 'run')} will need more than one: they checkpoint, and "
+            f"walltime: {counted(len(cost.too_long), 'run')} will need more than one: they checkpoint, and "
             f"`lfadsrm retry` goes on{suggestion}"
         )
     if cost.peak_memory_mb:
@@ -138,7 +139,7 @@ def print_declined(declined: Mapping[str, Declined]) -> None:
     for run, why in declined.items():
         reasons.setdefault(str(why), []).append(run)
     for reason, runs in reasons.items():
-        say(f"not tried again: {_count(len(runs), 'run')}: {reason}: {_some(runs)}")
+        say(f"not tried again: {counted(len(runs), 'run')}: {reason}: {_some(runs)}")
 
 
 def hand_over(call: Callable[[], Submitted], *, as_json: bool) -> None:
@@ -170,7 +171,7 @@ def print_submitted(submitted: Submitted, *, as_json: bool) -> None:
     print_declined(submitted.declined)
     for job in submitted.jobs:
         click.echo(job.job)
-    count = _count(len(submitted.runs), "run")
+    count = counted(len(submitted.runs), "run")
     if submitted.pid is not None:
         click.echo(str(submitted.pid))
         say(f"The local queue works on {count} in the background (process {submitted.pid}).")
@@ -210,10 +211,6 @@ def plan_json(planned: Planned, *, scripts: bool = False) -> dict[str, Any]:
         "warnings": planned.warnings,
         **({"scripts": dict(draft.scripts)} if scripts and draft is not None else {}),
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _some(names: Any, most: int = 5) -> str:

@@ -18,6 +18,7 @@ from lfadsrm_hpc.cli.places import is_place as is_place
 from lfadsrm_hpc.cli.terminal import may_colour
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, ParamsError, UsageError
+from lfadsrm_hpc.layout import RunLayout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,22 @@ match_option = click.option(
     shell_complete=complete_conditions,
     help="Only runs with this hyperparameter value; may be repeated (all must hold).",
 )
+
+
+class Written(click.Path):
+    """The path of what a command writes: a slip in it is refused, and makes no folders."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; refuse one whose folder is not there."""
+        path: Any = super().convert(value, param, ctx)
+        folder = Path(path).absolute().parent
+        try:
+            there = folder.is_dir()
+        except OSError:  # writing tells
+            there = True
+        if not there:
+            raise UsageError(f"there is no folder {folder}", hint="make it, or name another one")
+        return path
 
 
 def selection_options(command: F) -> F:
@@ -135,8 +152,24 @@ def _value(text: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def where_of(run: str, where: Path | None) -> Path | None:
+    """Return WHERE of a command about one RUN, which may be the folder of a run and so say both."""
+    folder = _run_folder(run) if where is None else None
+    return where if folder is None else folder.collection.path
+
+
+def _run_folder(text: str) -> RunLayout | None:
+    try:
+        folder = RunLayout(Path(text).resolve())
+        is_one = bool(text) and folder.params_json.is_file() and folder.collection.collection_json.is_file()
+    except (OSError, RuntimeError):  # too long a name, links in a circle
+        return None
+    return folder if is_one else None
+
+
 def find_one_run(collection: RunCollection, text: str, match: Sequence[str] = ()) -> Run:
-    """Return the run that `text` means: its id, its run spec, or a part of its id that only one run has.
+    """Return the run that `text` means: its id, its run spec, a part of its id that only one run has, or its
+    folder.
 
     Raises
     ------
@@ -162,6 +195,9 @@ def pick_one(where: Path, runs: Sequence[tuple[str, str]], text: str, label: Cal
         Returns what distinguishes the params of a run, by its number.
     """
     numbers = range(len(runs))
+    folder = _run_folder(text)
+    if folder is not None and folder.collection.path == where.resolve():
+        text = folder.run_id
     for fits in (
         [n for n in numbers if runs[n][0] == text],
         [n for n in numbers if runs[n][1] == text],

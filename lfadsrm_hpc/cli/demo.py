@@ -112,7 +112,7 @@ def demo(
             raise SomeRunsFailedError(
                 f"{len(bad)} runs are not complete",
                 where=", ".join(state.run_id for state in bad),
-                hint=f"lfadsrm logs -C {collection.path} RUN",
+                hint=f"lfadsrm why -C {collection.path} RUN",
             )
     inputs = read_inputs(collection)
     scores = {run.id: score_run(run, inputs) for run in runs}
@@ -266,7 +266,7 @@ def draw(
     sd_ms: float,
 ) -> Path:
     """Draw what the best run found in its first session, and the learning curves of all; return the path."""
-    from lfadsrm_hpc.results.beside import appearing
+    from lfadsrm_hpc.beside import appearing
     from lfadsrm_hpc.results.plots import demo_summary
 
     best = _best(collection.runs, scores)

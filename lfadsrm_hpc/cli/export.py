@@ -10,6 +10,7 @@ import click
 
 from lfadsrm_hpc.api.exporting import LAYOUTS, PARTS
 from lfadsrm_hpc.cli.common import (
+    Written,
     collection_option,
     json_option,
     open_collection,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=Written(path_type=Path))
 @collection_option
 @selection_options
 @click.option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     collection_option,
     find_one_run,
     json_option,
@@ -19,6 +20,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     run_argument,
     say,
+    where_of,
 )
 from lfadsrm_hpc.cli.terminal import change_line, may_change
 from lfadsrm_hpc.errors import InterruptedRunError, UsageError
@@ -37,10 +39,11 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @collection_option
 @match_option
-@click.option("--session", metavar="NAME", help="Whose neurons these are; for a run of several sessions.")
-@click.option("--adapt", is_flag=True, help="A new session: first train a read-in and a read-out for it.")
+@click.option("--dataset", metavar="NAME", help="Whose neurons these are; for a run of several datasets.")
+@click.option("--session", metavar="NAME", hidden=True, help="What --dataset was called at first.")
+@click.option("--adapt", is_flag=True, help="A new dataset: first train a read-in and a read-out for it.")
 @click.option("--max-epochs", type=click.IntRange(1), help="With --adapt: how long to train.")
-@click.option("--adapted", metavar="NAME", help="Further trials of a session that --adapt was used on.")
+@click.option("--adapted", metavar="NAME", help="Further trials of a dataset that --adapt was used on.")
 @click.option("--name", metavar="NAME", help="Of the result; otherwise that of the data.")
 @click.option(
     "--bin-ms", type=float, metavar="MS", help="Width of the data's bins, if the file does not say."
@@ -59,7 +62,7 @@ KINDS = ("posterior_sample_and_average", "posterior_push_mean")
     "-o",
     "--out",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Written(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="The netCDF file; otherwise inferred/<name>.nc in the folder of the run.",
 )
@@ -70,6 +73,7 @@ def infer(
     data: Path,
     where: Path | None,
     match: tuple[str, ...],
+    dataset: str | None,
     session: str | None,
     adapt: bool,
     max_epochs: int | None,
@@ -81,9 +85,9 @@ def infer(
 ) -> int:
     """Infer rates and factors of the trials in DATA with the trained RUN.
 
-    RUN is an id, a run spec, or a part of an id that no other run has. DATA is a file of a session, like
-    those that runs are prepared from: the same neurons in the same order, trials as long. The path of the
-    netCDF file with the posterior means goes to standard output.
+    RUN is an id, a run spec, a part of an id that no other run has, or the folder of a run. DATA is a file of
+    a session, like those that runs are prepared from: the same neurons in the same order, trials as long. The
+    path of the netCDF file with the posterior means goes to standard output.
 
     With --adapt, DATA is a session that the run was not trained on: a read-in and a read-out are trained
     for it, everything else of the model stays, and the file holds the posterior means of its trials. Ctrl-C
@@ -92,7 +96,7 @@ def infer(
     \b
     Examples:
       lfadsrm infer single_day1 day1_afternoon.npz
-      lfadsrm infer all new_trials.npz --session day2 -o new_trials.nc
+      lfadsrm infer all new_trials.npz --dataset day2 -o new_trials.nc
       lfadsrm infer all day9.npz --adapt --max-epochs 100
       lfadsrm infer all day9_more.npz --adapted day9 --json
 
@@ -100,8 +104,9 @@ def infer(
     Exit codes: 0 done; 1 failed, or the run is not trained to its end; 2 usage;
     3 data or params invalid; 75 --adapt was stopped: start it again; 130 interrupted.
     """
-    _check(session, adapt, max_epochs, adapted, options)
-    found = find_one_run(open_collection(where), run, match)
+    dataset = dataset or session
+    _check(dataset, adapt, max_epochs, adapted, options)
+    found = find_one_run(open_collection(where_of(run, where)), run, match)
     line = _Line()
     common: dict[str, Any] = {"name": name, "bin_ms": bin_ms, "on_block": line.sampled}
     if adapt:
@@ -117,7 +122,7 @@ def infer(
     elif adapted is not None:
         means = found.adapted(adapted).infer(data, **common, **options)
     else:
-        means = found.infer(data, session=session, **common, **options)
+        means = found.infer(data, session=dataset, **common, **options)
     line.end()
     with means:
         file = means.encoding["source"]
@@ -129,15 +134,15 @@ def infer(
 
 
 def _check(
-    session: str | None, adapt: bool, max_epochs: int | None, adapted: str | None, options: dict[str, Any]
+    dataset: str | None, adapt: bool, max_epochs: int | None, adapted: str | None, options: dict[str, Any]
 ) -> None:
     """Refuse options that have no meaning together."""
     if adapt and adapted is not None:
         raise UsageError("--adapt makes an adapted model, --adapted NAME uses one", hint="give one of them")
-    if session is not None and (adapt or adapted is not None):
+    if dataset is not None and (adapt or adapted is not None):
         raise UsageError(
-            "--session names a session of the run; an adapted model has its own",
-            hint="leave out --session, or --adapted",
+            "--dataset names a dataset of the run; an adapted model has its own",
+            hint="leave out --dataset, or --adapted",
         )
     if max_epochs is not None and not adapt:
         raise UsageError(

@@ -18,6 +18,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     run_argument,
     say,
+    where_of,
 )
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.collection.roster import Entry, Roster
@@ -50,7 +51,7 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Print the log of RUN: its id, its run spec, or a part of its id that no other run has.
+    """Print the log of RUN: its id, its run spec, a part of its id that no other run has, or its folder.
 
     The name of the file goes to standard error. With --follow it waits for the first line of a run that is
     in a queue, and Ctrl-C ends it; the run goes on.
@@ -69,7 +70,7 @@ def logs(
     """
     if follow and as_json:
         raise UsageError("--follow and --json do not go together", hint="leave one of them out")
-    roster = Roster.open(find_place(where).collection)
+    roster = Roster.open(find_place(where_of(run, where)).collection)
     entry = find_one_entry(roster, run, match)
     found = roster.layout.run_by_id(entry.id)
     number, log = _log(found, attempt)

@@ -69,7 +69,7 @@ _SECTIONS = {
     },
     "Keep": {
         "clean": "Free space: delete what complete runs do not need any more.",
-        "archive": "Pack a collection into one verified file, and bring it back.",
+        "archive": "Pack a collection, or some of its runs, into one verified file.",
     },
     "Machine": {
         "doctor": "Check this machine, scheduler and disk, and suggest fixes.",

@@ -58,7 +58,7 @@ def metrics(
       lfadsrm metrics --json | jq '.runs[] | [.run_id, .metrics.co_bps]'
 
     \b
-    Exit codes: 0 told; 2 usage; 4 no run is complete; 5 the metrics of some runs cannot be made.
+    Exit codes: 0 told; 1 no run is complete; 2 usage; 5 the metrics of some runs cannot be made.
     """
     from lfadsrm_hpc.cli.scored import need_some, scored_runs
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     collection_option,
     find_one_run,
     json_option,
@@ -14,12 +15,13 @@ from lfadsrm_hpc.cli.common import (
     open_collection,
     print_json,
     run_argument,
+    where_of,
 )
 
 
 @click.command()
 @run_argument
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=Written(dir_okay=False, path_type=Path))
 @collection_option
 @match_option
 @click.option("--name", required=True, metavar="NAME", help="What the benchmark calls the data: mc_maze, ...")
@@ -47,9 +49,9 @@ def nlb(
 ) -> None:
     """Write FILE, which the Neural Latents Benchmark evaluates, from the posterior means of RUN.
 
-    RUN is an id, a run spec, or a part of an id that no other run has. It must be complete, and have been
-    trained with the benchmark's held-out neurons withheld (held_out_neurons). Rates are in counts per bin;
-    with forward_prediction_bins there are the predicted bins too.
+    RUN is an id, a run spec, a part of an id that no other run has, or the folder of a run. It must be
+    complete, and have been trained with the benchmark's held-out neurons withheld (held_out_neurons). Rates
+    are in counts per bin; with forward_prediction_bins there are the predicted bins too.
 
     \b
     Examples:
@@ -61,7 +63,7 @@ def nlb(
     Exit codes: 0 written; 1 the run is not complete; 2 usage, or no held-out neurons;
     3 bins do not add up.
     """
-    found = find_one_run(open_collection(where), run, match)
+    found = find_one_run(open_collection(where_of(run, where)), run, match)
     path = found.write_nlb_submission(file, name, bin_ms, dataset=dataset, evaluation=evaluation, add=add)
     if as_json:
         print_json({"run_id": found.id, "file": str(path)})

@@ -18,6 +18,7 @@ from lfadsrm_hpc.cli.common import (
     match_option,
     print_json,
     run_argument,
+    where_of,
 )
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.cli.state_tables import progress_cells, word
@@ -64,9 +65,10 @@ def peek(
 ) -> None:
     """Draw the learning curve of RUN, and one trial's rates beside its spikes, into the terminal.
 
-    RUN is an id, a run spec, or a part of an id that no other run has. A complete run shows any trial of its
-    posterior means; one that trains shows some validation trials as its newest checkpoint has them (the means
-    of the posterior pushed through the decoder). Only a few small files are read: it is quick over ssh.
+    RUN is an id, a run spec, a part of an id that no other run has, or the folder of a run. A complete run
+    shows any trial of its posterior means; one that trains shows some validation trials as its newest
+    checkpoint has them (the means of the posterior pushed through the decoder). Only a few small files are
+    read: it is quick over ssh.
 
     \b
     Examples:
@@ -81,7 +83,7 @@ def peek(
     """
     if every is not None and as_json:
         raise UsageError("--every and --json do not go together", hint="call `lfadsrm peek --json` again")
-    roster = Roster.open(find_place(where).collection)
+    roster = Roster.open(find_place(where_of(run, where)).collection)
     entry = find_one_entry(roster, run, match)
     layout = roster.layout.run_by_id(entry.id)
     label = roster.label(entry.params, roster.varying(roster.entries))

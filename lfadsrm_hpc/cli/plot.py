@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     find_one_run,
     is_place,
     json_option,
@@ -17,12 +18,12 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     select_runs,
     selection_options,
+    where_of,
 )
 from lfadsrm_hpc.cli.completing import complete_runs_and_places, complete_swept
 from lfadsrm_hpc.cli.figure_names import figure_name
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.errors import NotFoundError, UsageError
-from lfadsrm_hpc.layout import RunLayout
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.api import Run, RunCollection
@@ -119,8 +120,8 @@ Examples:
   lfadsrm plot my_experiment sweep --metric co_bps --over factors_dim --over seed
 
 \b
-Exit codes: 0 drawn; 1 the run is not complete; 2 there is no such run, neuron, condition, ...;
-3 the run has nothing of that kind (no controller, no read-in, one factor)."""
+Exit codes: 0 drawn; 1 the run, or every run, is not complete; 2 there is no such run, neuron,
+condition, ...; 3 the run has nothing of that kind (no controller, no read-in, one factor)."""
 
 
 def _help() -> str:
@@ -134,7 +135,7 @@ def _help() -> str:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The file: .png, .pdf or .svg.",
 )
@@ -213,11 +214,8 @@ def _runs(
     """Return the collection, and the runs that are meant: one that is named, or those of a place."""
     path = Path(what)
     if where is None:
-        folder = RunLayout(path.absolute())
-        if folder.params_json.is_file() and folder.collection.collection_json.is_file():
-            collection = open_collection(folder.collection.path)
-            return collection, [find_one_run(collection, folder.run_id)]
-        if is_place(path):
+        where = where_of(what, None)
+        if where is None and is_place(path):
             collection = open_collection(path)
             return collection, select_runs(collection, spec, match)
     if spec:
@@ -288,8 +286,8 @@ def _name(
 def _draw(method: Any, arguments: Mapping[str, Any], path: Path, style: str, dpi: int) -> None:
     import numpy as np
 
+    from lfadsrm_hpc.beside import appearing
     from lfadsrm_hpc.results import plots
-    from lfadsrm_hpc.results.beside import appearing
 
     with plots.style(style):  # type: ignore[arg-type] # one of its choices
         axes = np.ravel(np.array(method(**arguments), dtype=object))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lfadsrm_hpc.cli.common import (
+    Written,
     find_one_run,
     json_option,
     open_collection,
@@ -15,6 +16,7 @@ from lfadsrm_hpc.cli.common import (
     select_runs,
     selection_options,
     where_argument,
+    where_of,
 )
 from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.rendering import shell_quote
@@ -28,7 +30,7 @@ from lfadsrm_hpc.rendering import shell_quote
     "--out",
     "output",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(path_type=Path, dir_okay=False),
     help="Where the page goes; otherwise report.html in the folder of the collection.",
 )
 @click.option(
@@ -37,8 +39,8 @@ from lfadsrm_hpc.rendering import shell_quote
     multiple=True,
     metavar="RUN",
     shell_complete=complete_runs,
-    help="Show rates, factors and learning curves of this run (its id, or a part of it); may be repeated. "
-    "Without it, of the best run of each run spec.",
+    help="Show rates, factors and learning curves of this run (its id, a part of it, or its folder); may be "
+    "repeated. Without it, of the best run of each run spec.",
 )
 @click.option("--metric", metavar="NAME", help="By which score runs are compared; see `lfadsrm best --help`.")
 @click.option("--ask/--no-ask", default=True, show_default=True,
@@ -72,7 +74,7 @@ def report(
     Exit codes: 0 written; 1 the page cannot be written, or a run named with --run is not complete;
     2 there is no such collection, run, hyperparameter or score.
     """
-    collection = open_collection(where)
+    collection = open_collection(where_of(named[0], where) if named else where)
     runs = select_runs(collection, spec, match)
     chosen = [find_one_run(collection, text) for text in named] or None
     made = collection.report(

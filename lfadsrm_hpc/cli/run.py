@@ -295,5 +295,5 @@ def report(runs: Sequence[Run], states: Sequence[RunStatus], as_json: bool) -> N
         raise SomeRunsFailedError(
             f"{len(bad)} of {len(states)} runs are not complete: {counts_text(bad)}",
             where=", ".join(state.run_id for state in bad[:5]),
-            hint="`lfadsrm logs RUN` shows why; `lfadsrm run` tries them again",
+            hint="`lfadsrm why RUN` tells why; `lfadsrm run` tries them again",
         )

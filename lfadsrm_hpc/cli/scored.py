@@ -12,7 +12,7 @@ from lfadsrm_hpc.cli.cluster_options import parse_states
 from lfadsrm_hpc.cli.common import find_place, say
 from lfadsrm_hpc.cli.looking import select
 from lfadsrm_hpc.collection.roster import Entry, Roster
-from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, NotFoundError, NothingEligibleError
+from lfadsrm_hpc.errors import LfadsrmError, LfadsrmWarning, NotFoundError, ResultsError
 from lfadsrm_hpc.manifest.reading import states_of, winning_exit
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.results.runs.metrics_file import RunMetrics, read_metrics
@@ -126,17 +126,13 @@ def _compute(
                 yield run_id, error.what
 
 
-def need_some(found: Scored) -> None:
+def need_some(found: Scored, what: str = "no run is complete") -> None:
     """Refuse to show nothing.
 
     Raises
     ------
-    NothingEligibleError
+    ResultsError
         No run is complete.
     """
     if not found.metrics and not found.failures:
-        raise NothingEligibleError(
-            "none of the runs is complete, so there are no metrics",
-            where=found.roster.path,
-            hint="`lfadsrm status` tells what they are at",
-        )
+        raise ResultsError(what, where=found.roster.path, hint="`lfadsrm status` tells what they are at")

@@ -18,6 +18,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     print_rich_table,
     where_argument,
+    where_of,
 )
 from lfadsrm_hpc.cli.completing import complete_runs
 from lfadsrm_hpc.cli.matlab_collections import find_matlab_collection, show_matlab_collection
@@ -85,7 +86,7 @@ def show(
     if matlab is not None:
         show_matlab_collection(matlab, as_json=as_json)
         return
-    collection = open_collection(where)
+    collection = open_collection(where_of(run_text or "", where))
     if run_text is not None:
         _run(find_one_run(collection, run_text, match), as_json)
     elif as_json:

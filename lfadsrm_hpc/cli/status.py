@@ -126,7 +126,7 @@ def status(
     gc.freeze()  # nor is there anything to be found among them at the end
     if fail and failed:
         raise SomeRunsFailedError(
-            f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm logs RUN"
+            f"{failed} of {len(chosen)} runs have failed", where=roster.path, hint="lfadsrm why RUN"
         )
 
 

@@ -16,6 +16,7 @@ from lfadsrm_hpc.cli.common import (
     print_json,
     run_argument,
     say,
+    where_of,
 )
 from lfadsrm_hpc.cli.looking import find_one_entry
 from lfadsrm_hpc.cli.state_tables import duration, progress_cells, remark, word
@@ -45,9 +46,9 @@ def why(run: str, where: Path | None, match: tuple[str, ...], lines: int, as_jso
     """Tell why RUN is at what it is at: its state, which files and what word of the scheduler say so, the
     last lines of its log, and the exact next command.
 
-    RUN is an id, a run spec, or a part of an id that no other run has. The scheduler is asked only where the
-    files of the run do not settle it. Nothing is started; an end that only the scheduler knows of is put on
-    record, as `lfadsrm status` does.
+    RUN is an id, a run spec, a part of an id that no other run has, or the folder of a run. The scheduler is
+    asked only where the files of the run do not settle it. Nothing is started; an end that only the scheduler
+    knows of is put on record, as `lfadsrm status` does.
 
     \b
     Examples:
@@ -59,6 +60,7 @@ def why(run: str, where: Path | None, match: tuple[str, ...], lines: int, as_jso
     \b
     Exit codes: 0 told; 2 there is no such run; 3 experiment.toml is invalid.
     """
+    where = where_of(run, where)
     place = find_place(where)
     roster = Roster.open(place.collection)
     entry = find_one_entry(roster, run, match)

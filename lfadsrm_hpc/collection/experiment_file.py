@@ -121,8 +121,11 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
+        kind = "" if file.suffix == ".toml" else "folder "
         raise NotFoundError(
-            f"there is no {file.name} here", where=file.absolute().parent, hint="`lfadsrm init` writes one"
+            f"there is no {kind}{file.name} here",
+            where=file.absolute().parent,
+            hint="`lfadsrm init` writes one",
         ) from None
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=file) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lfadsrm_hpc.collection.words import listing
+from lfadsrm_hpc.collection.words import counted, listing
 
 if TYPE_CHECKING:
     from lfadsrm_hpc.collection.contents import Contents
@@ -14,27 +14,23 @@ if TYPE_CHECKING:
 MOST_SHOWN = 40
 
 
-def _plural(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
 def collection_text(collection: Contents[Any], most: int | None = None) -> str:
     """Return path, datasets, params with their differences from the defaults, run specs and counts."""
     datasets = collection.dataset_collection
     known = collection.dataset_info
-    text = [f'{type(collection).__name__} "{collection.name}" ({_plural(collection.n_runs, "run")} in total)']
+    text = [f'{type(collection).__name__} "{collection.name}" ({counted(collection.n_runs, "run")} in total)']
     if datasets is not None:
         text.append(
-            f'  Dataset collection "{datasets.name}" ({_plural(len(datasets), "dataset")}) in {datasets.path}'
+            f'  Dataset collection "{datasets.name}" ({counted(len(datasets), "dataset")}) in {datasets.path}'
         )
     elif known:
-        text.append(f"  {_plural(len(known), 'dataset')}: {listing([item['name'] for item in known])}")
+        text.append(f"  {counted(len(known), 'dataset')}: {listing([item['name'] for item in known])}")
     text.append(f"  Path: {collection.path}")
     if collection.comment:
         text.append(f"  Comment: {collection.comment}")
-    text += ["", f"  {_plural(len(collection.params), 'parameter setting')}"]
+    text += ["", f"  {counted(len(collection.params), 'set')} of run params"]
     text += _cut([f"  [{i}] {p.title()}" for i, p in enumerate(collection.params)], most)
-    text += ["", f"  {_plural(len(collection.run_specs), 'run specification')}"]
+    text += ["", f"  {counted(len(collection.run_specs), 'run spec')}"]
     text += _cut([f"  [{i}] {spec!r}" for i, spec in enumerate(collection.run_specs)], most)
     return "\n".join(text)
 
@@ -57,5 +53,5 @@ def full_text(collection: Contents[Any]) -> str:
     text += ["", "  Runs"]
     text += [f"  {run.id}  inputs: data_{run.data_hash}/{run.spec.name}" for run in collection.runs]
     for i, params in enumerate(collection.params):
-        text += ["", f"Parameter setting {i}", params.describe()]
+        text += ["", f"Run params {i}", params.describe()]
     return "\n".join(text) + "\n"

@@ -22,6 +22,17 @@ def listing(names: Sequence[str], most: int = _MOST_LISTED) -> str:
     return ", ".join([*shown, f"and {len(names) - most} more"] if len(names) > most else shown)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "run"), counted(3, "run")
+    ('1 run', '3 runs')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def lines(texts: Sequence[str], most: int = _MOST_LISTED) -> str:
     """Return texts one below the other, indented, cut after `most`."""
     shown = [*texts[:most], *([f"and {len(texts) - most} more"] if len(texts) > most else [])]

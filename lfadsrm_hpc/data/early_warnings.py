@@ -112,13 +112,14 @@ def _drifting(
     texts = []
     if whole:
         first, last = (rate / len(kept) for rate in rates[0])
-        texts.append(f"the mean rate from {first:.2g} to {last:.2g} spikes/s ({found.change[0]:+.0%})")
+        part = f" ({last / first - 1:+.0%})" if first else ""
+        texts.append(f"the mean rate from {first:.2g} to {last:.2g} spikes/s{part}")
     if len(steep):
         named = [
             f"{inputs.neuron_names[kept[i]]} ({a:.2g} to {b:.2g})"
             for i, (a, b) in zip(steep, rates[1:], strict=True)
         ]
-        texts.append(f"{len(steep)} of {len(spikes.T)} neurons by more than half: {joined(named)}")
+        texts.append(f"{len(steep)} of {len(spikes.T)} neurons strongly: {joined(named)}")
     yield Note(
         "drifting_rates",
         inputs.dataset,

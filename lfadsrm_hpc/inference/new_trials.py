@@ -126,8 +126,8 @@ def session_for(run: Run, session: str | None, dataset: str) -> str:
         return dataset
     raise NotFoundError(
         f"run {run.id} has {len(names)} sessions, and none is called {dataset!r}: {', '.join(names)}",
-        hint=f"say whose neurons these are: session={names[0]!r}; for a session that the run was not trained "
-        "on, run.adapt(...)",
+        hint=f"say whose neurons these are: --dataset {names[0]} (in Python session={names[0]!r}); for a "
+        "session that the run was not trained on: --adapt (in Python run.adapt(...))",
     )
 
 
@@ -238,8 +238,8 @@ def _check_place(path: Path, model: Model, dataset: str, overwrite: bool) -> Non
         raise UsageError(
             f"there are posterior means of {dataset!r} by this run already",
             where=path,
-            hint="overwrite=True (--overwrite) makes them anew; name= (--name) gives others a file of their "
-            "own",
+            hint="--overwrite (in Python overwrite=True) makes them anew; --name (in Python name=) gives "
+            "others a file of their own",
         )
 
 

@@ -1,4 +1,4 @@
-"""The states of a run, which of them are final, which are failures, and what may follow what."""
+"""The states of a run, which of them are final, and which are failures."""
 
 from __future__ import annotations
 
@@ -43,10 +43,6 @@ class RunState(str, Enum):
         """Somebody has the run, or is about to: it must be neither started again nor deleted."""
         return self in LIVE
 
-    def may_become(self, later: RunState) -> bool:
-        """Return whether a later look at the same run, whose files nobody deleted, may show `later`."""
-        return later is self or later in _FOLLOWERS[self]
-
 
 FAILURES = frozenset(
     {
@@ -70,19 +66,3 @@ LIVE = frozenset(
         RunState.UNCERTAIN,
     }
 )
-
-_ALL = frozenset(RunState)
-
-# Two looks may be days apart, so a state may be followed by all that can come after it, not by the next step
-# only: a failure is retried, a complete run redone when somebody asks. But a run that somebody worked on is
-# never merely prepared again; one that was only handed over is, when its attempt is given up unclaimed.
-_FOLLOWERS: dict[RunState, frozenset[RunState]] = {
-    **{state: _ALL - {RunState.PREPARED} for state in RunState},
-    RunState.PREPARED: _ALL,
-    RunState.SUBMITTED: _ALL,
-    RunState.PENDING: _ALL,
-    RunState.HELD: _ALL,
-    RunState.CANCELLED: _ALL,
-    RunState.UNCERTAIN: _ALL,
-    RunState.UNKNOWN: _ALL,
-}

@@ -129,12 +129,6 @@ def _warn(layout: SubmissionLayout, damage: Sequence[str]) -> None:
         )
 
 
-def read_submissions(layout: CollectionLayout, now: float) -> list[SubmissionOnDisk]:
-    """Read the submissions whose plans are complete, oldest first."""
-    found = (read_submission(submission, now) for submission in layout.submissions())
-    return [submission for submission in found if submission is not None]
-
-
 def _read_tasks(layout: SubmissionLayout) -> tuple[tuple[PlannedTask, ...], str]:
     """Return the lines of `tasks.tsv` that can be read, and what is wrong with it ("": nothing)."""
     try:

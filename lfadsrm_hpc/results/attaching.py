@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lfadsrm_hpc.data.extra import name_of
 from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.data.inputs import FORMAT
 from lfadsrm_hpc.errors import MismatchError, NotFoundError, ResultsError, suggest
@@ -218,13 +219,8 @@ def _parts(file: h5py.File) -> dict[str, Part]:
             found[name] = _part(file, f"{{}}_{key}", dims, _words(name, file))
     for key, group in file.get("extra", {}).items():
         about = json.loads(group.attrs.get("about", "{}"))
-        found[_name_of(key)] = _part(file, f"extra/{key}/{{}}", json.loads(group.attrs["dims"]), about)
+        found[name_of(key)] = _part(file, f"extra/{key}/{{}}", json.loads(group.attrs["dims"]), about)
     return found
-
-
-def _name_of(key: str) -> str:
-    """Return the name of a further variable; HDF5 splits names at "/"."""
-    return key.replace("%2E", ".").replace("%2F", "/").replace("%25", "%")
 
 
 def _part(file: h5py.File, stored: str, dims: Sequence[str], attrs: Mapping[str, Any]) -> Part:

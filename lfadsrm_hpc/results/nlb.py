@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lfadsrm_hpc.beside import appearing
 from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import DataError, UsageError, suggest
 from lfadsrm_hpc.results.scoring.trial_blocks import forward_bins
@@ -135,20 +135,13 @@ def write_submission(
         )
     held_out, windows = _held_out(means), _windows(means, factor)
     target = Path(path).absolute()
-    beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
     group_name = dataset_name + SUFFIX[width]
-    try:
-        with h5py.File(beside, "x", locking=False) as file:
-            if add and target.exists():
-                _copy_others(target, file, group_name)
-            group = file.create_group(group_name)
-            for part in parts_of(means, evaluation):
-                _write_part(group, part, held_out, windows, factor, given)
-        _flush(beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with appearing(target) as beside, h5py.File(beside, "x", locking=False) as file:
+        if add and target.exists():
+            _copy_others(target, file, group_name)
+        group = file.create_group(group_name)
+        for part in parts_of(means, evaluation):
+            _write_part(group, part, held_out, windows, factor, given)
     return target
 
 
@@ -244,11 +237,3 @@ def _copy_others(source: Path, file: h5py.File, group_name: str) -> None:
                     before.copy(name, file)
     except OSError as error:
         raise DataError(f"the file to add to cannot be read ({error})", where=source) from error
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

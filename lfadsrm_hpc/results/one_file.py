@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import netCDF4
 import numpy as np
 
+from lfadsrm_hpc.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.errors import NotFoundError, ResultsError, UsageError, suggest
-from lfadsrm_hpc.results.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.results.posterior_means.format import attribute_values, chunk_shape, versions
 from lfadsrm_hpc.results.posterior_means.of_runs import Loadable, Wanted, open_one
 
@@ -151,7 +151,7 @@ def _check(path: Path, parts: Sequence[str], *, overwrite: bool) -> None:
         raise UsageError(
             "there is such a file already",
             where=path,
-            hint="name another one, or replace it: overwrite=True (--overwrite)",
+            hint="name another one, or replace it: --overwrite (in Python overwrite=True)",
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +22,16 @@ from lfadsrm_hpc.manifest.reading import look, read_facts
 from lfadsrm_hpc.manifest.records import LOCAL
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.submissions import Plan
-from lfadsrm_hpc.plain_files import check_regular, read_json
+from lfadsrm_hpc.plain_files import read_json
 from lfadsrm_hpc.schedulers.attempts import Attempt, attempts_of, job_text
 from lfadsrm_hpc.schedulers.handed import find_handed, site_of
+from lfadsrm_hpc.schedulers.log_lines import last_lines
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation, Step, next_step
 from lfadsrm_hpc.schedulers.retrying import Asked, Chooser, history_of, rules_of
 from lfadsrm_hpc.schedulers.tracking import track
 from lfadsrm_hpc.schedulers.untried import Wanted, never_tried
 
 LINES = 8  # of the log
-_TAIL_BYTES = 16384
 
 
 @dataclass(frozen=True)
@@ -322,24 +321,6 @@ def _first_line(text: str) -> str:
 
 def _when(seconds: float | None) -> str:
     return time.strftime(" at %Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
-
-
-# -- the log ---------------------------------------------------------------------------------------------
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a log, however long it is, without what a terminal would obey."""
-    try:
-        check_regular(path)
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
-    plain = ["".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in lines]
-    return [line for line in plain if line.strip()][-count:] if count else []
 
 
 def entry_of(roster: Roster, run_id: str) -> Entry:

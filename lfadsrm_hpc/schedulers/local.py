@@ -18,11 +18,9 @@ from lfadsrm_hpc.command import Process as QueueProcess
 from lfadsrm_hpc.command import ask, launch
 from lfadsrm_hpc.errors import CommandError, NotFoundError, NothingEligibleError, SchedulerError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, run_key
-from lfadsrm_hpc.manifest.process import Process, hostname
 from lfadsrm_hpc.manifest.publish import publish_replacing
-from lfadsrm_hpc.plain_files import read_bytes
 from lfadsrm_hpc.rendering import render
-from lfadsrm_hpc.schedulers.queue_tasks import LiveTask, QueueTask
+from lfadsrm_hpc.schedulers.queue_tasks import QueueTask
 from lfadsrm_hpc.schedulers.resources import check_count
 
 _VARIABLE = re.compile(r"LFADSRM_[A-Z0-9_]+")
@@ -367,27 +365,3 @@ def wait_for_queue(queue: QueueProcess) -> int:
             # In a terminal the queue has had the signal as well; in a notebook it has not.
             if queue.poll() is None:
                 queue.send_signal(signal.SIGTERM)
-
-
-def read_live_tasks(layout: CollectionLayout, host: str | None = None) -> list[LiveTask]:
-    """Return the tasks of local queues on a host that live now, sorted by run id.
-
-    Tasks whose queue has died count as well. One whose process cannot be looked at from here (another
-    machine, another container) counts as live, unless the machine has been booted since.
-    """
-    host = host or hostname()
-    here = Process.current()
-    found = []
-    for path in layout.queue_state_dir(host).glob("*.running"):
-        try:
-            pid, start, boot, gpu, memory_mb, run_id = read_bytes(path).decode().rstrip("\n").split(" ", 5)
-            boot_id, _, namespace = boot.partition("/")
-            process = Process(host, boot_id, namespace, int(pid), int(start))
-            memory = int(memory_mb)
-        except (OSError, ValueError):
-            continue  # it ended meanwhile
-        booted_since = host == here.host and boot_id != here.boot_id
-        if booted_since or process.is_alive() is False:
-            continue
-        found.append(LiveTask(run_id, host, process.pid, "" if gpu == "-" else gpu, memory))
-    return sorted(found, key=lambda task: task.run_id)

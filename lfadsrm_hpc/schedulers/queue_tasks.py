@@ -1,4 +1,4 @@
-"""Runs as the local queue takes them, and as it tells of them while they live."""
+"""Runs as the local queue takes them."""
 
 from __future__ import annotations
 
@@ -29,25 +29,3 @@ class QueueTask:
     def title(self) -> str:
         """The run as messages name it."""
         return f"{self.run_id} ({self.name})" if self.name else self.run_id
-
-
-@dataclass(frozen=True)
-class LiveTask:
-    """A task that a scheduler knows to be running.
-
-    Attributes
-    ----------
-    run_id : str
-    host : str
-    pid : int
-    gpu : str
-        UUID of its GPU; empty on the CPU.
-    gpu_memory_mb : int
-        GPU memory kept for it, in MiB.
-    """
-
-    run_id: str
-    host: str
-    pid: int
-    gpu: str = ""
-    gpu_memory_mb: int = 0

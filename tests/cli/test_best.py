@@ -84,8 +84,8 @@ def test_a_script_that_reproduces_it(call: Any, swept: RunCollection, tmp_path: 
     assert "--spec single_day1" in several.err
     assert not (tmp_path / "other.py").exists()
     nowhere = call("best", swept.path, "--spec", "both", "--script", tmp_path / "absent" / "x.py")
-    assert nowhere.code == 1
-    assert "No such file or directory" in nowhere.err
+    assert nowhere.code == 2
+    assert f"there is no folder {tmp_path / 'absent'}" in nowhere.err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import click
 import pytest
 from every_command import Words, every_command, leaves, options_of
 
+from lfadsrm_hpc.cli.common import Written
 from lfadsrm_hpc.cli.environment import CONFIRMATIONS, long_name, variable_of
 from lfadsrm_hpc.cli.main import lfadsrm
 
@@ -38,6 +39,7 @@ SAMPLES: dict[type[click.ParamType], str] = {
     click.types.BoolParamType: "1",
     click.types.StringParamType: "a=1",
     click.types.Path: "somewhere",
+    Written: "somewhere",
 }
 ALL = [
     pytest.param(words, option, id=f"{' '.join(words)} {long_name(option)}")

@@ -108,8 +108,11 @@ class TestEachCode:
         assert shell("status", experiment).code == 0
 
     def test_failed_1(self, shell: Any, experiment: Path) -> None:
-        said = shell("best", experiment)
-        assert (said.code, said.out) == (1, "")
+        target = experiment / "new.nc"
+        export = ["export", target, "-C"]
+        for command in (["best"], ["metrics"], ["check-runs"], export):
+            said = shell(*command, experiment)
+            assert (said.code, said.out) == (1, ""), command
 
     def test_usage_2(self, shell: Any, tmp_path: Path) -> None:
         assert shell("statsu").code == 2

@@ -32,7 +32,7 @@ def stitched(reaching: Path) -> str:
 
 @pytest.mark.parametrize("kind", [kind for kind, about in KINDS.items() if not about.of_many])
 def test_every_kind_of_one_run(call: Any, reaching: Path, stitched: str, kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "new folder" / f"{kind}.png"
+    path = tmp_path / f"{kind}.png"
     said = call("plot", stitched, kind, "-C", reaching, "--out", path, "--dpi", 40, *named(kind))
     assert (said.code, said.out, said.err) == (0, f"{path}\n", "")
     assert path.read_bytes().startswith(SIGNATURES[".png"])

@@ -57,7 +57,7 @@ def test_a_failure_is_told_by_the_code(shell: Any, experiment: Path, small: Path
     said = shell("run", experiment, "--match", "factors_dim=2")
     assert said.code == 5
     assert "1 of 3 runs are not complete: 1 failed" in said.err
-    assert "lfadsrm logs" in said.err
+    assert "lfadsrm why RUN" in said.err
     assert sum(" failed " in row for row in said.out.splitlines()) == 1
     assert states(small)["single_day2"] == {"FAILED", "PREPARED"}
     assert states(small)["all"] == {"COMPLETED", "PREPARED"}

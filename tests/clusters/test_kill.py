@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from disk_readers import read_submissions
 
 from lfadsrm_hpc.api import Run, RunCollection
 from lfadsrm_hpc.errors import NothingEligibleError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import Accepted, BatchScheduler, Found, Job, Report
 
 _file = Path(__file__).resolve().parents[1] / "manifest" / "killing.py"

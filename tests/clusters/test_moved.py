@@ -115,7 +115,8 @@ def test_a_run_that_was_done_anew_is_not_judged_by_its_old_job(
 
 
 def cluster_job(rc: RunCollection, job: str) -> Any:
-    from lfadsrm_hpc.manifest.submission_reading import read_submissions
+    from disk_readers import read_submissions
+
     from lfadsrm_hpc.schedulers.handed import job_of
 
     jobs = [job_of(one.plan, chunk) for one in read_submissions(rc.layout, 0.0) for chunk in one.chunks]

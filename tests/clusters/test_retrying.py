@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from disk_readers import read_submissions
 
 from lfadsrm_hpc.api import RunCollection
 from lfadsrm_hpc.errors import (
@@ -21,7 +22,6 @@ from lfadsrm_hpc.errors import (
     UsageError,
 )
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 
 if TYPE_CHECKING:
     from fake_cluster import FakeCluster

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from disk_readers import read_submissions
 
 from lfadsrm_hpc.errors import (
     LfadsrmError,
@@ -25,7 +26,6 @@ from lfadsrm_hpc.manifest.evidence import ChunkState
 from lfadsrm_hpc.manifest.reading import collection_states
 from lfadsrm_hpc.manifest.records import DONE, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.clearing import Cleared, clear_up
 from lfadsrm_hpc.schedulers.planning import Wish
 from lfadsrm_hpc.schedulers.resources import JobRequest

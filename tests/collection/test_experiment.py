@@ -257,6 +257,8 @@ class TestSlips:
         with pytest.raises(NotFoundError, match=r"there is no experiment\.toml here") as caught:
             read_experiment(tmp_path)
         assert "lfadsrm init" in (caught.value.hint or "")
+        with pytest.raises(NotFoundError, match=r"there is no folder nowhere here"):
+            read_experiment(tmp_path / "nowhere")
 
     def test_not_utf8(self, folder: Path) -> None:
         (folder / EXPERIMENT_FILE).write_bytes(b'[collection]\nname = "\xff"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,11 @@ def test_a_population_that_loses_half_of_its_rate() -> None:
     note = given(made(STEADY * line))["drifting_rates"]
     assert note.dataset == "day1"
     assert note.numbers["population_change"] == pytest.approx(-0.8, abs=0.1)
-    assert "spikes/s (-8" in note or "spikes/s (-7" in note
+    shown = re.search(r"mean rate from (\S+) to (\S+) spikes/s \((\S+)%\)", note)
+    assert shown is not None
+    first, last, percent = map(float, shown.groups())
+    assert percent == pytest.approx(100 * (last / first - 1), abs=5), "of the numbers that are shown"
+    assert percent == pytest.approx(100 * (0.733 / 1.267 - 1), abs=5), "the line's means over thirds"
     assert "make two sessions" in note
     assert note.endswith("[drifting_rates]")
 
@@ -79,7 +84,7 @@ def test_some_neurons_that_drift_are_named_with_their_rates() -> None:
     rates[:, [2, 7]] *= np.linspace(1.9, 0.1, 240)[:, None]
     note = given(made(rates, trials=240))["drifting_rates"]
     assert set(note.neurons) == {"u2", "u7"}
-    assert "2 of 12 neurons" in note
+    assert "2 of 12 neurons strongly: " in note
     assert abs(note.numbers["population_change"]) < 0.3
 
 

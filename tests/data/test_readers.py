@@ -47,6 +47,15 @@ def same(found: xr.Dataset, wanted: xr.Dataset) -> None:
         assert found.attrs[key] == value
 
 
+def test_python_objects_in_an_npz_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "day1.npz"
+    content = {**arrays(), "condition": np.array(["left", "right"] * 3, dtype=object)}
+    np.savez(path, **content, allow_pickle=True)  # type: ignore[arg-type]
+    told = r"`condition` holds Python objects, which are not read\n  where: .*day1.npz(?s:.)*tolist"
+    with pytest.raises(DataError, match=told):
+        readers.read(path)
+
+
 # Arrays and spike times
 
 
@@ -688,7 +697,7 @@ def test_a_cut_off_file(tmp_path: Path) -> None:
 
 def test_python_objects_are_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "day1.npz", spikes=cell([np.zeros((3, 2))] * 2, (2,)))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="`spikes` holds Python objects"):
         readers.read(tmp_path / "day1.npz")
 
 

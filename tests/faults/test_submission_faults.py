@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disk_readers import read_submissions
 from fault_wrapper import CALLED_BEFORE, FAULTS
 
 from lfadsrm_hpc.api import RunCollection
@@ -31,7 +32,6 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.fold import RunStatus
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.sites.live import ask_scheduler
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

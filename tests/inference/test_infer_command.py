@@ -58,17 +58,23 @@ def test_new_trials(infer: Any, trained: RunCollection, kit: Any, tmp_path: Path
     assert found["checkpoint"]["kind"] == "lve"
 
 
-def test_the_session_of_a_stitched_run(infer: Any, kit: Any, tmp_path: Path) -> None:
+def test_the_dataset_of_a_stitched_run(
+    infer: Any, trained: RunCollection, kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "later.h5"
     save_dataset(kit.make("later", kit.names["day2"], trials=3, seed=8), file)
     code, out, err = infer("both", file)
     assert (code, out) == (2, "")
     assert "day1, day2" in err
-    code, out, _ = infer("both", file, "--session", "day2", "-o", tmp_path / "out.nc", "--name", "late")
+    assert "--dataset day1" in err
+    folder = trained.find_run("both", 0).path
+    code, out, _ = infer(folder, file, "--dataset", "day2", "-o", tmp_path / "out.nc", "--name", "late")
     assert (code, out) == (0, f"{tmp_path / 'out.nc'}\n")
-    code, _, err = infer("both", file, "--session", "day1")
-    assert code == 3
-    assert "a2" in err, "the message names a neuron that is not the session's"
+    monkeypatch.setenv("LFADSRM_INFER_SESSION", "day1")
+    for words in (["--dataset", "day1"], ["--session", "day1"], []):  # the older name goes on
+        code, _, err = infer("both", file, *words)
+        assert code == 3
+    assert "a2" in err, "the message names a neuron that is not the dataset's"
 
 
 def test_a_new_session(infer: Any, trained: RunCollection, kit: Any, tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_a_new_session(infer: Any, trained: RunCollection, kit: Any, tmp_path: P
     ("words", "told"),
     [
         (["--adapt", "--adapted", "x"], "give one of them"),
-        (["--adapt", "--session", "day1"], "--session"),
+        (["--adapt", "--session", "day1"], "--dataset"),
         (["--max-epochs", "3"], "--adapt"),
         (["--adapt", "--num-samples", "3"], "--num-samples has no meaning with --adapt"),
         (["--adapt", "-o", "x.nc"], "--out has no meaning with --adapt"),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from disk_readers import read_submissions
 from killing import kill_before
 
 from lfadsrm_hpc.errors import ClaimLostError
@@ -23,7 +24,6 @@ from lfadsrm_hpc.manifest.reconcile import reconcile
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity, new_ulid
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.store import claim, close, heartbeat, publish_exit, reserve, run_status
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.manifest.submissions import (
     Plan,
     PlannedChunk,

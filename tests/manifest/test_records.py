@@ -163,24 +163,6 @@ def test_states() -> None:
     assert f"{RunState.LOST}" == "LOST"
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "legal"),
-    [
-        (RunState.PREPARED, RunState.RUNNING, True),
-        (RunState.RUNNING, RunState.LOST, True),
-        (RunState.LOST, RunState.RUNNING, True),  # the network was away, not the process
-        (RunState.COMPLETED, RunState.RUNNING, True),  # redone
-        (RunState.SUBMITTED, RunState.PREPARED, True),  # given up unclaimed
-        (RunState.RUNNING, RunState.PREPARED, False),
-        (RunState.COMPLETED, RunState.PREPARED, False),
-        (RunState.FAILED, RunState.PREPARED, False),
-    ],
-)
-def test_transitions(before: RunState, after: RunState, legal: bool) -> None:
-    assert before.may_become(after) is legal
-    assert before.may_become(before)
-
-
 def test_the_manifest_imports_nothing_heavy() -> None:
     code = "import sys, lfadsrm_hpc.manifest.store; print(*sorted(sys.modules))"
     names = subprocess.run(

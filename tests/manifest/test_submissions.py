@@ -8,6 +8,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from disk_readers import read_submissions
 
 from lfadsrm_hpc.errors import LfadsrmWarning, ManifestError
 from lfadsrm_hpc.layout import CollectionLayout, SubmissionLayout
@@ -19,7 +20,6 @@ from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.submission_reading import (
     SubmissionOnDisk,
     read_submission,
-    read_submissions,
 )
 from lfadsrm_hpc.manifest.submissions import (
     Plan,

@@ -95,9 +95,40 @@ def test_the_scores_of_bad_runs_do_not_choose_the_metric(make: Any, fabricated: 
 def test_if_all_are_bad_nobody_is_best(make: Any, fabricated: Any) -> None:
     rc = make(done=0)
     fabricated.complete(rc.runs[0], verdict="bad", reasons=["the posterior is collapsed"])
-    with pytest.raises(ResultsError, match=r"all 1 complete runs of single_day1 bad(?s:.)*is collapsed"):
+    with pytest.raises(
+        ResultsError, match=r"the one complete run of single_day1 bad: the post.* collapsed\n"
+    ):
         rc.best()
     assert rc.best(include_bad=True).run.id == rc.runs[0].id
+
+
+def test_of_short_trainings_the_way_to_a_best_one_is_told(make: Any, fabricated: Any) -> None:
+    rc = make(swept(fabricated, seed=[0, 1]), done=0)
+    for run, bits in zip(rc.runs, (0.1, 0.2), strict=True):
+        fabricated.complete(run, metrics={"bits_per_spike": bits}, verdict="bad", reasons=["It is short."])
+        for log in run.layout.path.rglob("fitlog.csv"):
+            head, *lines = log.read_text().splitlines()
+            column = head.split(",").index("kl_weight")
+            cells = [line.split(",") for line in lines]
+            rows = [",".join([*row[:column], "0.5", *row[column + 1 :]]) for row in cells]
+            log.write_text("\n".join([head, *rows, ""]))
+    with pytest.raises(ResultsError) as told:
+        rc.best()
+    assert told.value.what == (
+        f"quality control calls all 2 complete runs of single_day1 bad; of {rc.runs[0].id}: It is short."
+    )
+    assert told.value.hint is not None
+    assert "--include-bad --metric bits_per_spike (in Python include_bad=True, metric=" in told.value.hint
+    with pytest.raises(ResultsError) as told:
+        rc.best(include_bad=True)
+    assert told.value.what == (
+        "no complete run of single_day1 has lowest_valid_cost: "
+        "training ended before the ramps of KL and L2 did"
+    )
+    assert told.value.hint == (
+        '--metric bits_per_spike (in Python metric="bits_per_spike"); they have bits_per_spike, valid_cost'
+    )
+    assert rc.best("bits_per_spike", include_bad=True).run.id == rc.runs[1].id
 
 
 def test_a_run_spec_without_an_answer_does_not_hide_the_others(make: Any, fabricated: Any) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_readers import read_live_tasks
 
 from lfadsrm_hpc.layout import run_key
 from lfadsrm_hpc.manifest.process import process_start_time
-from lfadsrm_hpc.schedulers.local import detach_queue, read_live_tasks, start_queue, wait_for_queue
+from lfadsrm_hpc.schedulers.local import detach_queue, start_queue, wait_for_queue
 
 Bench = Any  # the class in conftest.py
 

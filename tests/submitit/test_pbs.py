@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import submitit
+from disk_readers import read_submissions
 from submitit.core.utils import UncompletedJobError
 
 from lfadsrm_hpc.errors import (
@@ -24,7 +25,6 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import PLAIN, Report
 from lfadsrm_hpc.schedulers.pbs.pbspro import PbsPro
 from lfadsrm_hpc.submitit_plugin import PbsExecutor, PbsJob, PbsJobEnvironment, submit_with

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import submitit
+from disk_readers import read_submissions
 
 from lfadsrm_hpc.errors import (
     NothingEligibleError,
@@ -19,7 +20,6 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest.evidence import ChunkState, Seen
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submission_reading import read_submissions
 from lfadsrm_hpc.schedulers.batch import PLAIN, Report
 from lfadsrm_hpc.schedulers.slurm.client import Slurm
 from lfadsrm_hpc.schedulers.slurm.parsing import STATES

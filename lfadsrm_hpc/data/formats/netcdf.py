@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lfadsrm_hpc.beside import appearing
 from lfadsrm_hpc.data.form import SPIKE_DIMS, check
 from lfadsrm_hpc.data.formats import option_values
 from lfadsrm_hpc.data.formats.registry import Reader
@@ -195,15 +196,8 @@ def save_dataset(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
         if variable.dtype.kind in "iuf" and variable.size:
             encoding[str(key)] = {"zlib": True, "complevel": 2, "shuffle": True, "_FillValue": None}
     encoding["spikes"]["dtype"] = _smallest(out["spikes"].to_numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with appearing(path) as beside:
         out.to_netcdf(beside, engine="netcdf4", format="NETCDF4", encoding=encoding)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

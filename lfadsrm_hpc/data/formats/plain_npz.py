@@ -24,7 +24,7 @@ class _Npz:
         return list(self.file.files)
 
     def known(self) -> dict[str, Any]:
-        return {key: self.file[key] for key in self.file.files if key in KNOWN}
+        return {key: self._array(key) for key in self.file.files if key in KNOWN}
 
     def get(self, path: str) -> Any:
         if path not in self.file.files:
@@ -32,7 +32,18 @@ class _Npz:
             raise DataError(
                 f"there is no array {path!r}", hint=suggest(path, names) or f"there is: {', '.join(names)}"
             )
-        return self.file[path]
+        return self._array(path)
+
+    def _array(self, name: str) -> Any:
+        try:
+            return self.file[name]
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise DataError(
+                f"`{name}` holds Python objects, which are not read",
+                hint=f"save it as numbers or as texts: {name}=np.array({name}.tolist())",
+            ) from None
 
 
 def read(path: Path, bin_ms: float | None, **options: Any) -> xr.Dataset:

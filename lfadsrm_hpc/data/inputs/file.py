@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfadsrm_hpc.beside import appearing, flush
 from lfadsrm_hpc.data.alignment import record as alignment_record
 from lfadsrm_hpc.data.extra_file import fill_extra, read_extra
 from lfadsrm_hpc.data.formats.foreign import check_file
@@ -67,24 +67,9 @@ def write_inputs(path: str | os.PathLike[str], inputs: SessionInputs) -> None:
         The disk is full, the folder cannot be written. Nothing is left behind.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with h5py.File(beside, "x", locking=False) as file:
-            _fill(file, inputs)
-        _flush_to_disk(beside)
-        beside.replace(target)
-        _flush_to_disk(target.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with appearing(target) as beside, h5py.File(beside, "x", locking=False) as file:
+        _fill(file, inputs)
+    flush(target.parent)
 
 
 def _fill(file: h5py.File, inputs: SessionInputs) -> None:

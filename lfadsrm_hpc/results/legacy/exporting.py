@@ -22,6 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfadsrm_hpc.beside import remove_leftovers, temporary_beside
 from lfadsrm_hpc.collection.params import RunParams
 from lfadsrm_hpc.collection.run import Run
 from lfadsrm_hpc.collection.words import value_text
@@ -29,7 +30,6 @@ from lfadsrm_hpc.data.formats.foreign import check_file
 from lfadsrm_hpc.errors import ResultsError, UsageError
 from lfadsrm_hpc.legacy_layout import LegacyCollectionLayout
 from lfadsrm_hpc.results.arrays.split import SPLITS
-from lfadsrm_hpc.results.beside import remove_leftovers, temporary_beside
 from lfadsrm_hpc.results.legacy import run_files as files
 from lfadsrm_hpc.results.legacy.matlab_params import OUR_NAMES, data_hash, param_hash, to_matlab
 from lfadsrm_hpc.results.legacy.model_params import write_lfads_params
@@ -117,7 +117,7 @@ def _check(path: Path, *, overwrite: bool) -> None:
         raise UsageError(
             "there is an earlier export of this name",
             where=path,
-            hint="name another folder, or replace it: overwrite=True (--overwrite)",
+            hint="name another folder, or replace it: --overwrite (in Python overwrite=True)",
         )
 
 

@@ -17,8 +17,8 @@ import netCDF4
 import numpy as np
 import numpy.typing as npt
 
+from lfadsrm_hpc.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.errors import DataError, ResultsError, UsageError, suggest
-from lfadsrm_hpc.results.beside import flush, remove_leftovers, temporary_beside
 from lfadsrm_hpc.results.posterior_means.format import (
     COUNT_DISTS,
     MAY_BE_INFINITE,

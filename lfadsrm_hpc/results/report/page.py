@@ -315,7 +315,7 @@ def _about(collection: RunCollection[Any], known: Known) -> list[tuple[str, str]
     found = [
         ("runs", f"{len(known.runs):,}"),
         ("run specs", f"{len(specs):,}"),
-        ("parameter settings", f"{len(hashes):,}"),
+        ("sets of run params", f"{len(hashes):,}"),
         ("datasets", f"{len(names):,}"),
     ]
     if len(known.runs) < collection.n_runs:

@@ -229,21 +229,11 @@ def _best_of(
     if bad.any() and not include_bad:
         which = listing([str(one) for one in done.index[bad]], 3)
         if competing.empty:
-            raise ResultsError(
-                f"quality control calls all {len(done)} complete runs of {spec} bad",
-                where=_reasons(done.iloc[0]),
-                hint="look at them; include_bad=True (--include-bad) lets them compete",
-            )
+            raise _all_bad(spec, done, metric)
         notes.append(f"left out, since quality control calls it bad: {which}")
-    preferred = PREFERRED in competing and competing[PREFERRED].notna().any()
-    name = metric or (PREFERRED if preferred else COSTS[0])
-    if name not in competing or not competing[name].notna().any():
-        there = [one for one in (*KNOWN_METRICS, *COSTS) if one in competing and competing[one].notna().any()]
-        of_bad = " but bad ones" if name in done and done[name].notna().any() else ""
-        raise ResultsError(
-            f"no complete run{of_bad} of {spec} has {name}",
-            hint=f"they have {listing(there)}; `rc.compute_metrics()` computes scores",
-        )
+    name = metric or _default_metric(competing)
+    if not _has(competing, name):
+        raise _without_score(spec, competing, name, of_bad=_has(done, name))
     scored = competing[competing[name].notna()]
     if len(scored) < len(competing):
         lacking = len(competing) - len(scored)
@@ -257,6 +247,45 @@ def _best_of(
         notes.append(f"tied with {listing(tied, 3)}: the first in the order of the collection is named")
     notes += _warnings(name, [by_id[str(one)].params for one in ranking.index], first)
     return BestRun(by_id[str(ranking.index[0])], name, float(first[name]), ranking, tuple(notes))
+
+
+def _has(rows: pd.DataFrame, name: str) -> bool:
+    return name in rows and bool(rows[name].notna().any())
+
+
+def _default_metric(rows: pd.DataFrame) -> str:
+    return PREFERRED if _has(rows, PREFERRED) else COSTS[0]
+
+
+def _all_bad(spec: str, done: pd.DataFrame, metric: str | None) -> ResultsError:
+    count = "the one complete run" if len(done) == 1 else f"all {len(done)} complete runs"
+    of = "" if len(done) == 1 else f"; of {done.index[0]}"
+    option, keyword = "--include-bad", "include_bad=True"
+    there = _scores_of(done)
+    if not _has(done, metric or _default_metric(done)) and there:
+        option, keyword = f"{option} --metric {there[0]}", f'{keyword}, metric="{there[0]}"'
+    return ResultsError(
+        f"quality control calls {count} of {spec} bad{of}: {_reasons(done.iloc[0])}",
+        hint=f"look at them; {option} (in Python {keyword}) lets them compete",
+    )
+
+
+def _without_score(spec: str, rows: pd.DataFrame, name: str, *, of_bad: bool) -> ResultsError:
+    but = " but bad ones" if of_bad else ""
+    # A last epoch with a finite cost would count, had its ramps been complete.
+    ramps = name == COSTS[0] and not of_bad and rows["valid_cost"].abs().lt(float("inf")).any()
+    why = ": training ended before the ramps of KL and L2 did" if ramps else ""
+    there = _scores_of(rows)
+    return ResultsError(
+        f"no complete run{but} of {spec} has {name}{why}",
+        hint=f'--metric {there[0]} (in Python metric="{there[0]}"); they have {listing(there)}'
+        if there
+        else "`lfadsrm metrics` (in Python compute_metrics()) computes scores",
+    )
+
+
+def _scores_of(rows: pd.DataFrame) -> list[str]:
+    return [one for one in (*KNOWN_METRICS, *COSTS) if _has(rows, one)]
 
 
 def _warnings(metric: str, params: Sequence[RunParams], best: Any) -> Iterator[str]:

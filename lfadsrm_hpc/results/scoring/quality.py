@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lfadsrm_hpc.collection.words import counted
+
 if TYPE_CHECKING:
     from lfadsrm_hpc.results.scoring.evidence import DatasetEvidence, FitEvidence
 
@@ -108,7 +110,7 @@ def _training(fit: FitEvidence) -> Iterator[Reason]:
         yield Reason(
             "diverged",
             BAD,
-            f"Costs were not finite in {_count(fit.not_finite, 'epoch')}: lower learning_rate_init, or look "
+            f"Costs were not finite in {counted(fit.not_finite, 'epoch')}: lower learning_rate_init, or look "
             "for extreme values in the data.",
         )
     elif fit.went_back:
@@ -130,7 +132,7 @@ def _training(fit: FitEvidence) -> Iterator[Reason]:
         yield Reason(
             "ramps",
             SUSPECT,
-            f"Only {_count(fit.after_ramps, 'epoch')} came after the KL and L2 ramps were complete (step "
+            f"Only {counted(fit.after_ramps, 'epoch')} came after the KL and L2 ramps were complete (step "
             f"{fit.ramp_steps}): train longer, or shorten kl_increase_steps and l2_increase_steps.",
         )
     if fit.lowest_epoch is not None and fit.rise > RISEN:
@@ -213,10 +215,6 @@ def _lost(one: DatasetEvidence) -> Iterator[Reason]:
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _times(number: int) -> str:

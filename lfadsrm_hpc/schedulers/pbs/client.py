@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,9 +16,11 @@ from lfadsrm_hpc.errors import (
     SubmissionUncertainError,
 )
 from lfadsrm_hpc.schedulers.batch import PLAIN, Accepted, BatchScheduler, Job
+from lfadsrm_hpc.schedulers.pbs.ends import seconds_since_1970
 from lfadsrm_hpc.schedulers.pbs.parsing import number_of
 
 IDS_A_CALL = 100
+_CLOCKS_APART_S = 3600.0
 UNKNOWN_JOB, JOB_ENDED = 153, 35  # exit codes are PBS's error numbers, modulo 256
 
 # What a job finds in its environment, and what would change the meaning of a client's arguments. What says
@@ -243,3 +245,9 @@ def first_line(answer: Answer) -> str:
     own = [line for line in lines if re.match(r"q\w+:", line)]
     line = (own or lines or [f"status {answer.returncode}"])[-1]
     return re.sub(r"^q\w+: *", "", line)[:500]
+
+
+def is_since(attributes: Mapping[str, str], since: float) -> bool:
+    """Return whether a job was created after a time, as far as it tells."""
+    created = seconds_since_1970(attributes.get("ctime", ""))
+    return created is None or created >= since - _CLOCKS_APART_S

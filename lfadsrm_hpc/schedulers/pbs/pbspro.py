@@ -15,13 +15,12 @@ from lfadsrm_hpc.schedulers.pbs.client import (
     UNKNOWN_JOB,
     PbsClient,
     first_line,
+    is_since,
     not_reached,
     task_id,
 )
-from lfadsrm_hpc.schedulers.pbs.ends import seconds_since_1970
 from lfadsrm_hpc.schedulers.pbs.parsing import (
     Answer,
-    JobRecord,
     never_runs,
     number_of,
     parse_answer,
@@ -33,7 +32,6 @@ SINGLY = 8
 
 SUBMISSION = "LFADSRM_SUBMISSION"
 _NO_HISTORY = re.compile(r"job_history_enable", re.IGNORECASE)
-_CLOCKS_APART_S = 3600.0
 
 
 @dataclass
@@ -147,7 +145,7 @@ class PbsPro(PbsClient):
         return [
             Found(job.id, job.attributes["Job_Name"], job.variables.get(SUBMISSION, ""))
             for job in answer.jobs
-            if not job.index and job.attributes.get("Job_Name") in names and _is_since(job, since)
+            if not job.index and job.attributes.get("Job_Name") in names and is_since(job.attributes, since)
         ]
 
     # -- acting ------------------------------------------------------------------------------------------
@@ -183,8 +181,3 @@ def _in_a_row(indices: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((index, index))
     return found
-
-
-def _is_since(job: JobRecord, since: float) -> bool:
-    created = seconds_since_1970(job.attributes.get("ctime", ""))
-    return created is None or created >= since - _CLOCKS_APART_S

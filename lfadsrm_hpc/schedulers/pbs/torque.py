@@ -8,8 +8,7 @@ from typing import ClassVar
 from lfadsrm_hpc.errors import CommandError
 from lfadsrm_hpc.manifest.evidence import Seen
 from lfadsrm_hpc.schedulers.batch import Found, Job, Report
-from lfadsrm_hpc.schedulers.pbs.client import UNKNOWN_JOB, PbsClient, first_line, not_reached
-from lfadsrm_hpc.schedulers.pbs.ends import seconds_since_1970
+from lfadsrm_hpc.schedulers.pbs.client import UNKNOWN_JOB, PbsClient, first_line, is_since, not_reached
 from lfadsrm_hpc.schedulers.pbs.parsing import number_of
 from lfadsrm_hpc.schedulers.pbs.pbspro import SINGLY, SUBMISSION
 from lfadsrm_hpc.schedulers.pbs.torque_parsing import (
@@ -21,7 +20,6 @@ from lfadsrm_hpc.schedulers.pbs.torque_parsing import (
     tasks_of,
 )
 
-_CLOCKS_APART_S = 3600.0
 _USAGE = 2
 
 
@@ -83,7 +81,7 @@ class Torque(PbsClient):
         answer = self._all(lambda: self._qstat([]))
         found = {}
         for job in answer.jobs:
-            if job.name in names and _is_since(job, since):
+            if job.name in names and is_since(job.attributes, since):
                 found[job.number] = Found(_whole_id(job), job.name, job.variable(SUBMISSION))
         return list(found.values())
 
@@ -102,8 +100,3 @@ def _whole_id(job: TorqueRecord) -> str:
     if job.index is None:
         return job.id
     return f"{job.number}[]{job.id[job.id.index('.') :] if '.' in job.id else ''}"
-
-
-def _is_since(job: TorqueRecord, since: float) -> bool:
-    created = seconds_since_1970(job.attributes.get("ctime", ""))
-    return created is None or created >= since - _CLOCKS_APART_S
