@@ -136,9 +136,10 @@ def interrupter() -> Iterator[Interrupter]:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, interrupter: Interrupter) -> dict[str, Path]:
-    """Return folders to copy: nothing, an experiment, a prepared one, one edited since, one with results."""
+    """Return folders to copy: nothing, an experiment, a prepared one, one edited since, two with results."""
     top = tmp_path_factory.mktemp("places")
-    found = {name: top / name for name in ("empty", "described", "prepared", "edited", "complete")}
+    names = ("empty", "described", "prepared", "edited", "complete", "benchmark")
+    found = {name: top / name for name in names}
     found["empty"].mkdir()
     sessions = found["described"] / "datasets"
     sessions.mkdir(parents=True)
@@ -154,6 +155,12 @@ def places(tmp_path_factory: pytest.TempPathFactory, interrupter: Interrupter) -
     _load("made_up_runs", HERE.parent / "results" / "made_up_runs.py").build(
         found["complete"] / "runs", sweep=False
     )
+    fabricated = _load("fabricated", HERE.parent / "results" / "fabricated.py")
+    laboratory = _load("laboratory", HERE.parent / "cli" / "laboratory.py")
+    for run in laboratory.prepared(found["benchmark"]).find_runs("single_mc_maze"):
+        fabricated.complete(run, metrics={"co_bps": 0.25}, verdict="good")
+        with h5py.File(run.layout.posterior_means("mc_maze"), "r+") as means:
+            means.attrs["held_out_neurons"] = "[6, 7]"
     for folder in found["complete"].glob("runs/*/param_*/*/checkpoints/001.r1"):
         claimed = folder.with_name("001.r0")
         claimed.mkdir()
@@ -332,6 +339,11 @@ CASES = {
         ("export", "matlab", "-C", "runs/reaching", "--layout", "run-manager"),
         there("matlab/**/*.mat"),
         codes=(0, 2),
+    ),
+    "nlb": Case(
+        "benchmark",
+        ("nlb", "single_mc_maze", "all.h5", "--name", "mc_maze", "-C", "my_experiment"),
+        there("all.h5"),
     ),
     "clean": Case("complete", ("clean", "runs/reaching", "--yes"), cleaned, codes=(0, 4)),
     "restart": Case(
