@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import cProfile
 import ctypes
+import fcntl
 import gc
 import importlib.util
 import os
@@ -133,6 +134,28 @@ def _own_home(_foreign_settings: None, tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("HOME", str(home))
         yield
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return a function that makes a folder for all processes of the tests, once, and returns it.
+
+    It is given the folder's name and what fills it; nobody changes the folder afterwards.
+    """
+    own = tmp_path_factory.getbasetemp()
+    top = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, whole = top / name, top / f"{name}.whole"
+        with (top / f"{name}.lock").open("w") as lock:  # a process that dies leaves it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture

@@ -307,10 +307,16 @@ def assert_equal_bits(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
 # -- collections ---------------------------------------------------------------------------------------
 
 
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="module")
-def prepared(lfadsrm: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(lfadsrm: Shell, made_once: MadeOnce) -> Path:
     """Two Lorenz sessions; one alone and both stitched, x two numbers of factors; nothing run yet."""
-    folder = tmp_path_factory.mktemp("road") / "prepared"
+    return made_once("road-prepared", lambda folder: prepare(lfadsrm, folder))
+
+
+def prepare(lfadsrm: Shell, folder: Path) -> None:
     sessions = lorenz_sessions(
         2, n_neurons=(8, 12), n_conditions=3, trials_per_condition=10, duration_ms=200, bin_ms=5,
         mean_rate=20, seed=1,
@@ -321,19 +327,20 @@ def prepared(lfadsrm: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "experiment.toml").write_text(EXPERIMENT)
     said = lfadsrm(folder, "prepare")
     assert said.code == 0, said.err
-    return folder
 
 
 @pytest.fixture(scope="module")
-def calm(prepared: Path, lfadsrm: Shell) -> Path:
+def calm(prepared: Path, lfadsrm: Shell, made_once: MadeOnce) -> Path:
     """The collection that nobody disturbs, complete."""
-    folder = shutil.copytree(prepared, prepared.parent / "calm")
+    return made_once("road-calm", lambda folder: run_calmly(lfadsrm, shutil.copytree(prepared, folder)))
+
+
+def run_calmly(lfadsrm: Shell, folder: Path) -> None:
     said = lfadsrm(folder, "run", "--json")
     assert said.code == 0, said.err
     states = json.loads(said.out)["runs"]
     assert [(run["state"], run["attempt"], run["code"]) for run in states] == [("COMPLETED", 1, 0)] * 4
     assert [run.status().state for run in opened(folder).runs] == [RunState.COMPLETED] * 4
-    return folder
 
 
 @pytest.fixture
