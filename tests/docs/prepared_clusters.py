@@ -292,8 +292,33 @@ def security(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
 
 @page("docs/cleaning.md")
 def cleaning(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
+    from lfadsrm_hpc.layout import glimpse
+
     experiment = Experiment(place, request.getfixturevalue("fabricated"))
     for run in experiment.rc.runs:
         experiment.fabricated.complete(run)
+
+    def leftovers() -> None:
+        for run in experiment.rc.runs:
+            trained = run.layout.checkpoints / "001.r0"
+            for path in (trained / "tensorboard/events", glimpse(trained, run.dataset_names[0])):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("old")
+
+    def another_sweep() -> None:
+        file = experiment.folder / "experiment.toml"
+        file.write_text(EXPERIMENT.replace("factors_dim = [4, 8]", "factors_dim = [8]"))
+
+    place.actions |= {"leftovers": leftovers, "another sweep": another_sweep}
+    # There is no terminal to answer at.
+    place.smaller = {
+        "lfadsrm clean my_experiment                    #": "lfadsrm clean my_experiment --yes #",
+        "single_day2 --restart": "single_day2 --restart --yes",
+        "--unnamed              #": "--unnamed --yes #",
+    }
     yield
     assert (place.folder / "runs/reaching/collection.json").is_file()
+    assert not list(experiment.folder.rglob("tensorboard"))
+    left = {run.id for run in experiment.rc.runs if run.path.exists()}
+    gone = experiment.rc.find_run("single_day2", factors_dim=4).id
+    assert left == {run.id for run in experiment.rc.runs} - {gone}
