@@ -370,7 +370,8 @@ def _claim(run: RunLayout, number: int, identity: Identity, *, requeued: bool, r
             ) from error
     # Between the look and the claim the attempt may have been closed, or one thought dead completed the run.
     if is_superseded(run, mine):
-        close(run, number, SUPERSEDED, submission=identity.submission)
+        if not attempt.claim(k + 1).exists():  # else the attempt goes on, by a later start of this job
+            close(run, number, SUPERSEDED, submission=identity.submission)
         lost_race(run)
     return mine
 

@@ -15,6 +15,7 @@ import pytest
 
 from lfadsrm_hpc.errors import ClaimLostError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
+from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.records import Claim, Exit, Identity
 from lfadsrm_hpc.manifest.states import RunState
 from lfadsrm_hpc.manifest.store import (
@@ -209,3 +210,25 @@ def test_random_kills_lose_no_run_and_complete_none_twice(layout: CollectionLayo
         exits = [a.number for a in run.attempts() if a.exit(0).exists()]
         assert len(exits) == 1, f"{run.run_id} was completed by the attempts {exits}"
     assert len(layout.outbox_names()) == len(runs)
+
+
+def test_a_start_that_is_overtaken_leaves_the_attempt_to_the_later_one(
+    layout: CollectionLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later start comes just when the earlier one has put its claim on record."""
+    (run,) = make_runs(layout, 1)
+    reserve(run, "PLAN")
+    job = Identity("cluster", "7[].server", "3", "PLAN")
+    real, later = store.is_superseded, []
+
+    def overtaken(run: RunLayout, mine: Claim) -> bool:
+        monkeypatch.setattr(store, "is_superseded", real)
+        later.append(claim(run, 1, job))
+        return real(run, mine)
+
+    monkeypatch.setattr(store, "is_superseded", overtaken)
+    with pytest.raises(ClaimLostError):
+        claim(run, 1, job)
+    assert [one.incarnation for one in later] == [1]
+    assert not run.attempt(1).closed.exists()
+    assert not real(run, later[0])
