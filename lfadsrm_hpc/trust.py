@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lfadsrm_hpc.errors import ConfigError, UntrustedError
-from lfadsrm_hpc.layout import TrustLayout, unfinished
+from lfadsrm_hpc.layout import TrustLayout
 
 TRUSTED_VARIABLE = "LFADSRM_TRUSTED"
 COMMAND = "lfadsrm site trust"
@@ -106,24 +106,23 @@ def remember(key: str, content: bytes, what: str) -> bool:
     ConfigError
         The record cannot be written.
     """
+    from lfadsrm_hpc.beside import appearing
+
     record = _record(key, content)
     if record.exists():
         return False
-    beside = unfinished(record, f"{os.getpid()}")
     try:
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside.write_bytes(f"{what}\n{key}\n".encode(errors="surrogateescape"))  # for people: the name counts
-        beside.chmod(0o600)
-        beside.rename(record)
+        with appearing(record) as beside:
+            # For people: the name alone counts.
+            beside.write_bytes(f"{what}\n{key}\n".encode(errors="surrogateescape"))
+            beside.chmod(0o600)
     except OSError as error:
         raise ConfigError(
             f"that this is trusted cannot be put on record: {error.strerror}",
             where=record.parent,
             hint=f"{TRUSTED_VARIABLE}=FOLDER trusts all that lies in a folder, without a record",
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
     return True
 
 

@@ -12,6 +12,7 @@ from lfadsrm_hpc.api.costs import cost_of
 from lfadsrm_hpc.api.orders import Order, Planned, Submitted
 from lfadsrm_hpc.collection.labels import params_label, varying_names
 from lfadsrm_hpc.collection.run import check_inputs
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import (
     ConfigError,
     NothingEligibleError,
@@ -22,11 +23,10 @@ from lfadsrm_hpc.errors import (
 )
 from lfadsrm_hpc.manifest import store
 from lfadsrm_hpc.manifest.evidence import ChunkState
-from lfadsrm_hpc.manifest.reading import read_record
 from lfadsrm_hpc.manifest.records import new_ulid
 from lfadsrm_hpc.manifest.sealed import require_trust
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.manifest.submission_reading import newest_plans
 from lfadsrm_hpc.schedulers import known, local
 from lfadsrm_hpc.schedulers.clearing import Cleared
 from lfadsrm_hpc.schedulers.handed import site_of
@@ -53,7 +53,7 @@ def choose_site(collection: TrackedCollection, order: Order) -> sites.LoadedSite
         See `schedulers.sites.loading.choose_site`.
     """
     project = sites.project_of(collection.path)
-    last = _last_plan(collection) if order.again else None
+    last = next(newest_plans(collection.layout), None) if order.again else None
     name = order.site or (last.site if last is not None else None)
     if name is None:
         return sites.choose_site(None, project=project, sets=order.sets)
@@ -61,14 +61,6 @@ def choose_site(collection: TrackedCollection, order: Order) -> sites.LoadedSite
     if last is not None and last.site == name:
         loaded = replace(loaded, site=carry_options(loaded.site, site_of(last)))
     return loaded
-
-
-def _last_plan(collection: TrackedCollection) -> Plan | None:
-    for submission in reversed(collection.layout.submissions()):
-        plan, _ = read_record(Plan, submission.plan)
-        if plan is not None:
-            return plan
-    return None
 
 
 def candidates(runs: Sequence[Run]) -> list[Candidate]:
@@ -109,7 +101,7 @@ class HandingOver:
 
     @property
     def is_local(self) -> bool:
-        return self.loaded.site.scheduler == "local"
+        return self.loaded.site.is_local
 
     def plan(self) -> Planned:
         """Return what would be submitted."""
@@ -190,7 +182,7 @@ class HandingOver:
                 self.tell(f"goes on with submission {on_disk.plan.ulid}")
                 sender.send(on_disk.layout)
         if wishes:
-            self.tell(f"plans {len(wishes)} run{'s' if len(wishes) > 1 else ''}")
+            self.tell(f"plans {counted(len(wishes), 'run')}")
             sender.send(publish(self._drafting, wishes, self.tell), scheduler)
 
     def _submitted(

@@ -30,6 +30,7 @@ from lfadsrm_hpc.cli.status import (
 from lfadsrm_hpc.cli.terminal import may_change
 from lfadsrm_hpc.cli.unnamed_runs import tell_of_chosen
 from lfadsrm_hpc.collection.labels import params_label, varying_names
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import NothingEligibleError, SomeRunsFailedError
 from lfadsrm_hpc.manifest.deleted import BY, TRAIN_AGAIN, can_be_sampled, deleted_of
 from lfadsrm_hpc.manifest.states import RunState
@@ -125,11 +126,11 @@ def run(
 def _to_sample(runs: Sequence[Run]) -> tuple[list[Run], str, str]:
     """Return the trained runs, and what to say where there are none; tell of those left out."""
     trained = [run for run in runs if can_be_sampled(run.layout)]
-    found = [deleted_of(run.layout, ()) for run in runs]
-    gone = sum(one is not None and one.model for one in found)
+    there = {run.id for run in trained}  # a complete run that is not among them has lost its checkpoint
+    gone = sum(deleted_of(run.layout, ()) is not None for run in runs if run.id not in there)
     if not gone:
         return trained, "no run has been trained yet", _SHOWN
-    nothing = f"the last checkpoint of {gone} complete run{'s' if gone > 1 else ''} was {BY}"
+    nothing = f"the last checkpoint of {counted(gone, 'complete run')} was {BY}"
     if trained:
         say(f"left out: {nothing}")
     return trained, nothing, TRAIN_AGAIN
@@ -166,9 +167,11 @@ def _complete(runs: Sequence[Run]) -> tuple[str, str]:
     lacking = [one for one in found if one is not None and one.means]
     if not lacking:
         return "every run is complete", _SHOWN
-    count = f"{len(lacking)} run{'s' if len(lacking) > 1 else ''}"
     first = next((one for one in lacking if not one.model), lacking[0])
-    return f"every run is complete; the posterior means of {count} were {BY}", first.remedy
+    return (
+        f"every run is complete; the posterior means of {counted(len(lacking), 'run')} were {BY}",
+        first.remedy,
+    )
 
 
 def _experiment_options(place: Place) -> dict[str, Any]:

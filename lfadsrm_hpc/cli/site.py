@@ -208,7 +208,7 @@ def check(
     found = check_requests(loaded.site)
     answer = None
     if live:
-        if loaded.site.scheduler == "local":
+        if loaded.site.is_local:
             raise UsageError(
                 f"the site {loaded.site.name!r} has no scheduler to ask", hint="leave --live out"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfadsrm_hpc.cli.common import say
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import LfadsrmError
 from lfadsrm_hpc.rendering import shell_quote
 
@@ -25,7 +26,9 @@ def tell_of_unnamed(experiment: Experiment, collection: RunCollection) -> list[s
     runs = unnamed_runs(collection.layout, {run.id for run in collection.runs})
     untried = sum(not was_tried(run) for run in runs)
     if runs:
-        text = f"{_runs(len(runs))} that the experiment does not name any more stay in the collection"
+        text = (
+            f"{counted(len(runs), 'run')} that the experiment does not name any more stay in the collection"
+        )
         which = "them" if untried == len(runs) else f"the {untried} that nobody has tried"
         say(text + (f"; {_command(experiment)} deletes {which}" if untried else ""))
     return [run.run_id for run in runs]
@@ -59,13 +62,9 @@ def tell_of_chosen(place: Place, run_ids: Iterable[str], states: Collection[RunS
     others = [run_id for run_id, status in known.items() if status.state in (states or {RunState.PREPARED})]
     if others:
         say(
-            f"{_runs(len(others))} among these are not named by the experiment any more; "
+            f"{counted(len(others), 'run')} among these are not named by the experiment any more; "
             f"{_command(place.experiment)} deletes those that nobody has tried"
         )
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count > 1 else ''}"
 
 
 def _command(experiment: Experiment) -> str:

@@ -12,6 +12,7 @@ from lfadsrm_hpc.doctor.checks import Check, Found, Result, Verdict, absent, ok,
 from lfadsrm_hpc.errors import LfadsrmError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout
 from lfadsrm_hpc.manifest.facts import LATENCY_S
+from lfadsrm_hpc.schedulers.sites.detection import has_scheduler
 
 PYTHON, GPU, SCHEDULER, DISK, COLLECTION = "python", "gpu", "scheduler", "run directory", "collection"
 SCHEDULER_S = 15.0  # of one call of the scheduler
@@ -191,7 +192,7 @@ def _mount_found(target: Target) -> Found:
     latency = LATENCY_S
     site = within(5.0, lambda: scheduler_side.latency_of_site(target.project))
     latency = site if isinstance(site, float) else latency
-    return mounts.judge_mount(_mount(target), has_scheduler=scheduler_side.has_scheduler(), latency_s=latency)
+    return mounts.judge_mount(_mount(target), has_scheduler=has_scheduler(), latency_s=latency)
 
 
 def _space_checks(target: Target) -> Iterator[Check]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,18 +27,20 @@ _MOST_LINES = 3
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?[^;]*(;.*)?")
 _WITH_GPU = "pip install '.[gpu]' in the folder of the package, or pip install 'lfadsrm_hpc[gpu]'"
 # In a process of its own: it takes long, may print, and may crash.
-_LOOK = """
-import json, time
-began = time.monotonic()
-import tensorflow as tf
-took = time.monotonic() - began
-gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
-build = dict(tf.sysconfig.get_build_info())
-print()
-print(json.dumps({"version": tf.__version__, "seconds": took, "gpus": gpus,
-    "cuda": bool(tf.test.is_built_with_cuda()),
-    "built_for": {k: str(build[k]) for k in ("cuda_version", "cudnn_version") if k in build}}))
-"""
+_LOOK = textwrap.dedent(
+    """
+    import json, time
+    began = time.monotonic()
+    import tensorflow as tf
+    took = time.monotonic() - began
+    gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
+    build = dict(tf.sysconfig.get_build_info())
+    print()
+    print(json.dumps({"version": tf.__version__, "seconds": took, "gpus": gpus,
+        "cuda": bool(tf.test.is_built_with_cuda()),
+        "built_for": {k: str(build[k]) for k in ("cuda_version", "cudnn_version") if k in build}}))
+    """
+)
 
 
 def python() -> Found:

@@ -12,7 +12,7 @@ from lfadsrm_hpc.command import ask
 from lfadsrm_hpc.doctor.checks import Found, absent, ok, problem, warning
 from lfadsrm_hpc.errors import CommandError
 from lfadsrm_hpc.schedulers.sites.compare import check_requests
-from lfadsrm_hpc.schedulers.sites.detection import detect_sites
+from lfadsrm_hpc.schedulers.sites.detection import detect_sites, has_scheduler
 from lfadsrm_hpc.schedulers.sites.live import pbs_server, slurm_config
 from lfadsrm_hpc.schedulers.sites.loading import SITE_VARIABLE, load_site
 
@@ -24,11 +24,6 @@ VERSION_S = 5.0
 _NO_CLUSTER = re.compile(r"Could not establish a configuration source|cannot stat file .*slurm\.conf")
 _SILENT = "on a login node: try again later, then ask the operators; elsewhere runs go through `lfadsrm run`"
 _ELSEWHERE = "on a login node they are often there after `module load`; runs can go through `lfadsrm run`"
-
-
-def has_scheduler() -> bool:
-    """Return whether jobs can be handed over from here."""
-    return any(shutil.which(name) for name in ("sbatch", "qsub"))
 
 
 def clients(kind: str, timeout_s: float) -> Callable[[], Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,14 @@ def read_submission(layout: SubmissionLayout, now: float) -> SubmissionOnDisk | 
         damage.append(f"{layout.tasks.name} does not name all tasks of {lost} jobs")
     _warn(layout, damage)
     return SubmissionOnDisk(layout, plan, tasks, chunks, "; ".join(damage))
+
+
+def newest_plans(layout: CollectionLayout) -> Iterator[Plan]:
+    """Yield the plans of a collection that can be read, newest first."""
+    for submission in reversed(layout.submissions()):
+        plan, _ = read_record(Plan, submission.plan)
+        if plan is not None:
+            yield plan
 
 
 def _was_sent(layout: SubmissionLayout) -> bool:

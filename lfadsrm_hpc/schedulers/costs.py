@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.schedulers.resources import JobRequest
 
 _MARGIN = 1.5  # walltimes are suggested so much longer than the longest estimate
@@ -236,7 +237,7 @@ def _times(
     if complete:
         nearest = {run.run_id: _nearest(run, complete) for run in runs}
         expected = {run.run_id: _carried(run, nearest[run.run_id]) for run in runs}
-        count = f"{len(complete)} complete run{'s' if len(complete) > 1 else ''}"
+        count = f"{counted(len(complete), 'complete run')}"
         return expected, {}, f"{count}{_where(complete)}"
     if not timed:
         return {}, {}, ""
@@ -312,4 +313,4 @@ def _disk(runs: Sequence[RunNeeds], measured: Sequence[Measured]) -> tuple[float
     if not before:
         return raw, "uncompressed, so at most"
     share = sum(m.posterior_bytes or 0.0 for m in seen) / before
-    return raw * share, f"as compressed as those of {len(seen)} complete run{'s' if len(seen) > 1 else ''}"
+    return raw * share, f"as compressed as those of {counted(len(seen), 'complete run')}"

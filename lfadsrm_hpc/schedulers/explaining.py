@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lfadsrm_hpc.collection.roster import Entry, Roster
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import ConfigError, UsageError
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.deleted import BY, Deleted, deleted_of
@@ -132,7 +133,8 @@ def explain(
     layout, run = roster.layout, roster.layout.run_by_id(entry.id)
     facts = read_facts(run)
     status = fold(facts, look(run.path))
-    evidence = [*_file_evidence(run, facts, status)]
+    deleted = _deleted(run, facts)
+    evidence = [*_file_evidence(run, facts, status, deleted)]
     names = _names(roster, entry, (str(layout.path),) if where is None else tuple(where))
     situation, told, warnings = _situation(layout, run, facts, status, names, Wanted(site, walltime))
     attempts = attempts_of(run)
@@ -144,7 +146,7 @@ def explain(
         situation.job or _job_of(attempts),
         log,
         tuple(last_lines(log, lines)) if log is not None else (),
-        next_step(replace(situation, deleted=_deleted(run, facts))),
+        next_step(replace(situation, deleted=deleted)),
         warnings,
     )
 
@@ -221,7 +223,9 @@ def _with_history(layout: CollectionLayout, run: RunLayout, s: Situation, plan: 
 # -- what files and scheduler say ------------------------------------------------------------------------
 
 
-def _file_evidence(run: RunLayout, facts: RunFacts, status: RunStatus) -> Iterator[Says]:
+def _file_evidence(
+    run: RunLayout, facts: RunFacts, status: RunStatus, deleted: Deleted | None
+) -> Iterator[Says]:
     """Yield what the files of the attempt that counts say, in the order in which they were written."""
     attempt = next((one for one in facts.attempts if one.number == status.attempt), None)
     if attempt is None:
@@ -234,8 +238,7 @@ def _file_evidence(run: RunLayout, facts: RunFacts, status: RunStatus) -> Iterat
             yield Says(_short(run, records[-1]), "it was cancelled")
     if status.state is RunState.COMPLETED:
         found = len(list(run.posterior_dir.glob("*.nc"))) if run.posterior_dir.is_dir() else 0
-        yield Says(_short(run, run.posterior_dir), f"posterior means of {found} dataset{'s' * (found != 1)}")
-        deleted = _deleted(run, facts)
+        yield Says(_short(run, run.posterior_dir), f"posterior means of {counted(found, 'dataset')}")
         if deleted is not None and deleted.means:
             yield Says(_short(run, run.posterior_dir), f"those of {', '.join(deleted.means)} were {BY}")
         if deleted is not None and deleted.model:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.errors import (
     ClaimLostError,
     LfadsrmError,
@@ -156,7 +157,7 @@ class Sender:
             SentJob(on_disk.plan.ulid, accepted.job, chunk.chunk.name, count, runs, adopted=adopted)
         )
         what = f"{count} tasks" if count > 1 else "1 task"
-        self.tell(f"job {accepted.job}: {what}, {len(runs)} run{'s' if len(runs) > 1 else ''}")
+        self.tell(f"job {accepted.job}: {what}, {counted(len(runs), 'run')}")
 
     def _heed_rate(self, per_minute: int | None) -> None:
         now = time.monotonic()

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 
 from lfadsrm_hpc.layout import CollectionLayout, RunLayout
 from lfadsrm_hpc.manifest.fold import RunStatus
-from lfadsrm_hpc.manifest.reading import read_record, run_status
+from lfadsrm_hpc.manifest.reading import run_status
 from lfadsrm_hpc.manifest.records import LOCAL
 from lfadsrm_hpc.manifest.states import RunState
-from lfadsrm_hpc.manifest.submissions import Plan
+from lfadsrm_hpc.manifest.submission_reading import newest_plans
 from lfadsrm_hpc.plain_files import read_json
 from lfadsrm_hpc.schedulers.next_steps import Names, Situation
+from lfadsrm_hpc.schedulers.sites.detection import has_scheduler
 from lfadsrm_hpc.schedulers.sites.loading import SITE_VARIABLE, cluster_here, project_of
 from lfadsrm_hpc.schedulers.units import format_time
-
-_CLIENTS = ("sbatch", "qsub")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def never_tried(
 ) -> tuple[Situation, tuple[str, ...]]:
     """Return what is known of a run without an attempt: where it goes from here; and warnings."""
     layout = run.collection
-    last = _last_cluster(layout)
+    last = next((plan for plan in newest_plans(layout) if plan.scheduler != LOCAL), None)
     named = wanted.site or os.environ.get(SITE_VARIABLE)
     before = last.site if last is not None and not named else ""
     loaded, warning = cluster_here(named or before or None, project=project_of(layout.path))
@@ -50,15 +48,9 @@ def never_tried(
         walltime=walltime,
         site_name=before,
         waits_for=_waits_for(layout, run),
-        undescribed=not named and not warning and any(map(shutil.which, _CLIENTS)),
+        undescribed=not named and not warning and has_scheduler(),
     )
     return situation, (warning,) if warning else ()
-
-
-def _last_cluster(layout: CollectionLayout) -> Plan | None:
-    """Return the plan of the last submission of the collection to a cluster."""
-    plans = (read_record(Plan, submission.plan)[0] for submission in reversed(layout.submissions()))
-    return next((plan for plan in plans if plan is not None and plan.scheduler != LOCAL), None)
 
 
 def _waits_for(layout: CollectionLayout, run: RunLayout) -> Names | None:

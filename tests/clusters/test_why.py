@@ -87,7 +87,8 @@ def asked(
     from lfadsrm_hpc.cli.main import main
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr("lfadsrm_hpc.schedulers.untried._CLIENTS", ("sh",))  # as if a scheduler were here
+    # As if a scheduler were here.
+    monkeypatch.setattr("lfadsrm_hpc.schedulers.untried.has_scheduler", lambda: True)
     monkeypatch.setattr("lfadsrm_hpc.schedulers.sites.detection.scheduler_names", list)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     for name in ("LFADSRM_COLLECTION", "LFADSRM_JSON"):

@@ -273,7 +273,12 @@ def _all_bad(spec: str, done: pd.DataFrame, metric: str | None) -> ResultsError:
 def _without_score(spec: str, rows: pd.DataFrame, name: str, *, of_bad: bool) -> ResultsError:
     but = " but bad ones" if of_bad else ""
     # A last epoch with a finite cost would count, had its ramps been complete.
-    ramps = name == COSTS[0] and not of_bad and rows["valid_cost"].abs().lt(float("inf")).any()
+    ramps = (
+        name == COSTS[0]
+        and not of_bad
+        and _has(rows, "valid_cost")
+        and rows["valid_cost"].abs().lt(float("inf")).any()
+    )
     why = ": training ended before the ramps of KL and L2 did" if ramps else ""
     there = _scores_of(rows)
     return ResultsError(

@@ -35,7 +35,7 @@ class Finding:
 
 def check_requests(site: Site) -> list[Finding]:
     """Make a request for every partition as a user would, with what is required filled in."""
-    if site.scheduler == "local":
+    if site.is_local:
         return []
     found = []
     if missing := missing_options(site, site.request.partition):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -115,6 +116,11 @@ def _by_names(names: Callable[[], Sequence[str]], kind: str, said: str) -> Calla
         return None
 
     return look
+
+
+def has_scheduler() -> bool:
+    """Return whether jobs can be handed over from here."""
+    return any(shutil.which(name) for name in ("sbatch", "qsub"))
 
 
 def host_names() -> list[str]:

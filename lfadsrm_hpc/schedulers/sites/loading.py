@@ -54,7 +54,6 @@ __all__ = [
 ]
 
 SITE_VARIABLE = "LFADSRM_SITE"
-LOCAL = "local"
 DEFAULT = "default"
 
 
@@ -176,7 +175,7 @@ def cluster_here(name: str | None = None, *, project: Path | None = None) -> tup
     except ConfigError as error:
         hint = f"; {error.hint}" if error.hint else ""
         return None, f"no site can be chosen: {error.what}{hint}"
-    return (loaded if loaded.site.scheduler != LOCAL else None), ""
+    return (None if loaded.site.is_local else loaded), ""
 
 
 def _recognised(project: Path | None) -> str:

@@ -43,7 +43,7 @@ def build_request(
         No walltime; more than the partition has or allows; an option is missing that the site requires; a
         partition or a kind of GPU that is not described.
     """
-    if site.scheduler == "local":
+    if site.is_local:
         raise ConfigError(
             f"the site {site.name!r} has no scheduler to submit to",
             hint="`lfadsrm run` trains on this machine",

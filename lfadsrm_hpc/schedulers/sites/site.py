@@ -365,6 +365,11 @@ class Site:
     def scheduler(self) -> str:
         return self.site.scheduler
 
+    @property
+    def is_local(self) -> bool:
+        """Whether there is no scheduler: runs are trained by the queue of this machine."""
+        return self.scheduler == "local"
+
     def partition(self, name: str) -> Partition:
         """Return what is known of a partition; of one that is not described, nothing."""
         return self.partitions.get(name, Partition())
