@@ -28,6 +28,7 @@ import shutil
 import signal
 import site
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,9 @@ def new_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCl
 
         def start(**options: Any) -> SlurmCluster:
             slurm_cluster.need_slurm(accounting=bool(options.get("accounting")))
+            if options.get("cgroup"):  # one at a time: nodes of two clusters have cgroups of the same names
+                lock = stack.enter_context((Path(tempfile.gettempdir()) / "lfadsrm-cgroups.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
             cluster = stack.enter_context(slurm_cluster.SlurmCluster(**options))
             cluster.use(monkeypatch)
             return cluster

@@ -358,12 +358,13 @@ def test_jobs_that_the_queue_has_forgotten(
     road.submit([done])
     (job,) = road.submit([killed])
     road.until_trained(killed)
-    # Its script dies with it: nobody is left to write a record.
-    script = int(Path(f"/proc/{road.process(killed)}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(script, signal.SIGKILL)
-    os.kill(road.process(killed), signal.SIGKILL)
     road.cluster.run("scontrol", "update", "NodeName=n0", "State=DRAIN", "Reason=test")
     (waiting,) = road.submit([never])
+    # Its script dies with it: nobody is left to write a record. Nobody looks before it is forgotten.
+    process = road.process(killed)
+    script = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(script, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
 
     def accounts(*words: str) -> None:
         said = ("sacct", "-X", "-n", "-P", "-o", "State", "-j", f"{job},{waiting}")
