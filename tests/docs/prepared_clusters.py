@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +193,9 @@ def readme(place: Place, request: pytest.FixtureRequest) -> Iterator[None]:
     assert (place.folder / "results.nc").is_file()
 
 
-@contextmanager
-def held_back(collection: Path, spec: str, seconds: float) -> Iterator[None]:
-    """Let the first attempt of each run of a run spec stand still for so long, as on a GPU that hangs."""
+@contextlib.contextmanager
+def held_back(collection: Path, spec: str, runs: int, seconds: float) -> Iterator[None]:
+    """Let the first attempts of the runs of a run spec stand still for so long, as on a GPU that hangs."""
     from lfadsrm_hpc.api import RunCollection
 
     over = threading.Event()
@@ -213,8 +212,9 @@ def held_back(collection: Path, spec: str, seconds: float) -> Iterator[None]:
 
     def hold() -> None:
         while not (ended := over.wait(0.5)) or held:
-            with contextlib.suppress(OSError, LfadsrmError):  # the collection is not there yet, or in part
-                look()
+            if len(known) < runs:
+                with contextlib.suppress(OSError, LfadsrmError):  # it is not there yet, or in part
+                    look()
             for process in [one for one, end in held.items() if ended or time.monotonic() > end]:
                 del held[process]
                 with contextlib.suppress(ProcessLookupError):
@@ -227,7 +227,7 @@ def held_back(collection: Path, spec: str, seconds: float) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    assert len(known) == 2, "the runs were not held back"
+    assert len(known) == runs, "the runs were not held back"
 
 
 @page("docs/tutorials/cluster_sweep.md", "train", "slow")
@@ -274,7 +274,7 @@ def cluster_sweep(place: Place, request: pytest.FixtureRequest) -> Iterator[None
         r"(?<= (?:running|pending|timeout) ).*|(?<= completed ).*|(?<= cancelled ).*|(?<= out of memory ).*"
         r"|(?<= try).*|(?<= gpu ).*|\b(?:param_)?[a-z2-7]{12}\b|lf[0-9A-Z]{11}|[\d:.]*\d|good|suspect| on \w+"
     )
-    with held_back(place.folder / "sweep/runs/sweep", "both_days", seconds=20):
+    with held_back(place.folder / "sweep/runs/sweep", "both_days", runs=2, seconds=20):
         yield
     done = place.shell("lfadsrm status sweep --json")
     assert json.loads(done.stdout)["counts"] == {"COMPLETED": 6}

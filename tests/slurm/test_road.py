@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import time
@@ -239,7 +240,10 @@ def test_a_time_limit(road: Road) -> None:
     assert road.retry([run], walltime="10m")
     road.until([run], "COMPLETED")
     assert_trained_once(run)
-    assert "resumes from" in run.layout.attempt(2).log.read_text()
+    first, second = (run.layout.attempt(number).log.read_text() for number in (1, 2))
+    (step,) = re.findall(r"stopped and checkpointed at epoch \d+, step (\d+)", first)
+    assert int(step) > 0
+    assert "resumes from 001.r0" in second
 
 
 def test_a_requeued_run_is_a_new_incarnation_of_its_attempt(road: Road) -> None:
@@ -357,9 +361,10 @@ def test_jobs_that_the_queue_has_forgotten(
     (done, never), (killed,) = road.quick(2), road.long(1)
     road.submit([done])
     (job,) = road.submit([killed])
-    road.until_trained(killed)
+    road.until([killed], "RUNNING")
     road.cluster.run("scontrol", "update", "NodeName=n0", "State=DRAIN", "Reason=test")
     (waiting,) = road.submit([never])
+    road.until_trained(killed)
     # Its script dies with it: nobody is left to write a record. Nobody looks before it is forgotten.
     process = road.process(killed)
     script = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
