@@ -17,6 +17,7 @@ from lfadsrm_hpc.layout import AdaptedLayout, numbered
 from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.model.training import checkpoints
 from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Kept
 from lfadsrm_hpc.model.training.schedule import COLUMNS
 
 Starts = Mapping[str, npt.NDArray[Any]]
@@ -65,7 +66,7 @@ class OwnTraining:
         ------
         Stopped
         """
-        self._below(self.layout.checkpoints, self.params, start)
+        self._below(self.layout.checkpoints, self.params, start, Kept())
 
     def best_start(self, guesses: Sequence[Starts]) -> Starts:
         """Train shortly from several guesses; return where the best of them has come to.
@@ -86,9 +87,10 @@ class OwnTraining:
         params = self.params.replace(max_epochs=epochs, early_stopping_patience=None, max_ckpt_to_keep=1)
         costs: dict[int, float] = {}
         folders: dict[int, Path] = {}
+        kept = Kept()
         for number, guess in enumerate(guesses):
             try:
-                folders[number] = self._below(self.layout.start(number), params, guess)
+                folders[number] = self._below(self.layout.start(number), params, guess, kept)
             except DivergedError:
                 continue
             rows = checkpoints.load(folders[number]).arrays["fitlog"]
@@ -99,7 +101,7 @@ class OwnTraining:
         parts = {tuple(name.split("/")): value for name, value in own.items() if checkpoints.of_session(name)}
         return {f"{group}/{kind}": value for (group, _, kind), value in parts.items()}
 
-    def _below(self, root: Path, params: RunParams, start: Starts) -> Path:
+    def _below(self, root: Path, params: RunParams, start: Starts, kept: Kept) -> Path:
         """Train in the next numbered folder of `root`; return the one that holds the finished training."""
         before = numbered(root)
         finished = checkpoints.finished(before)
@@ -116,6 +118,7 @@ class OwnTraining:
             on_progress=self.on_progress,
             on_message=self.on_message,
             should_stop=self.should_stop,
+            kept=kept,
         )
         if outcome.reason == "stopped":
             raise Stopped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from lfadsrm_hpc.model.network import initial
 from lfadsrm_hpc.model.network.architecture import Architecture
 from lfadsrm_hpc.model.network.noise import Noise
 from lfadsrm_hpc.model.session import Session
-from lfadsrm_hpc.model.training import batches
-from lfadsrm_hpc.model.training.compiled import Compiled, fresh, on_device
+from lfadsrm_hpc.model.training import batches, checkpoints
+from lfadsrm_hpc.model.training import loop as training
+from lfadsrm_hpc.model.training.compiled import Compiled, Kept, fresh, on_device
 from lfadsrm_hpc.model.training.step_memory import CPU_BYTES, floats_a_trial, parts_of_a_batch
 
 
@@ -70,6 +72,52 @@ def test_a_batch_done_in_parts_has_the_same_gradient(
     (cost, gradient), (cost_parts, gradient_parts) = found
     np.testing.assert_allclose(cost_parts, cost, rtol=1e-5)
     np.testing.assert_allclose(gradient_parts, gradient, atol=1e-5 * float(np.abs(gradient).max()))
+
+
+@pytest.mark.train
+def test_trainings_of_one_model_are_compiled_once(
+    small: Callable[..., Hyperparameters], session: Callable[..., Session], tmp_path: Path
+) -> None:
+    """With other starts and trials; the numbers are those of a training by itself, to the last bit."""
+    hp = small(max_epochs=2)
+    kept, compiled = Kept(), []
+    for name in ("a", "b"):
+        one = session(name, 6, held_out=np.arange(6) == 2)
+        one = Session("new", one.train, one.valid, held_out=one.held_out)
+        training.train(hp, [one], tmp_path / name, kept=kept)
+        compiled.append(kept.compiled(Architecture.of(hp, [one]), [one]))
+        training.train(hp, [one], tmp_path / f"{name} alone")
+        arrays, alone = (checkpoints.load(tmp_path / folder).arrays for folder in (name, f"{name} alone"))
+        for key in arrays:
+            np.testing.assert_array_equal(arrays[key], alone[key], err_msg=key)
+    assert compiled[0] is compiled[1]
+    assert compiled[0]._train.experimental_get_tracing_count() == 1
+    assert compiled[0]._validate.experimental_get_tracing_count() == 1
+
+
+def test_what_is_compiled_is_not_kept_for_another_model(
+    small: Callable[..., Hyperparameters], session: Callable[..., Session]
+) -> None:
+    def functions(kept: Kept, hp: Hyperparameters, one: Session) -> Compiled:
+        return kept.compiled(Architecture.of(hp, [one]), [one])
+
+    hp, none, held = small(), session(), np.arange(6) == 2
+    others = [
+        (small(seed=5), none),
+        (small(kl_ic_weight=2.0), none),
+        (hp, session(neurons=7)),
+        (hp, session(bins=10)),
+        (hp, session(held_out=held)),
+    ]
+    for changed, one in others:
+        kept = Kept()
+        first = functions(kept, hp, none)
+        assert functions(kept, hp, session("a")) is first
+        assert functions(kept, changed, one) is not first
+    kept = Kept()
+    first = functions(kept, hp, session(held_out=held))
+    assert functions(kept, hp, session(held_out=held.copy())) is first
+    assert functions(kept, hp, session(held_out=~held)) is not first
 
 
 @pytest.mark.parametrize(

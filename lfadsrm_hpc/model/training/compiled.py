@@ -38,7 +38,7 @@ class Compiled:
     """
 
     def __init__(self, arch: Architecture, sessions: Sequence[Session]) -> None:
-        self.arch, self.hp = arch, arch.hp
+        self.arch, self.hp, self.held_out = arch, arch.hp, _held_out(sessions)
         self.masks = Masks.of(arch, sessions)
         frozen = arch.trained_mask()
         self.trained = None if frozen is None else tf.constant(frozen)
@@ -147,6 +147,27 @@ class Compiled:
             return i + 1, sums + cost
 
         return tf.while_loop(lambda i, _: i < span[1], body, (span[0], sums))[1]
+
+
+class Kept:
+    """The compiled functions of a training, for the next one if that differs only in its start and data.
+
+    TensorFlow takes seconds to trace them.
+    """
+
+    def __init__(self) -> None:
+        self._last: Compiled | None = None
+
+    def compiled(self, arch: Architecture, sessions: Sequence[Session]) -> Compiled:
+        """Return the functions of the training before, or new ones if those do something else."""
+        last = self._last
+        if last is None or (last.arch, last.held_out) != (arch, _held_out(sessions)):
+            last = self._last = Compiled(arch, sessions)
+        return last
+
+
+def _held_out(sessions: Sequence[Session]) -> list[list[bool] | None]:
+    return [None if session.held_out is None else session.held_out.tolist() for session in sessions]
 
 
 def on_device(plan: Plan) -> dict[str, Tensor]:

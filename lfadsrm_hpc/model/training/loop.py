@@ -20,7 +20,7 @@ from lfadsrm_hpc.model.hyperparameters import Hyperparameters
 from lfadsrm_hpc.model.network.architecture import Architecture
 from lfadsrm_hpc.model.session import Session
 from lfadsrm_hpc.model.training import batches, checkpoints, saved, starting
-from lfadsrm_hpc.model.training.compiled import SUMS, Compiled, Slice, fresh, no_costs, no_sums, on_device
+from lfadsrm_hpc.model.training.compiled import SUMS, Kept, Slice, fresh, no_costs, no_sums, on_device
 from lfadsrm_hpc.model.training.glimpse import Glimpses
 from lfadsrm_hpc.model.training.objective import COSTS, ramp_value, ramps_done
 from lfadsrm_hpc.model.training.progress import Outcome, Progress, fitlog_row, reason_to_end, seconds_left
@@ -46,6 +46,7 @@ def train(
     posterior_only: bool = False,
     start_from: Path | None = None,
     session_starts: starting.SessionStarts | None = None,
+    kept: Kept | None = None,
 ) -> Outcome:
     """Train one model on one or several sessions.
 
@@ -69,6 +70,8 @@ def train(
         ramps and Adam's moments begin anew; the learning rate where that training stood, or, with
         `do_reset_learning_rate`, at `learning_rate_init`.
     session_starts : where read-ins and read-outs of other sessions start; see `starting.begin`.
+    kept : Kept, optional
+        Handed to several trainings of one model from different starts, its functions are compiled once.
 
     Returns
     -------
@@ -96,6 +99,7 @@ def train(
         should_stop,
         start_from,
         session_starts,
+        kept or Kept(),
     )
     return training.copy() if posterior_only else training.run()
 
@@ -110,11 +114,13 @@ class _Training:
         on_progress: Callable[[Progress], None],
         on_message: Callable[[str], None],
         should_stop: Callable[[], bool],
-        start_from: Path | None = None,
-        session_starts: starting.SessionStarts | None = None,
+        start_from: Path | None,
+        session_starts: starting.SessionStarts | None,
+        kept: Kept,
     ) -> None:
         self.hp, self.sessions, self.folder = hp, sessions, folder
         self.on_progress, self.on_message, self.should_stop = on_progress, on_message, should_stop
+        self.kept = kept
         folder.mkdir(parents=True, exist_ok=True)
         if checkpoints.complete(folder):
             raise ModelError(
@@ -241,7 +247,7 @@ class _Training:
     def run(self) -> Outcome:
         if self.reason is not None:  # resumed after its end
             return self.copy()
-        self.compiled = Compiled(self.arch, self.sessions)
+        self.compiled = self.kept.compiled(self.arch, self.sessions)
         self._load_data()
         try:
             return self._outcome(self._epochs())
