@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,11 @@ from lfadsrm_hpc.results.metrics import (
     poisson_nll,
     smooth_spikes,
 )
+from lfadsrm_hpc.results.r2 import pooled_rate_r2
 from lfadsrm_hpc.results.read_outs import FITS
 
-WIDTHS_MS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-SHRINKAGES = (0.5, 2.0, 8.0, 32.0, np.inf)
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-FLOORS = (0.02, 0.1, 0.3)
+if TYPE_CHECKING:
+    from lfadsrm_hpc.data.inputs import SessionInputs
 
 WIDTHS_MS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 SHRINKAGES = (0.5, 2.0, 8.0, 32.0, np.inf)
@@ -35,6 +34,7 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FLOORS = (0.02, 0.1, 0.3)
 # Neural Latents Benchmark adds this many spikes per bin before it takes the logarithm of smoothed spikes.
 _LOG_OFFSET = 1e-4
+_FINE_WIDTHS_MS = (10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,36 @@ def co_smoothing_baselines(
         name: (bits_per_spike(base.rates, test[..., mask], null, bin_ms=bin_ms), base.settings)
         for name, base in found.items()
     }
+
+
+def best_smoothed(
+    sessions: Sequence[SessionInputs], widths_ms: Sequence[float] = _FINE_WIDTHS_MS
+) -> tuple[float, float]:
+    """Return the best that Gaussian smoothing of the spikes can do, where the true rates are known.
+
+    The width is chosen by those true rates, as no method that has only spikes could choose it.
+
+    Parameters
+    ----------
+    sessions : sequence of SessionInputs
+        Of counts with true rates.
+    widths_ms : sequence of float
+        Standard deviations of the Gaussian to try.
+
+    Returns
+    -------
+    width, r2 : float
+        In ms; R2 of the rates of all sessions' validation trials (`pooled_rate_r2`).
+    """
+    scored = {}
+    for width in widths_ms:
+        scored[width] = pooled_rate_r2(
+            (smooth_spikes(one.valid_data, bin_ms=one.bin_ms, sd_ms=width), one.valid_truth, one.train_truth)
+            for one in sessions
+            if one.valid_truth is not None
+        )
+    best = max(scored, key=scored.__getitem__)
+    return best, scored[best]
 
 
 def _sums(x: Floats, index: npt.NDArray[Any], conditions: int) -> tuple[Floats, Floats]:

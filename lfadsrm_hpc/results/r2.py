@@ -6,6 +6,8 @@ over the *training* trials, so that no scored trial enters what it is compared w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,10 +48,29 @@ def rate_r2(
     >>> rate_r2([[[1.0], [2.0], [2.0]]], truth)
     0.5
     """
-    error, spread = _squares(estimate, truth, train_truth)
-    if spread.sum() == 0:
+    return pooled_rate_r2([(estimate, truth, train_truth)])
+
+
+def pooled_rate_r2(sessions: Iterable[tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike | None]]) -> float:
+    """Return R2 of rates of several sessions, squares summed over them too before they are divided.
+
+    Parameters
+    ----------
+    sessions : iterable of (estimate, truth, train_truth)
+        Of each session, as for `rate_r2`; neurons and trials may differ.
+
+    Raises
+    ------
+    UsageError, DataError
+        As for `rate_r2`.
+    """
+    errors = spreads = 0.0
+    for estimate, truth, train_truth in sessions:
+        error, spread = _squares(estimate, truth, train_truth)
+        errors, spreads = errors + float(error.sum()), spreads + float(spread.sum())
+    if spreads == 0:
         raise DataError("the true rates do not vary: R2 is not defined", hint="leave out silent neurons")
-    return float(1 - error.sum() / spread.sum())
+    return 1 - errors / spreads
 
 
 def rate_r2_by_neuron(

@@ -82,7 +82,7 @@ def test_a_run_that_fails_is_named(
     monkeypatch.setattr(RunCollection, "run_local", run_local)
     said = call("demo", "--dir", tmp_path, "--size", "quick", "--sessions", 1, "--factors", "2,3")
     assert said.code == 5
-    assert "1 runs are not complete" in said.err
+    assert "1 run did not complete" in said.err
     (failed,) = (
         run for run in RunCollection.open(tmp_path / "demo").runs if run.status().state is RunState.FAILED
     )
@@ -108,6 +108,7 @@ def test_sessions_that_are_not_of_the_demo(call: Any, tmp_path: Path, trained: l
     said = call("demo", "--dir", tmp_path, "--size", "quick", "--sessions", 1, "--factors", 2, "--slots", 2)
     assert said.code == 2
     assert "has no true rates: it was not made by the demo" in said.err
+    assert trained == [], "it is told before hours of training"
 
 
 @pytest.mark.slow
@@ -116,5 +117,7 @@ def test_with_a_real_training(call: Any, tmp_path: Path) -> None:
     said = call("demo", "--dir", tmp_path, "--size", "quick", "--sessions", 1, "--factors", 2, "--json")
     assert said.code == 0, said.err
     (run,) = said.json["runs"]
-    assert run["r2"] > 0
+    (scores,) = call("metrics", tmp_path / "demo", "--json").json["runs"]
+    assert run["r2"] == scores["metrics"]["rate_r2"] > 0
+    assert run["bits_per_spike"] == scores["metrics"]["bits_per_spike"]
     assert Path(run["posterior_means"]["dataset001"]).is_file()

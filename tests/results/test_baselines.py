@@ -9,9 +9,16 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from lfadsrm_hpc.data.inputs import SessionInputs
 from lfadsrm_hpc.errors import UsageError
-from lfadsrm_hpc.results.baselines import co_smoothing_baselines, condition_average, smoothed_read_out
+from lfadsrm_hpc.results.baselines import (
+    best_smoothed,
+    co_smoothing_baselines,
+    condition_average,
+    smoothed_read_out,
+)
 from lfadsrm_hpc.results.metrics import bits_per_spike, mean_rates, pooled_r2, smooth_spikes
+from lfadsrm_hpc.results.r2 import rate_r2
 
 BIN_MS = 10.0
 TRIALS, BINS, NEURONS, CONDITIONS = 160, 50, 14, 4
@@ -172,3 +179,28 @@ def test_what_cannot_be_predicted_is_refused() -> None:
         smoothed_read_out(counts[:1], counts, HELD_OUT, bin_ms=BIN_MS)
     with pytest.raises(UsageError, match="conditions for"):
         condition_average(counts, [1, 2], [1], bin_ms=BIN_MS)
+
+
+def test_the_best_width_of_smoothing_follows_how_fast_rates_change() -> None:
+    rates = 4 * make(private=1.0)[0]
+    counts = np.random.default_rng(1).poisson(rates * BIN_MS / 1000)
+    fast, fast_counts = rates[:, ::4], counts[:, ::4]  # as if the bins followed each other
+
+    def session(rates: Array, counts: Array) -> SessionInputs:
+        order, (_, bins, neurons) = np.arange(TRIALS), counts.shape
+        return SessionInputs(
+            dataset="a", train_data=counts[20:], valid_data=counts[:20], train_inds=order[20:],
+            valid_inds=order[:20], time_ms=np.arange(bins) * BIN_MS, bin_ms=BIN_MS,
+            neuron_names=np.arange(neurons).astype(str), train_truth=rates[20:], valid_truth=rates[:20],
+        )  # fmt: skip
+
+    width, r2 = best_smoothed([session(rates, counts)])
+    expected = smooth_spikes(counts[:20], bin_ms=BIN_MS, sd_ms=width)
+    assert r2 == pytest.approx(rate_r2(expected, rates[:20], train_truth=rates[20:]))
+    for other in (10.0, 80.0):
+        smoothed = smooth_spikes(counts[:20], bin_ms=BIN_MS, sd_ms=other)
+        assert rate_r2(smoothed, rates[:20], train_truth=rates[20:]) < r2
+    assert best_smoothed([session(fast, fast_counts)])[0] < width
+    both = best_smoothed([session(rates, counts), session(fast, fast_counts)], [width])
+    assert both[0] == width
+    assert both[1] < r2

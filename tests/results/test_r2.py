@@ -7,7 +7,7 @@ import pytest
 
 from lfadsrm_hpc.errors import DataError, UsageError
 from lfadsrm_hpc.results.metrics import pooled_r2
-from lfadsrm_hpc.results.r2 import NEAR_SILENT, rate_r2, rate_r2_by_neuron
+from lfadsrm_hpc.results.r2 import NEAR_SILENT, pooled_rate_r2, rate_r2, rate_r2_by_neuron
 
 
 def make(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,6 +49,19 @@ def test_the_null_is_the_mean_of_the_training_trials() -> None:
     error = np.sum((truth - estimate) ** 2)
     expected = 1 - error / np.sum((truth - train.mean(axis=(0, 1))) ** 2)
     assert rate_r2(estimate, truth, train_truth=train) == pytest.approx(expected)
+
+
+def test_of_several_sessions_squares_are_added_up() -> None:
+    first, second = make(0), tuple(array[..., :3] for array in make(1))
+    sessions = [(estimate, truth, train) for train, truth, estimate in (first, second)]
+    spreads = [np.sum((truth - train.mean(axis=(0, 1))) ** 2) for _, truth, train in sessions]
+    each = [rate_r2(estimate, truth, train_truth=train) for estimate, truth, train in sessions]
+    assert each[0] != pytest.approx(each[1])
+    assert pooled_rate_r2(sessions) == pytest.approx(np.average(each, weights=spreads))
+    still = (np.ones((2, 3, 1)), np.ones((2, 3, 1)), None)
+    assert pooled_rate_r2([*sessions, still]) == pytest.approx(pooled_rate_r2(sessions))
+    with pytest.raises(DataError, match="do not vary"):
+        pooled_rate_r2([still, still])
 
 
 def test_what_has_no_r2_is_refused() -> None:
