@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,11 @@ def session(**changes: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> RunCollection:
-    folder = tmp_path_factory.mktemp("metrics")
+def trained(made_once: Callable[[str, Callable[[Path], None]], Path]) -> RunCollection:
+    return RunCollection.open(made_once("metrics-trained", train) / "runs")
+
+
+def train(folder: Path) -> None:
     dc = DatasetCollection(folder / "datasets")
     Dataset._from_memory(dc, "many", session())
     Dataset._from_memory(dc, "few", session(trials_per_condition=2, mean_rate=8))
@@ -70,7 +74,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunCollection:
     rc.prepare_for_lfads(warn=False)
     for name in CASES:
         assert find(rc, name).train() == 0
-    return rc
 
 
 def find(rc: RunCollection, name: str) -> Run:

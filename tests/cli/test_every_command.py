@@ -18,7 +18,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,10 +186,8 @@ def made_up_home(fabricated: Any, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("trained") / "home"
-    laboratory.make_trained(home)
-    return home
+def trained_home(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    return made_once("laboratory-trained", laboratory.make_trained)
 
 
 @pytest.fixture

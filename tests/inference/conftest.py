@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,8 +41,11 @@ def make(name: str, neurons: list[str] | int, *, trials: int = 24, seed: int = 0
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inference")
+def _trained(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    return made_once("inference-trained", train) / "runs"
+
+
+def train(folder: Path) -> None:
     dc = DatasetCollection(folder / "datasets")
     for name, neurons in NAMES.items():
         Dataset._from_memory(dc, name, make(name, neurons))
@@ -51,7 +55,6 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rc.prepare_for_lfads(warn=False)
     for run in rc.runs:
         assert run.train() == 0
-    return rc.path
 
 
 @pytest.fixture

@@ -102,21 +102,25 @@ def short(collection: RunCollection) -> list[Any]:
 
 @pytest.fixture
 def long(collection: RunCollection) -> Any:
+    return longer(collection)
+
+
+def longer(collection: RunCollection) -> Any:
     return next(run for run in collection.runs if run.params.max_epochs == LONG.max_epochs)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def undisturbed(_prepared: Path, made_once: Callable[[str, Callable[[Path], None]], Path]) -> Any:
     """Return the longer run, trained at one go."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "experiment"
-    shutil.copytree(_prepared, folder)
-    collection = RunCollection.open(folder / "runs")
-    run = next(run for run in collection.runs if run.params.max_epochs == LONG.max_epochs)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("LFADSRM_THREADS", "1")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        assert run.train() == 0
-    return run
+
+    def train(folder: Path) -> None:
+        collection = RunCollection.open(shutil.copytree(_prepared, folder) / "runs")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("LFADSRM_THREADS", "1")
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+            assert longer(collection).train() == 0
+
+    return longer(RunCollection.open(made_once("submitit-undisturbed", train) / "runs"))
 
 
 @pytest.fixture
