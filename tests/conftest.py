@@ -39,6 +39,10 @@ import pytest
 # TensorFlow's (absl's) would close with itself the file into which pytest catches what tests write.
 import submitit  # noqa: F401
 
+# The models of the tests are so small that a second thread of TensorFlow costs more than it gains: with two a
+# training takes twice the time of the processors, and half as long again. It is asked when it is imported.
+os.environ["LFADSRM_THREADS"] = "1"
+
 # Tests are no package; these names are how they reach the modules.
 for _name, _file in (("slurm_cluster", "slurm/cluster.py"), ("disk_readers", "disk_readers.py")):
     _spec = importlib.util.spec_from_file_location(_name, Path(__file__).parent / _file)
@@ -119,6 +123,7 @@ def _foreign_settings() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(FOREIGN) and name not in KEPT:
                 patch.delenv(name)
+        patch.setenv("LFADSRM_THREADS", "1")
         patch.setenv("LFADSRM_TRUSTED", "/")  # what tests write; those of trust take this away
         # These stay theirs: matplotlib's list of fonts takes seconds to make, and packages may live at home.
         patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))

@@ -88,6 +88,7 @@ AFTER = {
 QUICKLY = {
     "LFADSRM_SITE": "generic-slurm",
     "LFADSRM_TIME_SECONDS": "1",
+    "LFADSRM_THREADS": "1",
     "LFADSRM_DEMO_SIZE": "quick",
     "LFADSRM_DEMO_SESSIONS": "1",
     "LFADSRM_DEMO_FACTORS": "2",
