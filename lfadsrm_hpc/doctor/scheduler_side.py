@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lfadsrm_hpc.collection.words import counted
 from lfadsrm_hpc.command import ask
 from lfadsrm_hpc.doctor.checks import Found, absent, ok, problem, warning
 from lfadsrm_hpc.errors import CommandError
@@ -136,7 +137,7 @@ def site(project: Path) -> Callable[[], Found]:
         name, why = (named, f"{SITE_VARIABLE}={named}") if named else (found[0].name, found[0].why)
         loaded = load_site(str(name), project=project)
         wrong = [finding for finding in check_requests(loaded.site) if finding.wrong]
-        said = f"{name} ({why}), described by {len(loaded.files)} files"
+        said = f"{name} ({why}), described by {counted(len(loaded.files), 'file')}"
         if wrong:
             return problem(f"{said}: {wrong[0].key}: {wrong[0].what}", f"lfadsrm site check {name}")
         return ok(said, site=name, why=why, files=[str(path) for path in loaded.files])
