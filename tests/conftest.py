@@ -63,7 +63,7 @@ FOREIGN = (
     "LFADSRM_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "PBS_", "SUBMITIT_", "XDG_CONFIG_",
     "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR",
 )  # fmt: skip
-KEPT = ("LFADSRM_REQUIRE_TOOLS", "LFADSRM_TEST_BASH")
+KEPT = ("LFADSRM_REQUIRE_TOOLS", "LFADSRM_TEST_BASH", "LFADSRM_THREADS")
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -123,7 +123,6 @@ def _foreign_settings() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(FOREIGN) and name not in KEPT:
                 patch.delenv(name)
-        patch.setenv("LFADSRM_THREADS", "1")
         patch.setenv("LFADSRM_TRUSTED", "/")  # what tests write; those of trust take this away
         # These stay theirs: matplotlib's list of fonts takes seconds to make, and packages may live at home.
         patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))

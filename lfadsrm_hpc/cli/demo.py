@@ -87,7 +87,8 @@ def demo(
     runs = collection.runs
     todo = [run for run in runs if run.status().state is not RunState.COMPLETED]
     if todo:
-        say(f"Training {len(todo)} runs; `lfadsrm status {collection.path}` tells the same from elsewhere.")
+        what = counted(len(todo), "run")
+        say(f"Training {what}; `lfadsrm status {collection.path}` tells the same from elsewhere.")
         with live_progress(todo) as watch:
             states = collection.run_local(todo, on_update=watch, **({"slots": slots} if slots else {}))
         bad = [state for state in states if state.state is not RunState.COMPLETED]
@@ -170,7 +171,8 @@ def show(collection: RunCollection, scores: Scores, smoothed: dict[str, float], 
     rows.append((f"smoothed spikes, sd {width:g} ms", "", "", "", "", f"{plain:.3f}", "-"))
     print_table(("run spec", *numbers), rows, numbers=numbers)
     click.echo(
-        "Costs of the last epoch. R2 of inferred to true rates and bits/spike: as `lfadsrm metrics` has them."
+        "Costs of the last epoch. R2 of inferred to true rates and bits/spike: validation trials, as "
+        "`lfadsrm metrics` has them."
     )
     click.echo("No bits/spike for smoothed spikes: each would be scored on itself.\n")
     click.echo("Posterior means (netCDF):")

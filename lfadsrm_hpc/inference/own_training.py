@@ -66,7 +66,7 @@ class OwnTraining:
         ------
         Stopped
         """
-        self._below(self.layout.checkpoints, self.params, start, Kept())
+        self._below(self.layout.checkpoints, self.params, start)
 
     def best_start(self, guesses: Sequence[Starts]) -> Starts:
         """Train shortly from several guesses; return where the best of them has come to.
@@ -101,7 +101,7 @@ class OwnTraining:
         parts = {tuple(name.split("/")): value for name, value in own.items() if checkpoints.of_session(name)}
         return {f"{group}/{kind}": value for (group, _, kind), value in parts.items()}
 
-    def _below(self, root: Path, params: RunParams, start: Starts, kept: Kept) -> Path:
+    def _below(self, root: Path, params: RunParams, start: Starts, kept: Kept | None = None) -> Path:
         """Train in the next numbered folder of `root`; return the one that holds the finished training."""
         before = numbered(root)
         finished = checkpoints.finished(before)

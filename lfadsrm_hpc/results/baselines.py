@@ -241,7 +241,7 @@ def best_smoothed(
     Parameters
     ----------
     sessions : sequence of SessionInputs
-        Of counts with true rates.
+        Of counts; those whose true rates are not known are left out.
     widths_ms : sequence of float
         Standard deviations of the Gaussian to try.
 
